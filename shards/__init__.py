@@ -1,0 +1,1 @@
+"""Webdataset shards of image-text conversations: drawn, written, read and batched."""
