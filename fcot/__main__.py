@@ -1,0 +1,5 @@
+"""`python -m fcot`."""
+
+from fcot.cli import main
+
+main()

@@ -1,0 +1,17 @@
+"""Errors that speak to the user: what is wrong, and what to do about it."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Something in the user's input is wrong; the message says what and what to do, without a traceback."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean …?" with the nearest known name, or the list of them if none is near."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean {close[0]!r}?"
+    return f" Known: {', '.join(names)}."

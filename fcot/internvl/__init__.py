@@ -1,0 +1,1 @@
+"""InternVL's conventions: tiling, prompts, visual tokens and checkpoint folders."""

@@ -1,0 +1,94 @@
+"""A model folder on disk: what must be in it, and what it says about tiles, tokens and prompts."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fcot.errors import UserError
+from fcot.internvl.prompts import Template, template
+from fcot.internvl.tokens import ConversationEncoder, raster_side
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A native InternVL model folder (`config.json`, tokenizer, `preprocessor_config.json`, safetensors).
+
+    Args:
+        path: The folder.
+
+    Raises:
+        UserError: If the folder or one of the files needed at once is missing, or it holds another model.
+    """
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        if not (self.path / "config.json").is_file():
+            raise UserError(
+                f"There is no model folder at {str(self.path)!r} (no config.json in it).\n"
+                f"Get one with: huggingface-cli download OpenGVLab/{self.path.name} --local-dir {self.path}\n"
+                "or give the path of yours with --model.checkpoint."
+            )
+        kind = self._json("config.json").get("model_type")
+        if kind not in ("internvl", "fcot_internvl"):
+            raise UserError(
+                f"{self.path / 'config.json'} describes a {kind!r} model, not a native InternVL.\n"
+                "Give a folder whose model_type is 'internvl' (the authors' -hf layout) or one saved by fcot."
+            )
+
+    def _json(self, name: str) -> dict[str, Any]:
+        file = self.path / name
+        if not file.is_file():
+            raise UserError(f"{file} is missing. Copy the whole model folder, not the weights alone.")
+        try:
+            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{file} is not valid JSON ({error}). Fetch the file again.") from error
+        return content
+
+    @cached_property
+    def config(self) -> Any:
+        """The transformers configuration."""
+        from transformers import AutoConfig
+
+        return AutoConfig.from_pretrained(self.path, local_files_only=True)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The fast tokenizer."""
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.path, local_files_only=True)
+
+    @cached_property
+    def preprocessing(self) -> dict[str, Any]:
+        """The image settings: `image_mean`, `image_std`, `max_patches`, `min_patches`."""
+        return self._json("preprocessor_config.json")
+
+    @property
+    def tile_size(self) -> int:
+        """Side of a tile in pixels."""
+        return int(self.config.vision_config.image_size[0])
+
+    @property
+    def max_tiles(self) -> int:
+        """Most tiles an image is cut into, thumbnail not counted."""
+        return int(self.preprocessing.get("max_patches", 12))
+
+    @property
+    def template(self) -> Template:
+        """The conversation template with this model's own system message."""
+        name = getattr(self.config, "template", "internvl2_5")
+        return template(name).with_system(getattr(self.config, "system_message", None))
+
+    def encoder(self, max_length: int | None = None) -> ConversationEncoder:
+        """Return the encoder of conversations for this model, at most `max_length` tokens (default: its own)."""
+        return ConversationEncoder(
+            self.tokenizer,
+            self.template,
+            image_token_id=self.config.image_token_id,
+            max_length=max_length or self.config.text_config.max_position_embeddings,
+            teacher_tokens_per_tile=raster_side(self.config) ** 2,
+        )

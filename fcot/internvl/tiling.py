@@ -1,0 +1,117 @@
+"""Cut an image into tiles the way InternVL2 does (its dynamic preprocessing, arXiv 2404.16821 section 2)."""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+WHITE = (255, 255, 255)
+
+
+@lru_cache(maxsize=64)
+def _grids(min_tiles: int, max_tiles: int) -> tuple[tuple[int, int], ...]:
+    """All (columns, rows) whose area lies within the limits, in order of area."""
+    found = {
+        (columns, rows)
+        for area in range(min_tiles, max_tiles + 1)
+        for columns in range(1, area + 1)
+        for rows in range(1, area + 1)
+        if min_tiles <= columns * rows <= max_tiles
+    }
+    return tuple(sorted(found, key=lambda grid: grid[0] * grid[1]))
+
+
+def grid(
+    width: int, height: int, max_tiles: int, *, min_tiles: int = 1, tile_size: int = 448
+) -> tuple[int, int]:
+    """Choose the tile grid of an image.
+
+    The grid with the nearest aspect ratio wins; on an exact tie the larger one wins if the image has more
+    than half of its pixels.
+
+    Args:
+        width: Image width in pixels.
+        height: Image height in pixels.
+        max_tiles: Most tiles, thumbnail not counted.
+        min_tiles: Fewest tiles.
+        tile_size: Side of a tile in pixels.
+
+    Returns:
+        (columns, rows).
+
+    Raises:
+        ValueError: If a size or limit is not positive.
+    """
+    if width < 1 or height < 1 or not 1 <= min_tiles <= max_tiles:
+        raise ValueError(
+            f"No tile grid for a {width}x{height} image with {min_tiles} to {max_tiles} tiles. "
+            "Sizes must be positive and min_tiles at most max_tiles."
+        )
+    aspect = width / height
+    best, best_difference = (1, 1), float("inf")
+    for columns, rows in _grids(min_tiles, max_tiles):
+        difference = abs(aspect - columns / rows)
+        larger_on_tie = (
+            difference == best_difference and width * height > 0.5 * tile_size * tile_size * columns * rows
+        )
+        if difference < best_difference or larger_on_tie:
+            best, best_difference = (columns, rows), difference
+    return best
+
+
+def num_tiles(columns: int, rows: int, *, thumbnail: bool = True) -> int:
+    """Return how many tiles a grid gives: its cells, and a thumbnail if there is more than one."""
+    cells = columns * rows
+    return cells + 1 if thumbnail and cells > 1 else cells
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return an upright RGB image of any mode: EXIF rotation applied, transparency laid over white."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):  # 16- or 32-bit grey: scale by the type's full range
+        pixels = np.asarray(image, dtype=np.float64)
+        full = 255.0 if pixels.max(initial=0.0) <= 255 else 65535.0
+        image = Image.fromarray((pixels / full * 255.0).clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (*WHITE, 255)), rgba)
+    return image.convert("RGB")
+
+
+def cut(
+    image: Image.Image, max_tiles: int, *, min_tiles: int = 1, tile_size: int = 448, thumbnail: bool = True
+) -> torch.Tensor:
+    """Cut an image into tiles.
+
+    The image is resized once (bicubic) to the grid's canvas and cut there, row by row, which gives the same
+    bytes as cropping tile by tile. With more than one tile, a thumbnail of the whole image comes last.
+
+    Args:
+        image: An image of any mode.
+        max_tiles: Most tiles, thumbnail not counted.
+        min_tiles: Fewest tiles.
+        tile_size: Side S of a tile in pixels.
+        thumbnail: Append a thumbnail of the whole image.
+
+    Returns:
+        uint8 tensor `[tiles, 3, S, S]`; normalise it on the device.
+    """
+    image = to_rgb(image)
+    columns, rows = grid(*image.size, max_tiles, min_tiles=min_tiles, tile_size=tile_size)
+    canvas = _resized(image, columns * tile_size, rows * tile_size)
+    tiles = (
+        canvas.reshape(rows, tile_size, columns, tile_size, 3)
+        .transpose(0, 2, 4, 1, 3)
+        .reshape(-1, 3, tile_size, tile_size)
+    )
+    if thumbnail and columns * rows > 1:
+        small = _resized(image, tile_size, tile_size).transpose(2, 0, 1)
+        tiles = np.concatenate([tiles, small[None]])
+    return torch.from_numpy(np.ascontiguousarray(tiles))
+
+
+def _resized(image: Image.Image, width: int, height: int) -> np.ndarray:
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image)

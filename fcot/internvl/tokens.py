@@ -1,0 +1,234 @@
+"""Visual tokens: how many a tile has, and where they stand in a sequence. The one place that counts them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fcot.internvl.prompts import IMAGE, Segment, Template
+
+IGNORED = -100  # label of a token that is not learned, PyTorch's default
+START, CONTEXT, END = "<img>", "<IMG_CONTEXT>", "</img>"
+
+
+class SampleError(ValueError):
+    """A sample cannot be used.
+
+    Attributes:
+        reason: One word or two joined by "_", for counting.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def raster_side(config: Any) -> int:
+    """Return the side of a tile's square raster of visual tokens at ratio 1 (16 in InternVL2)."""
+    vision = config.vision_config
+    return int(vision.image_size[0] // vision.patch_size[0] * config.downsample_ratio)
+
+
+def tokens_per_tile(config: Any, ratio: int = 1) -> int:
+    """Return how many visual tokens a tile has when `ratio` of them become one.
+
+    Raises:
+        ValueError: If the ratio does not divide the tile's tokens.
+    """
+    tokens = raster_side(config) ** 2
+    if ratio < 1 or tokens % ratio:
+        raise ValueError(
+            f"Ratio {ratio} does not divide the {tokens} visual tokens of a tile. Choose a divisor, 2 or 4 say."
+        )
+    return tokens // ratio
+
+
+def check_placeholders(input_ids: Tensor, image_token_id: int, expected: Tensor, keys: Sequence[str]) -> None:
+    """Check that every sequence has as many placeholders as its image has visual tokens.
+
+    Args:
+        input_ids: `[batch, length]`.
+        image_token_id: Id of the placeholder.
+        expected: Visual tokens of each sample `[batch]`.
+        keys: Sample keys, for the message.
+
+    Raises:
+        ValueError: Names the first sample that differs, what was expected and found.
+    """
+    found = (input_ids == image_token_id).sum(1)
+    wrong = (found != expected.to(found.device)).nonzero()
+    if len(wrong):
+        first = int(wrong[0])
+        raise ValueError(
+            f"Sample {keys[first]!r} has {int(found[first])} image placeholders for {int(expected[first])} visual "
+            "tokens. Data and model must be given the same checkpoint and ratio."
+        )
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A conversation in ids, each image still one placeholder.
+
+    Attributes:
+        ids: int64 `[length]`.
+        labels: `[length]`, the id where it belongs to an answer, −100 elsewhere.
+        tiles: Tiles of each image, in order.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    tiles: tuple[int, ...]
+
+
+class ConversationEncoder:
+    """Turns conversations into ids for teacher and student alike.
+
+    Args:
+        tokenizer: A fast tokenizer with InternVL's image tokens.
+        template: The conversation template, its system message set.
+        image_token_id: Id of the image placeholder.
+        max_length: Longest sequence, counted with the teacher's visual tokens, so that teacher and student
+            keep the same answer tokens.
+        teacher_tokens_per_tile: Visual tokens of a tile at ratio 1.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: Template,
+        *,
+        image_token_id: int,
+        max_length: int,
+        teacher_tokens_per_tile: int,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.template = template
+        self.image_token_id = image_token_id
+        self.max_length = max_length
+        self.teacher_tokens_per_tile = teacher_tokens_per_tile
+        self.bos: list[int] = tokenizer("").input_ids[:1]
+
+    def encode(
+        self, conversations: Sequence[Mapping[str, str]], tiles: Sequence[int], *, prompt_only: bool = False
+    ) -> Encoded:
+        """Encode a conversation in the canonical form.
+
+        Args:
+            conversations: `[{"from": "human", "value": …}, {"from": "gpt", "value": …}, …]`.
+            tiles: Tiles of each image of the sample.
+            prompt_only: Leave the last answer out, for the model to give it.
+
+        Returns:
+            Ids and labels, text cut at `max_length`; an image's span is never cut.
+
+        Raises:
+            SampleError: If turns, answers or placeholders are amiss, or no answer fits the length.
+        """
+        questions, answers = turns(conversations, num_images=len(tiles))
+        segments = self.template.segments(questions, answers[:-1] if prompt_only else answers)
+        ids, labels = self._tokenize(segments)
+        limit = self._limit(ids, tiles)
+        encoded = Encoded(ids[:limit], labels[:limit], tuple(tiles))
+        if not prompt_only and not (encoded.labels != IGNORED).any():
+            raise SampleError("too_long", f"no answer token fits in {self.max_length} tokens")
+        if prompt_only and limit < len(ids):
+            raise SampleError("too_long", f"the prompt alone is longer than {self.max_length} tokens")
+        return encoded
+
+    def _tokenize(self, segments: Sequence[Segment]) -> tuple[np.ndarray, np.ndarray]:
+        """Tokenize the whole text at once, as at inference, and label by character position."""
+        text, spans = "", []
+        for segment in segments:
+            piece = segment.text if segment.answer else segment.text.replace(IMAGE, START + CONTEXT + END)
+            if segment.answer:
+                spans.append((len(text), len(text) + len(piece)))
+            text += piece
+        encoding = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids = np.asarray(self.bos + encoding.input_ids, dtype=np.int64)
+        starts = np.asarray([0] * len(self.bos) + [start for start, _ in encoding.offset_mapping])
+        learned = np.zeros(len(ids), dtype=bool)
+        for start, end in spans:
+            learned |= (starts >= start) & (starts < end)
+        learned[: len(self.bos)] = False
+        return ids, np.where(learned, ids, IGNORED)
+
+    def _limit(self, ids: np.ndarray, tiles: Sequence[int]) -> int:
+        """Return how many of the ids fit when the teacher's visual tokens are counted."""
+        cost = np.ones(len(ids), dtype=np.int64)
+        places = np.flatnonzero(ids == self.image_token_id)
+        if len(places) != len(tiles):
+            raise SampleError(
+                "placeholder_mismatch", f"{len(places)} image placeholders in the text for {len(tiles)} images"
+            )
+        cost[places] = np.asarray(tiles, dtype=np.int64) * self.teacher_tokens_per_tile
+        limit = int(np.searchsorted(np.cumsum(cost), self.max_length, side="right"))
+        if len(places) and limit <= places[-1] + 1:
+            raise SampleError(
+                "too_long", f"{int(cost.sum())} tokens, and the images alone do not fit in {self.max_length}"
+            )
+        return limit
+
+
+def expand(encoded: Encoded, tokens_per_tile: int, image_token_id: int) -> tuple[np.ndarray, np.ndarray]:
+    """Give each image its number of placeholders.
+
+    Args:
+        encoded: A conversation with one placeholder an image.
+        tokens_per_tile: Visual tokens of a tile for this model.
+        image_token_id: Id of the placeholder.
+
+    Returns:
+        ids and labels `[length]`.
+    """
+    repeats = np.ones(len(encoded.ids), dtype=np.int64)
+    repeats[encoded.ids == image_token_id] = np.asarray(encoded.tiles, dtype=np.int64) * tokens_per_tile
+    return np.repeat(encoded.ids, repeats), np.repeat(encoded.labels, repeats)
+
+
+def turns(conversations: Sequence[Mapping[str, str]], num_images: int) -> tuple[list[str], list[str]]:
+    """Split a conversation into questions and answers and check both.
+
+    A single question without any placeholder gets one for each image, before the text, as InternVL does.
+
+    Raises:
+        SampleError: If turns do not alternate, an answer is missing or empty, or placeholders and images differ.
+    """
+    questions = [str(turn.get("value", "")) for turn in conversations[0::2]]
+    answers = [str(turn.get("value", "")) for turn in conversations[1::2]]
+    roles = [turn.get("from") for turn in conversations]
+    if not roles or roles != ["human", "gpt"] * (len(roles) // 2):
+        raise SampleError("no_answer", f"turns are {roles}, expected human and gpt in turn")
+    if not all(answer.strip() for answer in answers):
+        raise SampleError("no_answer", "an answer is empty")
+    placeholders = sum(question.count(IMAGE) for question in questions)
+    if placeholders == 0:
+        questions[0] = f"{IMAGE}\n" * num_images + questions[0]
+    elif placeholders > num_images:
+        raise SampleError(
+            "placeholder_without_image", f"{placeholders} {IMAGE} placeholders for {num_images} images"
+        )
+    elif placeholders < num_images:
+        raise SampleError(
+            "image_without_placeholder", f"{num_images} images for {placeholders} {IMAGE} placeholders"
+        )
+    return questions, answers
+
+
+def normalize(tiles: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Normalise uint8 tiles `[tiles, 3, S, S]` on their device to float, by channel mean and deviation `[3]`."""
+    return (tiles.to(mean.dtype) / 255 - mean[:, None, None]) / std[:, None, None]
+
+
+def pad(rows: Sequence[np.ndarray], value: int, *, left: bool = False) -> Tensor:
+    """Stack rows of unequal length into `[rows, longest]`, padded with `value`."""
+    longest = max(len(row) for row in rows)
+    padded = np.full((len(rows), longest), value, dtype=np.int64)
+    for line, row in zip(padded, rows, strict=True):
+        if left:
+            line[longest - len(row) :] = row
+        else:
+            line[: len(row)] = row
+    return torch.from_numpy(padded)

@@ -1,0 +1,144 @@
+"""Re-alignment loss from hidden rows: KL to the teacher plus cross-entropy, in chunks (FCoT-VL, section 3.2).
+
+No full logits are ever stored: the head is applied to a few rows at a time, and the gradient to the student's
+rows is formed in the same pass.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fcot.internvl.tokens import IGNORED
+
+
+@dataclass(frozen=True)
+class DistillationLoss:
+    """The loss and its parts, each a mean over labels other than −100.
+
+    Attributes:
+        loss: kl_weight · τ² · KL + ce_weight · CE; the only part with a gradient.
+        kl: KL(teacher ‖ student) at the temperature, without weight or τ².
+        ce: Cross-entropy with the labels at temperature 1.
+        agreement: Share of rows where both models' most likely token is the same.
+        ce_rows: Cross-entropy of each counted row `[rows]`.
+    """
+
+    loss: Tensor
+    kl: Tensor
+    ce: Tensor
+    agreement: Tensor
+    ce_rows: Tensor
+
+
+class _Chunked(torch.autograd.Function):
+    """Sums over rows of the loss and its parts, gradient formed in the forward pass."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        student: Tensor,
+        teacher: Tensor,
+        head: Tensor,
+        labels: Tensor,
+        kl_weight: float,
+        ce_weight: float,
+        temperature: float,
+        chunk_rows: int,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        # labels is int64, the rest floating; everything here is outside of autograd
+        gradient = torch.zeros_like(student)
+        kl_sum = student.new_zeros((), dtype=torch.float32)
+        agreed = torch.zeros_like(kl_sum)
+        ce_rows = student.new_zeros(len(student), dtype=torch.float32)
+        for start in range(0, len(student), chunk_rows):
+            rows = slice(start, start + chunk_rows)
+            target = labels[rows, None]
+            z_s = functional.linear(student[rows], head).float()
+            z_t = functional.linear(teacher[rows], head).float()
+            agreed += (z_s.argmax(-1) == z_t.argmax(-1)).sum()
+            log_s = z_s.log_softmax(-1)
+            ce_rows[rows] = -log_s.gather(1, target)[:, 0]
+            d_z = log_s.exp_().mul_(ce_weight)
+            d_z.scatter_add_(1, target, torch.full_like(target, -1.0, dtype=d_z.dtype).mul_(ce_weight))
+            log_t = z_t.div_(temperature).log_softmax(-1)
+            log_s_tau = z_s.div_(temperature).log_softmax(-1)
+            p_t = log_t.exp()
+            # 0 · (−inf − x) is 0 in a divergence, not NaN
+            kl_sum += (p_t * (log_t - log_s_tau)).nan_to_num_(0.0).sum()
+            d_z.add_(log_s_tau.exp_().sub_(p_t), alpha=kl_weight * temperature)
+            gradient[rows] = functional.linear(d_z.to(head.dtype), head.T).to(gradient.dtype)
+        ctx.save_for_backward(gradient)
+        loss = kl_weight * temperature**2 * kl_sum + ce_weight * ce_rows.sum()
+        ctx.mark_non_differentiable(kl_sum, agreed, ce_rows)
+        return loss, kl_sum, agreed, ce_rows
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        (gradient,) = ctx.saved_tensors
+        return (gradient * grads[0].to(gradient.dtype), *[None] * 7)
+
+
+def distillation_loss(
+    student_rows: Tensor,
+    teacher_rows: Tensor,
+    head_weight: Tensor,
+    labels: Tensor,
+    *,
+    kl_weight: float = 1.0,
+    ce_weight: float = 1.0,
+    temperature: float = 1.0,
+    chunk_rows: int = 256,
+) -> DistillationLoss:
+    """Compare student and teacher on the rows that predict answer tokens.
+
+    Args:
+        student_rows: Final hidden rows of the student `[rows, width]`.
+        teacher_rows: The teacher's for the same tokens `[rows, width]`.
+        head_weight: The language model's head `[vocabulary, width]`, frozen.
+        labels: Token each row should predict `[rows]`; rows with −100 are left out.
+        kl_weight: Weight of KL(teacher ‖ student).
+        ce_weight: Weight of the cross-entropy with the labels.
+        temperature: Softens both distributions in the KL.
+        chunk_rows: Rows whose logits exist at a time; bounds memory, not the result.
+
+    Returns:
+        The loss, with a gradient to `student_rows` only, and its parts. Without any counted row the loss is
+        zero and still connected to the graph.
+
+    Raises:
+        ValueError: If the shapes do not fit together or the temperature is not positive.
+    """
+    if student_rows.shape != teacher_rows.shape or len(student_rows) != len(labels):
+        raise ValueError(
+            f"Student rows {tuple(student_rows.shape)}, teacher rows {tuple(teacher_rows.shape)} and labels "
+            f"{tuple(labels.shape)} differ. Both sides must keep the same answer tokens."
+        )
+    if temperature <= 0:
+        raise ValueError(f"temperature is {temperature}. It must be positive.")
+    counted = labels != IGNORED
+    if not bool(counted.all()):
+        student_rows, teacher_rows, labels = student_rows[counted], teacher_rows[counted], labels[counted]
+    # The loss is exact in the rows' own precision; autocast would round the head product a second time.
+    with torch.autocast(student_rows.device.type, enabled=False):
+        dtype = torch.promote_types(student_rows.dtype, torch.bfloat16)
+        head = head_weight.detach().to(dtype)
+        loss, kl, agreed, ce_rows = _Chunked.apply(
+            student_rows.to(dtype),
+            teacher_rows.detach().to(dtype),
+            head,
+            labels,
+            kl_weight,
+            ce_weight,
+            temperature,
+            chunk_rows,
+        )
+    rows = max(1, len(labels))
+    return DistillationLoss(loss / rows, kl / rows, ce_rows.sum() / rows, agreed / rows, ce_rows)
+
+
+def answer_cross_entropy(rows: Tensor, head_weight: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of each answer row `[rows]` in fp32, with gradients to rows and head."""
+    return functional.cross_entropy(functional.linear(rows, head_weight).float(), labels, reduction="none")

@@ -1,0 +1,46 @@
+"""Merge snapshots of a run with weights from Shapley values: pure functions, out of core, no Lightning."""
+
+from fcot.merge.checks import check_same_tensors, fingerprint
+from fcot.merge.combine import Combination, coalition_weights, combine
+from fcot.merge.game import (
+    MAX_EXACT_PLAYERS,
+    SampledShapley,
+    coalition_key,
+    coalitions,
+    sampled_shapley,
+    score_coalitions,
+    shapley_values,
+)
+from fcot.merge.methods import MergeMethod, merge_method, merge_methods
+from fcot.merge.picture import draw_merge
+from fcot.merge.procedure import merge_snapshots
+from fcot.merge.report import Control, MergeReport
+from fcot.merge.scores import ScoreBook, Utility
+from fcot.merge.tensors import LazyWeights, open_weights, write_weights
+
+__all__ = [
+    "MAX_EXACT_PLAYERS",
+    "Combination",
+    "Control",
+    "LazyWeights",
+    "MergeMethod",
+    "MergeReport",
+    "SampledShapley",
+    "ScoreBook",
+    "Utility",
+    "check_same_tensors",
+    "coalition_key",
+    "coalition_weights",
+    "coalitions",
+    "combine",
+    "draw_merge",
+    "fingerprint",
+    "merge_method",
+    "merge_methods",
+    "merge_snapshots",
+    "open_weights",
+    "sampled_shapley",
+    "score_coalitions",
+    "shapley_values",
+    "write_weights",
+]

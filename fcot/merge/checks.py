@@ -1,0 +1,127 @@
+"""What is verified of checkpoints before hours are spent scoring mixtures of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from fcot.merge.tensors import Layout, LazyWeights
+
+# 1 Mi elements: temporary copies stay small beside the largest tensor, and in the processor's cache
+PIECE = 2**20
+
+
+def pieces(tensor: Tensor) -> Iterator[Tensor]:
+    """Cut a tensor into flat views of bounded size; `[…]` → several `[≤ PIECE]`, in memory order."""
+    yield from torch.split(tensor.reshape(-1), PIECE)
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Say whether a tensor is free of NaN and infinity."""
+    if not tensor.is_floating_point():
+        return True
+    if tensor.element_size() == 1:  # float8 types have no isfinite of their own
+        tensor = tensor.float()
+    return all(bool(piece.isfinite().all()) for piece in pieces(tensor))
+
+
+def source_of(weights: Mapping[str, Tensor], position: int | None = None) -> str:
+    """Name a checkpoint in a message: its file or folder, or else its place in the list of snapshots."""
+    if isinstance(weights, LazyWeights):
+        return str(weights.source)
+    return "the base" if position is None else f"snapshot {position + 1}"
+
+
+def check_same_tensors(base: Mapping[str, Tensor], checkpoints: Sequence[Mapping[str, Tensor]]) -> None:
+    """Check that every checkpoint has the base's tensors: the same names, shapes and dtypes.
+
+    Raises:
+        ValueError: If one does not; names the checkpoint and the tensor.
+    """
+    expected = _layout(base)
+    for position, checkpoint in enumerate(checkpoints):
+        found = _layout(checkpoint)
+        where = source_of(checkpoint, position)
+        for name in sorted(expected.keys() ^ found.keys()):
+            lacking, having = (where, source_of(base)) if name in expected else (source_of(base), where)
+            raise ValueError(
+                f"{lacking} lacks tensor '{name}', which {having} has. "
+                "Merge only checkpoints of one model, saved in the same way."
+            )
+        for name, (dtype, shape) in expected.items():
+            if found[name] != (dtype, shape):
+                raise ValueError(
+                    f"Tensor '{name}' is {_words(found[name])} in {where} but {_words((dtype, shape))} in "
+                    f"{source_of(base)}. Merge only checkpoints of one model, saved with the same dtype."
+                )
+
+
+def fingerprint(weights: Mapping[str, Tensor], position: int | None = None) -> str:
+    """Hash a checkpoint's contents, reading each tensor once, and refuse one that is broken.
+
+    The hash is over names, dtypes, shapes and values, so a model has one hash whether it lies in memory, in
+    one file or in shards.
+
+    Args:
+        weights: The checkpoint.
+        position: Its place among the snapshots, for the message; None for the base.
+
+    Returns:
+        A SHA-256 in hexadecimal.
+
+    Raises:
+        ValueError: If a tensor holds NaN or infinity; names the checkpoint and the tensor.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu()
+        if not is_finite(tensor):
+            raise ValueError(_broken(name, source_of(weights, position)))
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        for piece in pieces(tensor):
+            digest.update(piece.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def blame(name: str, base: Mapping[str, Tensor], checkpoints: Mapping[int, Mapping[str, Tensor]]) -> str:
+    """Explain a merged tensor that is not finite: name the input that is broken, or the overflow.
+
+    Args:
+        name: The tensor.
+        base: θ_base.
+        checkpoints: The snapshots that were mixed in, by their place.
+    """
+    if not is_finite(base[name]):
+        return _broken(name, source_of(base))
+    for position, checkpoint in checkpoints.items():
+        if not is_finite(checkpoint[name]):
+            return _broken(name, source_of(checkpoint, position))
+    return (
+        f"Tensor '{name}' overflows {_dtype(base[name].dtype)} when merged. "
+        "Merge with smaller weights, or save the checkpoints in a wider dtype."
+    )
+
+
+def _layout(weights: Mapping[str, Tensor]) -> Layout:
+    if isinstance(weights, LazyWeights):
+        return weights.layout
+    return {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in weights.items()}
+
+
+def _words(layout: tuple[torch.dtype, tuple[int, ...]]) -> str:
+    dtype, shape = layout
+    return f"{_dtype(dtype)} {list(shape)}"
+
+
+def _dtype(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _broken(name: str, where: str) -> str:
+    return (
+        f"Tensor '{name}' of {where} holds NaN or infinity. "
+        "Leave that checkpoint out, or train again from before it diverged."
+    )

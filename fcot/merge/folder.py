@@ -1,0 +1,71 @@
+"""A folder that appears whole or not at all, whenever the process is killed."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+REPORT_FILE = "merge.json"
+
+
+def prepare_output(output: Path, *, overwrite: bool) -> None:
+    """Clear what a killed run left beside `output`, and check that `output` may be written.
+
+    Raises:
+        FileExistsError: If `output` holds a merge and `overwrite` is false, or holds anything else.
+    """
+    previous = _previous(output)
+    if previous.exists():
+        if output.exists():
+            shutil.rmtree(previous)
+        else:
+            previous.rename(output)  # killed between the two renames of an overwrite
+    for stale in output.parent.glob(f"{glob.escape(output.name)}.tmp-*"):
+        shutil.rmtree(stale)
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    if not (output / REPORT_FILE).is_file():
+        raise FileExistsError(f"{output} exists and is not a merged model. Choose another output folder.")
+    if not overwrite:
+        raise FileExistsError(
+            f"{output} already holds a merged model. Allow overwriting it, or choose another output folder."
+        )
+
+
+@contextmanager
+def whole_folder(output: Path) -> Iterator[Path]:
+    """Give a temporary folder to fill; on leaving, put it on disk and rename it to `output`.
+
+    A merged model that is already at `output` makes way only once the new one is complete.
+    """
+    temporary = output.with_name(f"{output.name}.tmp-{os.getpid()}")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        for path in (*temporary.rglob("*"), temporary):
+            _to_disk(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    previous = _previous(output)
+    if (output / REPORT_FILE).is_file():
+        output.rename(previous)
+    temporary.rename(output)
+    _to_disk(output.parent)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _previous(output: Path) -> Path:
+    return output.with_name(f"{output.name}.previous")
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,48 @@
+"""Random weights, the best of them kept: the control with the same budget as the Shapley values."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor
+
+from fcot.merge.combine import Combination
+
+
+def random_search(
+    base: Mapping[str, Tensor],
+    checkpoints: Sequence[Mapping[str, Tensor]],
+    *,
+    utility: Callable[[Combination], float],
+    draws: int,
+    seed: int = 0,
+) -> list[float]:
+    """Draw weights uniformly from those that add up to 1 (Dirichlet(1, …, 1)) and keep the best-scored.
+
+    Args:
+        base: θ_base.
+        checkpoints: θ_1 … θ_N.
+        utility: Scores a mixture; higher is better.
+        draws: How many mixtures to score; the first draws are the same whatever their number.
+        seed: Seed of the draws.
+
+    Returns:
+        w_1 … w_N of the best draw, the first of them if several score the same.
+
+    Raises:
+        ValueError: If `draws` is below 1.
+    """
+    if draws < 1:
+        raise ValueError(f"Random search cannot make {draws} draws. Give at least 1.")
+    generator = random.Random(seed)
+    best: list[float] = []
+    best_score = float("-inf")
+    for _ in range(draws):
+        # exponential variables divided by their sum are distributed as Dirichlet(1, …, 1)
+        parts = [generator.expovariate(1.0) for _ in checkpoints]
+        weights = [part / sum(parts) for part in parts]
+        score = utility(Combination(base, checkpoints, weights))
+        if not best or score > best_score:
+            best, best_score = weights, score
+    return best

@@ -1,0 +1,41 @@
+"""Weights in proportion to what each snapshot contributes (paper, model merging)."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+ALL_NONPOSITIVE = "all Shapley values are zero or below: uniform weights"
+
+
+def shapley(
+    base: Mapping[str, Tensor], checkpoints: Sequence[Mapping[str, Tensor]], *, values: Sequence[float]
+) -> list[float]:
+    """Turn Shapley values into weights: negative ones count as 0, the rest are divided by their sum.
+
+    If no value is positive the weights are uniform, and a warning says so. The paper leaves this step open.
+
+    Args:
+        base: θ_base.
+        checkpoints: θ_1 … θ_N.
+        values: φ_1 … φ_N.
+
+    Returns:
+        w_1 … w_N, which add up to 1.
+
+    Raises:
+        ValueError: If there are not as many values as checkpoints.
+    """
+    if len(values) != len(checkpoints):
+        raise ValueError(
+            f"There are {len(values)} Shapley values for {len(checkpoints)} checkpoints. Give one for each."
+        )
+    positive = [max(value, 0.0) for value in values]
+    total = math.fsum(positive)
+    if total == 0.0:
+        warnings.warn(ALL_NONPOSITIVE, stacklevel=2)
+        return [1.0 / len(checkpoints)] * len(checkpoints)
+    return [value / total for value in positive]

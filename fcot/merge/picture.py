@@ -1,0 +1,138 @@
+"""The picture of a merge: what each snapshot contributes, and how the merge methods compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.text import Annotation
+
+BLUE, ORANGE, GREY, PALE, INK = "#2f6f9f", "#d9722b", "#9aa0a6", "#e4e6e8", "#333333"
+LONGEST_NAME = 26
+
+
+def draw_merge(report: Mapping[str, Any], path: str | Path) -> None:
+    """Draw a merge report as a PNG of two panels.
+
+    Left, each snapshot's Shapley value φ and the weight w it gives; right, the scores of the base, of each
+    snapshot alone and of every merge method, with the chosen one marked.
+
+    Args:
+        report: The content of `merge.json`; its fields `split`, `n` and `metric`, if there, name the scores.
+        path: The PNG to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    rows = len(report["players"]) + len(report["controls"]) + 1
+    # A figure of its own leaves pyplot's state and the user's backend alone.
+    figure = Figure(figsize=(12, 1.7 + 0.32 * rows), dpi=130)
+    figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1, wspace=0.04))
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, width_ratios=[1, 1.25])
+    _draw_values(left, report)
+    _draw_scores(right, report)
+    figure.suptitle(_title(report), fontsize=13, fontweight="bold", x=0.012, ha="left", color=INK)
+    figure.savefig(path, format="png")
+
+
+def _draw_values(axes: Axes, report: Mapping[str, Any]) -> None:
+    players = report["players"]
+    values = [report["shapley"][player] for player in players]
+    weights = report["controls"]["shapley"]["weights"]
+    errors = report.get("standard_errors")
+    reach = [1.96 * errors[player] for player in players] if errors else None
+    colors = [BLUE if value > 0 else GREY for value in values]
+    axes.barh(range(len(values)), values, height=0.6, color=colors, xerr=reach, ecolor=INK, capsize=3)
+    axes.axvline(0.0, color=INK, linewidth=0.8)
+    _dress(axes, [_short(player) for player in players])
+    _column(axes, 58, "φ", _written(values, signed=True))
+    _column(axes, 98, "w", [f"{weights[player]:.2f}" for player in players])
+    axes.set_xlabel("Shapley value φ" + (", with 95 % interval" if errors else ""))
+    axes.set_title("What each snapshot adds, and its weight w", fontsize=11, loc="left", color=INK)
+
+
+def _draw_scores(axes: Axes, report: Mapping[str, Any]) -> None:
+    utilities, players, chosen = report["utilities"], report["players"], report["chosen"]
+    snapshots = {f"{_short(player)} alone": utilities[player] for player in players}
+    methods = {_spoken(name): control["utility"] for name, control in report["controls"].items()}
+    scores = [utilities[""], *snapshots.values(), *methods.values()]
+    marked = 1 + len(players) + list(report["controls"]).index(chosen)
+    colors = [GREY] * (1 + len(players)) + [BLUE] * len(methods)
+    colors[marked] = ORANGE
+    sizes = [110 if place == marked else 55 for place in range(len(scores))]
+    axes.axvline(utilities[""], color=GREY, linewidth=0.9, linestyle=":")
+    axes.axhline(len(players) + 0.5, color=PALE, linewidth=1.5)
+    axes.scatter(scores, range(len(scores)), s=sizes, c=colors, zorder=3)
+    labels = ["base", *snapshots, *methods]
+    labels[marked] += " (chosen)"
+    _dress(axes, labels)
+    texts = _column(axes, 56, "score", _written(scores))
+    for text in (axes.get_yticklabels()[marked], texts[marked]):
+        text.set(color=ORANGE, fontweight="bold")
+    axes.set_xlabel(f"{report.get('metric', 'utility')} (higher is better)")
+    axes.set_title("Base and snapshots, then merge methods", fontsize=11, loc="left", color=INK)
+
+
+def _dress(axes: Axes, labels: Sequence[str]) -> None:
+    axes.set_yticks(range(len(labels)), labels, fontsize=10)
+    axes.set_ylim(len(labels) - 0.4, -0.6)  # first row on top
+    axes.margins(x=0.06)
+    axes.tick_params(length=0, colors=INK)
+    axes.grid(axis="x", color=PALE)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _column(axes: Axes, offset: int, header: str, texts: Sequence[str]) -> list[Annotation]:
+    """Write one text a row, under a header, ending `offset` points right of the panel."""
+    axes.annotate(
+        header,
+        (1, 1),
+        (offset, 6),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="right",
+        color=GREY,
+    )
+    return [
+        axes.annotate(
+            text,
+            (1, place),
+            (offset, 0),
+            xycoords=axes.get_yaxis_transform(),
+            textcoords="offset points",
+            ha="right",
+            va="center_baseline",
+            color=INK,
+        )
+        for place, text in enumerate(texts)
+    ]
+
+
+def _written(values: Sequence[float], *, signed: bool = False) -> list[str]:
+    decimals = 4 if max(abs(value) for value in values) < 10 else 2
+    return [f"{value:{'+' if signed else ''}.{decimals}f}" for value in values]
+
+
+def _title(report: Mapping[str, Any]) -> str:
+    parts = [f"Merge of {len(report['players'])} snapshots"]
+    parts.append(f"split {report['split']}" if "split" in report else "split not named")
+    parts.append(f"n = {report['n']}" if "n" in report else "n not given")
+    parts.append(f"seed {report['seed']}")
+    return " · ".join(parts)
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ").replace("shapley", "Shapley")
+
+
+def _short(name: str) -> str:
+    if len(name) <= LONGEST_NAME:
+        return name
+    half = (LONGEST_NAME - 1) // 2
+    return f"{name[:half]}…{name[-half:]}"

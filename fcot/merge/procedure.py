@@ -1,0 +1,156 @@
+"""The whole merge: score every coalition and every control, choose, and write the merged model."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fcot.merge.checks import check_same_tensors, fingerprint
+from fcot.merge.combine import combine
+from fcot.merge.contest import Game, Players, Progress, play, score_methods
+from fcot.merge.folder import REPORT_FILE, prepare_output, whole_folder
+from fcot.merge.game import coalitions
+from fcot.merge.methods import merge_method
+from fcot.merge.methods.shapley import ALL_NONPOSITIVE
+from fcot.merge.picture import draw_merge
+from fcot.merge.report import Control, MergeReport, check_extra
+from fcot.merge.scores import ScoreBook, Utility
+from fcot.merge.tensors import open_weights, write_weights
+
+PICTURE_FILE = "merge.png"
+
+Finish = Callable[[Path, Iterator[tuple[str, Tensor]]], None]
+
+
+def merge_snapshots(
+    base: str | Path | Mapping[str, Tensor],
+    snapshots: Mapping[str, str | Path],
+    utility: Utility,
+    output: str | Path,
+    *,
+    method: str = "auto",
+    random_draws: int | None = None,
+    permutations: int | None = None,
+    task_arithmetic_scale: float = 0.5,
+    seed: int = 0,
+    finish: Finish = write_weights,
+    progress: Progress | None = None,
+    describe: Mapping[str, Any] | None = None,
+    utility_fingerprint: str | None = None,
+    overwrite: bool = False,
+) -> MergeReport:
+    """Merge snapshots of one run and write the merged model with its report and picture.
+
+    Scores every coalition's mean, computes Shapley values, scores every merge method, and writes the mixture
+    that scores best (the simplest of equals). Scores are kept in `OUTPUT.cache/scores.jsonl` as they are
+    found, and `output` appears only when it is complete: a run that is killed and started again gives the
+    same result. `output` gets the model, `merge.json` and `merge.png`.
+
+    Args:
+        base: θ_base: a .safetensors file, a model folder, or the tensors themselves.
+        snapshots: The players: their names and their files or folders, in training order.
+        utility: Scores the given weights on the dev split, higher being better. The mapping computes a tensor
+            at each look-up; copy them one by one into a model, so that no second model is ever in memory.
+        output: The merged model's folder.
+        method: The merge method to use, or "auto" for the one that scores best.
+        random_draws: Draws of the random search; by default as many as coalitions were scored.
+        permutations: Sample the Shapley values from that many orders, as more than 8 snapshots require.
+        task_arithmetic_scale: The share of the task vectors that task arithmetic adds.
+        seed: Seed of random search and sampling.
+        finish: Writes the model's files into the given folder, given the merged tensors to consume once; by
+            default their safetensors files alone.
+        progress: Called with a stage's name, how much of it is done, and how much there is at most.
+        describe: Fields to add to the report, such as the split, its size "n" and the metric.
+        utility_fingerprint: What tells this utility's cached scores from another's; by default `describe`.
+        overwrite: Replace a merged model that is already at `output`.
+
+    Returns:
+        The report that `merge.json` holds.
+
+    Raises:
+        FileNotFoundError: If a checkpoint is missing.
+        FileExistsError: If `output` exists, and is not a merged model or may not be overwritten.
+        ValueError: If checkpoints differ in their tensors or hold NaN, a name is unusable, or a score is
+            not finite.
+    """
+    start, output, extra, told = time.perf_counter(), Path(output), dict(describe or {}), progress or _silent
+    if method != "auto":
+        merge_method(method)
+    _check_players(list(snapshots), permutations)
+    check_extra(extra, seed)
+    prepare_output(output, overwrite=overwrite)
+    base_weights = base if isinstance(base, Mapping) else open_weights(base)
+    checkpoints = [open_weights(path) for path in snapshots.values()]
+    check_same_tensors(base_weights, checkpoints)
+    base_hash, *hashes = _fingerprints(base_weights, checkpoints, told)
+    book = ScoreBook(
+        output.with_name(f"{output.name}.cache") / "scores.jsonl",
+        utility,
+        base=base_hash,
+        checkpoints=hashes,
+        utility_fingerprint=utility_fingerprint or json.dumps(extra, sort_keys=True),
+    )
+    players = Players(list(snapshots), base_weights, checkpoints, book, told)
+    game = play(players, permutations, seed)
+    draws = random_draws if random_draws is not None else len(game.utilities)
+    controls = score_methods(players, game, draws, seed, task_arithmetic_scale)
+    chosen = method if method != "auto" else max(controls, key=lambda name: controls[name].utility)
+    report = MergeReport(
+        players=players.names,
+        utilities=game.utilities,
+        shapley=game.values,
+        standard_errors=game.standard_errors,
+        controls=controls,
+        chosen=chosen,
+        base={"path": None if isinstance(base, Mapping) else str(base), "sha256": base_hash},
+        seed=seed,
+        evaluations=book.evaluations,
+        wall_seconds=round(time.perf_counter() - start, 3),
+        notes=_notes(game, controls[chosen], permutations),
+        extra=extra,
+    )
+    with whole_folder(output) as folder:
+        finish(folder, combine(base_weights, checkpoints, list(report.weights.values())))
+        (folder / REPORT_FILE).write_text(report.to_json(), encoding="utf-8")
+        draw_merge(report.to_dict(), folder / PICTURE_FILE)
+    return report
+
+
+def _check_players(names: list[str], permutations: int | None) -> None:
+    if not names:
+        raise ValueError("There are no snapshots to merge. Give at least one.")
+    for name in names:
+        if not name or "+" in name:
+            raise ValueError(
+                f"'{name}' cannot name a snapshot: '+' joins the names of a coalition. Give it another name."
+            )
+    if permutations is None:
+        next(coalitions(names))  # refuses too many players before anything is read
+
+
+def _fingerprints(
+    base: Mapping[str, Tensor], checkpoints: Sequence[Mapping[str, Tensor]], told: Progress
+) -> Iterator[str]:
+    for place, weights in enumerate((base, *checkpoints)):
+        yield fingerprint(weights, place - 1 if place else None)
+        told("reading", place + 1, len(checkpoints) + 1)
+
+
+def _notes(game: Game, chosen: Control, permutations: int | None) -> list[str]:
+    notes = []
+    if max(game.values.values()) <= 0.0:
+        notes.append(ALL_NONPOSITIVE)
+    if game.utilities[""] > chosen.utility:
+        notes.append("the base scores higher than the chosen weights")
+    if permutations is not None:
+        notes.append(f"Shapley values sampled from {permutations} permutations, with standard errors")
+    return notes
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    pass

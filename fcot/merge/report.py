@@ -1,0 +1,100 @@
+"""What a merge found, as the `merge.json` of the merged folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Control:
+    """One merge method's result: its weights by player, and their score on the dev split."""
+
+    utility: float
+    weights: dict[str, float]
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """The game, every method's result and the choice.
+
+    Attributes:
+        players: The snapshots' names, in training order.
+        utilities: Each scored coalition's score, by its sorted members joined by "+"; "" is θ_base.
+        shapley: Each player's Shapley value φ; they add up to v(N) - v(∅).
+        standard_errors: The φ's standard errors if they were sampled, else None.
+        controls: Every merge method's weights and score, by the method's name.
+        chosen: The method whose weights the merged model has.
+        base: θ_base's path (None if it was in memory) and SHA-256.
+        seed: Seed of the random draws.
+        evaluations: How many different mixtures were scored, those known from a killed run included.
+        wall_seconds: Seconds this run took up to the writing of the model.
+        notes: What a reader should know, such as a fallback that was taken.
+        extra: The caller's fields, such as the split, its size and the metric.
+    """
+
+    players: list[str]
+    utilities: dict[str, float]
+    shapley: dict[str, float]
+    standard_errors: dict[str, float] | None
+    controls: dict[str, Control]
+    chosen: str
+    base: dict[str, str | None]
+    seed: int
+    evaluations: int
+    wall_seconds: float
+    notes: list[str] = field(default_factory=list)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weights w of the chosen method, by player."""
+        return self.controls[self.chosen].weights
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the report as plain values, the caller's fields among its own."""
+        sampled = {} if self.standard_errors is None else {"standard_errors": self.standard_errors}
+        return {
+            "players": self.players,
+            "utilities": self.utilities,
+            "shapley": self.shapley,
+            **sampled,
+            "weights": self.weights,
+            "controls": {
+                name: {"utility": control.utility, "weights": control.weights}
+                for name, control in self.controls.items()
+            },
+            "chosen": self.chosen,
+            "base": self.base,
+            "seed": self.seed,
+            "evaluations": self.evaluations,
+            "wall_seconds": self.wall_seconds,
+            "notes": self.notes,
+            **self.extra,
+        }
+
+    def to_json(self) -> str:
+        """Give the text of `merge.json`."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def check_extra(extra: Mapping[str, Any], seed: int) -> None:
+    """Check that the caller's fields are JSON and not the report's own (repeating an equal seed is fine).
+
+    Raises:
+        ValueError: If a field takes one of the report's names, or cannot be written as JSON.
+    """
+    own = {each.name for each in fields(MergeReport)} | {"weights"}
+    for name, value in extra.items():
+        if name in own and not (name == "seed" and value == seed):
+            raise ValueError(
+                f"'{name}' is a field of the report itself. Describe the merge under another name."
+            )
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"Field '{name}' cannot be written as JSON ({error}). Give text, numbers, lists or mappings."
+            ) from None

@@ -1,0 +1,97 @@
+"""Scores of mixtures, kept on disk as they are found, so that a killed merge goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from fcot.merge.combine import Combination
+
+Utility = Callable[[Mapping[str, Tensor]], float]
+
+
+class ScoreBook:
+    """Scores mixtures of one base and its snapshots, each mixture once, across runs.
+
+    A score is one line of JSON, on disk before the next is begun. Its key is a hash of what was scored: the
+    base, the snapshots mixed in, their weights and the utility. Half a line, left by a kill, is cut off.
+
+    Args:
+        file: The cache, created if missing.
+        utility: Scores the given weights; higher is better.
+        base: Fingerprint of θ_base.
+        checkpoints: Fingerprints of θ_1 … θ_N.
+        utility_fingerprint: What tells this utility from another one, such as the split and its size.
+    """
+
+    def __init__(
+        self, file: Path, utility: Utility, *, base: str, checkpoints: Sequence[str], utility_fingerprint: str
+    ) -> None:
+        self._file = file
+        self._utility = utility
+        self._base = base
+        self._checkpoints = tuple(checkpoints)
+        self._utility_fingerprint = utility_fingerprint
+        self._asked: set[str] = set()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._scores = _read_whole_lines(file)
+
+    @property
+    def evaluations(self) -> int:
+        """How many different mixtures were asked for, those known from an earlier run included."""
+        return len(self._asked)
+
+    def __call__(self, mixture: Combination) -> float:
+        """Score a mixture, or recall its score.
+
+        Raises:
+            ValueError: If the utility is not a finite number.
+        """
+        key = self._key(mixture.weights)
+        if key not in self._scores:
+            score = float(self._utility(mixture))
+            if not math.isfinite(score):
+                raise ValueError(
+                    f"The utility of the mixture with weights {list(mixture.weights)} is {score}. "
+                    "Return a finite number, higher for better weights."
+                )
+            self._append({"key": key, "weights": mixture.weights, "utility": score})
+            self._scores[key] = score
+        self._asked.add(key)
+        return self._scores[key]
+
+    def _key(self, weights: Sequence[float]) -> str:
+        pairs = zip(self._checkpoints, weights, strict=True)
+        used = [[checkpoint, weight.hex()] for checkpoint, weight in pairs if weight != 0.0]
+        what = json.dumps([self._base, used, self._utility_fingerprint])
+        return hashlib.sha256(what.encode()).hexdigest()
+
+    def _append(self, record: Mapping[str, object]) -> None:
+        with self._file.open("ab") as file:
+            file.write(json.dumps(record).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _read_whole_lines(file: Path) -> dict[str, float]:
+    """Read the scores, and cut off an unfinished last line: the next score must start a line of its own."""
+    if not file.exists():
+        return {}
+    data = file.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        os.truncate(file, len(whole))
+    scores: dict[str, float] = {}
+    for line in whole.splitlines():
+        try:
+            record = json.loads(line)
+            scores[record["key"]] = float(record["utility"])
+        except (ValueError, KeyError, TypeError):
+            continue  # an unreadable line costs one evaluation, not the merge
+    return scores

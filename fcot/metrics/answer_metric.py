@@ -1,0 +1,101 @@
+"""What all metrics of generated answers share: one score a sample, kept, and their mean."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+
+class AnswerMetric(Metric):
+    """Scores generated answers against the accepted ones, sample by sample.
+
+    A subclass names its direction in `higher_is_better` and scores one pair in `score`. The scores of
+    single samples stay in the state, so that intervals and paired comparisons of two models can be made
+    from `sample_scores`; across processes they are concatenated in the order of the ranks.
+    """
+
+    is_differentiable: bool = False
+    full_state_update: bool = False
+    higher_is_better: bool = True
+
+    scores: list[Tensor] | Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("scores", default=[], dist_reduce_fx="cat")
+
+    @staticmethod
+    @abstractmethod
+    def score(prediction: str, references: Sequence[str]) -> float:
+        """Score one generated answer against its accepted answers, of which there is at least one."""
+
+    def update(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+        """Add a batch of samples.
+
+        Args:
+            predictions: One generated answer a sample.
+            references: The accepted answers of each sample, in the same order.
+
+        Raises:
+            ValueError: The two do not pair up, or a sample has no accepted answer.
+        """
+        pairs = paired_samples(predictions, references)
+        self._append("scores", (self.score(prediction, accepted) for prediction, accepted in pairs))
+
+    def compute(self) -> Tensor:
+        """Return the mean over all samples so far, a scalar; nan where there was none."""
+        return self.sample_scores.mean()
+
+    @property
+    def sample_scores(self) -> Tensor:
+        """The score of every sample so far, in the order of the updates, `[samples]`."""
+        return self._column("scores")
+
+    def _append(self, state: str, values: Iterable[float]) -> None:
+        """Append one number a sample to a list state."""
+        getattr(self, state).append(torch.tensor(list(values), dtype=torch.float32, device=self.device))
+
+    def _column(self, state: str) -> Tensor:
+        """Return a list state as one tensor, `[samples]`, also before the first update and after a sync."""
+        chunks = getattr(self, state)
+        return dim_zero_cat(chunks) if len(chunks) else torch.empty(0, device=self.device)
+
+
+def paired_samples(
+    predictions: Sequence[str], references: Sequence[Sequence[str]]
+) -> Iterator[tuple[str, Sequence[str]]]:
+    """Check that predictions and references belong together, and pair them.
+
+    Args:
+        predictions: One generated answer a sample.
+        references: The accepted answers of each sample, in the same order.
+
+    Returns:
+        Pairs of a prediction and its accepted answers, in order.
+
+    Raises:
+        ValueError: The lengths differ, a sample has no accepted answer, or a bare string stands where a
+            list of strings belongs (it would be scored letter by letter).
+    """
+    if isinstance(predictions, str):
+        raise ValueError(f"The predictions are the single string {predictions!r}; pass a list of strings.")
+    if len(predictions) != len(references):
+        raise ValueError(
+            f"There are {len(predictions)} predictions but {len(references)} lists of references; "
+            "pass one list of accepted answers for each prediction."
+        )
+    for index, accepted in enumerate(references):
+        if isinstance(accepted, str):
+            raise ValueError(
+                f"The references of sample {index} are the single string {accepted!r}; "
+                "pass a list of accepted answers for each sample."
+            )
+        if not accepted:
+            raise ValueError(
+                f"Sample {index} has no reference; give it at least one accepted answer or leave it out."
+            )
+    return zip(predictions, references, strict=True)

@@ -1,0 +1,83 @@
+"""Character error rate: edits needed to turn what was read into what is written."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rapidfuzz.distance import Levenshtein
+from torch import Tensor
+
+from fcot.metrics.answer_metric import AnswerMetric, paired_samples
+
+
+class CharacterErrorRate(AnswerMetric):
+    """Edits per character over the whole corpus, against the nearest reference of each sample.
+
+    With one reference a sample this is `torchmetrics.text.CharErrorRate`. The corpus rate weighs a sample
+    by its length, so it is not the mean of `sample_scores`; its interval is
+    `paired_ratio(metric.sample_errors, metric.sample_characters)`.
+    """
+
+    higher_is_better: bool = False
+
+    errors: list[Tensor] | Tensor
+    characters: list[Tensor] | Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("errors", default=[], dist_reduce_fx="cat")
+        self.add_state("characters", default=[], dist_reduce_fx="cat")
+
+    @staticmethod
+    def score(prediction: str, references: Sequence[str]) -> float:
+        """Score one page; see `character_error_rate`."""
+        return character_error_rate(prediction, references)
+
+    def update(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+        """Add a batch of samples; arguments and errors are those of `AnswerMetric.update`."""
+        counts = [
+            _nearest(prediction, accepted) for prediction, accepted in paired_samples(predictions, references)
+        ]
+        self._append("scores", (_rate(*count) for count in counts))
+        self._append("errors", (errors for errors, _ in counts))
+        self._append("characters", (characters for _, characters in counts))
+
+    def compute(self) -> Tensor:
+        """Return all edits over all characters so far, a scalar; nan where there was no sample."""
+        if not len(self.sample_scores):
+            return super().compute()
+        return self.sample_errors.sum() / self.sample_characters.sum().clamp(min=1)
+
+    @property
+    def sample_errors(self) -> Tensor:
+        """The edits of every sample so far, `[samples]`."""
+        return self._column("errors")
+
+    @property
+    def sample_characters(self) -> Tensor:
+        """The length of every sample's nearest reference so far, in characters, `[samples]`."""
+        return self._column("characters")
+
+
+def character_error_rate(prediction: str, references: Sequence[str]) -> float:
+    """Return the edits per character of the reference that the prediction is nearest to.
+
+    Args:
+        prediction: The generated text.
+        references: The accepted texts, at least one.
+
+    Returns:
+        The lowest rate over the references: 0 for equal texts, above 1 where more was written than is
+        there. An empty reference counts as one character.
+    """
+    return _rate(*_nearest(prediction, references))
+
+
+def _nearest(prediction: str, references: Sequence[str]) -> tuple[int, int]:
+    """Return the edits to and the characters of the reference with the lowest rate, the first of equals."""
+    counts = ((Levenshtein.distance(prediction, reference), len(reference)) for reference in references)
+    return min(counts, key=lambda count: _rate(*count))
+
+
+def _rate(errors: int, characters: int) -> float:
+    """Return edits per character."""
+    return errors / max(characters, 1)

@@ -1,0 +1,226 @@
+"""How sure a mean of scores is: percentile bootstrap over samples, for one model and for two.
+
+Shapes: R resamples, N samples of a group, S series that share their samples (two models on one test set).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Scores: TypeAlias = npt.ArrayLike  # one number a sample: a list, an array or a CPU tensor
+_Array: TypeAlias = npt.NDArray[np.float64]
+
+_DRAWS_AT_ONCE = 1 << 20  # bounds the memory of a resampling to some tens of megabytes
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its bootstrap interval.
+
+    Attributes:
+        mean: The figure on the samples themselves.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        n: Number of samples behind the figure.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def bootstrap_interval(
+    scores: Scores, *, seed: int = 0, resamples: int = 2000, confidence: float = 0.95
+) -> Interval:
+    """Return the mean of per-sample scores with its interval.
+
+    Args:
+        scores: One score a sample, `[samples]`.
+        seed: Seed of the resampling; the same seed gives the same interval.
+        resamples: How many times the samples are drawn anew, with replacement.
+        confidence: Share of the resampled means inside the interval.
+
+    Returns:
+        The mean and its interval.
+
+    Raises:
+        ValueError: There are no scores, or one is not a finite number.
+    """
+    return bootstrap_interval_by_group(
+        {"scores": scores}, seed=seed, resamples=resamples, confidence=confidence
+    )
+
+
+def bootstrap_interval_by_group(
+    scores_by_group: Mapping[str, Scores], *, seed: int = 0, resamples: int = 2000, confidence: float = 0.95
+) -> Interval:
+    """Return the mean of the groups' means with its interval, drawing samples anew within each group.
+
+    Args:
+        scores_by_group: The scores of each group (a task, a benchmark), `[samples]` each. Every group
+            weighs the same whatever its size; their order does not matter.
+        seed: Seed of the resampling.
+        resamples: How many times the samples are drawn anew.
+        confidence: Share of the resampled means inside the interval.
+
+    Returns:
+        The mean over groups and its interval; `n` counts the samples of all groups.
+
+    Raises:
+        ValueError: There is no group, or one is empty or holds something other than finite numbers.
+    """
+    groups = _aligned_groups([scores_by_group])
+    (means,) = _resampled_means(groups, seed, resamples)
+    (mean,) = _means(groups)
+    return _interval(mean, means, groups, confidence)
+
+
+def paired_difference(
+    a: Scores, b: Scores, *, seed: int = 0, resamples: int = 2000, confidence: float = 0.95
+) -> Interval:
+    """Return the mean of `a - b` with its interval, drawing samples anew in pairs.
+
+    Args:
+        a: Scores of one model, `[samples]`.
+        b: Scores of the other on the same samples in the same order, `[samples]`.
+        seed: Seed of the resampling.
+        resamples: How many times the pairs are drawn anew.
+        confidence: Share of the resampled differences inside the interval.
+
+    Returns:
+        The mean difference and its interval.
+
+    Raises:
+        ValueError: The lengths differ, there are no scores, or one is not a finite number.
+    """
+    (pair,) = _aligned_groups([{"scores": a}, {"scores": b}])
+    return bootstrap_interval(pair[0] - pair[1], seed=seed, resamples=resamples, confidence=confidence)
+
+
+def paired_ratio(
+    a: Scores, b: Scores, *, seed: int = 0, resamples: int = 2000, confidence: float = 0.95
+) -> Interval:
+    """Return mean `a` over mean `b` with its interval: how much of the teacher's score the student keeps.
+
+    Args:
+        a: Scores of one model, `[samples]`.
+        b: Scores of the other on the same samples in the same order, `[samples]`.
+        seed: Seed of the resampling.
+        resamples: How many times the pairs are drawn anew.
+        confidence: Share of the resampled ratios inside the interval.
+
+    Returns:
+        The ratio of the means and its interval. `high` is infinite where so few samples have a score in
+        `b` that many a resample has none.
+
+    Raises:
+        ValueError: The lengths differ, there are no scores, one is not a finite number, or mean `b` is 0.
+    """
+    return paired_ratio_by_group(
+        {"scores": a}, {"scores": b}, seed=seed, resamples=resamples, confidence=confidence
+    )
+
+
+def paired_ratio_by_group(
+    a_by_group: Mapping[str, Scores],
+    b_by_group: Mapping[str, Scores],
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+) -> Interval:
+    """Return the ratio of two means over groups with its interval, drawing pairs anew within each group.
+
+    Args:
+        a_by_group: Scores of one model in each group, `[samples]` each.
+        b_by_group: Scores of the other on the same groups and samples, in the same order.
+        seed: Seed of the resampling.
+        resamples: How many times the pairs are drawn anew.
+        confidence: Share of the resampled ratios inside the interval.
+
+    Returns:
+        The mean over groups of `a` divided by that of `b`, and its interval.
+
+    Raises:
+        ValueError: The groups or their lengths differ, a group is empty, a score is not a finite number,
+            or the mean of `b` is 0.
+    """
+    groups = _aligned_groups([a_by_group, b_by_group])
+    mean_a, mean_b = _means(groups)
+    if mean_b == 0:
+        raise ValueError("The mean of b is 0, so a has no ratio to it; use paired_difference instead.")
+    resampled_a, resampled_b = _resampled_means(groups, seed, resamples)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = resampled_a / resampled_b
+    # A resample in which both means are 0 says nothing about their ratio.
+    return _interval(mean_a / mean_b, ratios[~np.isnan(ratios)], groups, confidence)
+
+
+def _aligned_groups(series: Sequence[Mapping[str, Scores]]) -> list[_Array]:
+    """Stack series over their common groups, in the order of the names: one `[S, N]` array a group."""
+    names = sorted(series[0])
+    if not names:
+        raise ValueError("There are no groups of scores; pass at least one.")
+    for other in series[1:]:
+        if sorted(other) != names:
+            raise ValueError(f"Groups {names} are paired with {sorted(other)}; pass the same groups in both.")
+    groups = []
+    for name in names:
+        columns = [_checked(name, one[name]) for one in series]
+        if len({len(column) for column in columns}) > 1:
+            lengths = " and ".join(str(len(column)) for column in columns)
+            raise ValueError(
+                f"The paired {name!r} have {lengths} samples; pass two scores of each sample, in one order."
+            )
+        groups.append(np.stack(columns))
+    return groups
+
+
+def _checked(name: str, scores: Scores) -> _Array:
+    """Return the scores of a group as an array `[N]` of at least one finite number."""
+    column = np.asarray(scores, dtype=np.float64)
+    if column.ndim != 1:
+        raise ValueError(f"{name!r} has the shape {column.shape}; pass one score a sample.")
+    if not column.size:
+        raise ValueError(f"{name!r} is empty, so it has no mean; pass at least one score.")
+    if not np.isfinite(column).all():
+        index = int(np.flatnonzero(~np.isfinite(column))[0])
+        raise ValueError(f"{name!r} holds {column[index]} at sample {index}; pass finite numbers only.")
+    return column
+
+
+def _means(groups: Sequence[_Array]) -> _Array:
+    """Return the mean of the groups' means of each series, `[S]`."""
+    means: _Array = np.mean([group.mean(axis=1) for group in groups], axis=0)
+    return means
+
+
+def _resampled_means(groups: Sequence[_Array], seed: int, resamples: int) -> _Array:
+    """Draw the samples of each group anew, the same for all series, and average: `[S, R]`."""
+    if resamples < 1:
+        raise ValueError(f"resamples is {resamples}; draw the samples anew at least once.")
+    rng = np.random.default_rng(seed)
+    total = np.zeros((len(groups[0]), resamples))
+    for group in groups:
+        num_samples = group.shape[1]
+        step = max(1, _DRAWS_AT_ONCE // num_samples)
+        for start in range(0, resamples, step):
+            stop = min(start + step, resamples)
+            drawn = rng.integers(num_samples, size=(stop - start, num_samples))
+            for series, scores in enumerate(group):
+                total[series, start:stop] += scores[drawn].mean(axis=1)
+    return total / len(groups)
+
+
+def _interval(mean: float, resampled: _Array, groups: Sequence[_Array], confidence: float) -> Interval:
+    """Cut the tails off the resampled figures `[R]`, at figures that were drawn, so that inf may be one."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; pass a share between 0 and 1, such as 0.95.")
+    ordered = np.sort(resampled)
+    tail = (1 - confidence) / 2 * (len(ordered) - 1)
+    low, high = ordered[int(tail)], ordered[len(ordered) - 1 - int(tail)]
+    return Interval(float(mean), float(low), float(high), sum(group.shape[1] for group in groups))

@@ -1,0 +1,171 @@
+"""What re-alignment and post-training share as LightningModules."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from fcot.batch import Batch, PageLayout
+from fcot.errors import UserError
+from fcot.internvl.checkpoint import ModelFolder
+from fcot.internvl.tokens import tokens_per_tile
+from fcot.pair import StudentTeacher, answer_labels, answer_samples, part_of
+from fcot.schedule import warmup_cosine
+
+Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
+
+
+class PageModule(LightningModule):
+    """Trains a student in a `StudentTeacher` on batches of pages.
+
+    A subclass says how the container is built, which parts learn and what the loss is.
+
+    Args:
+        checkpoint: Model folder to start from.
+        optimizer: Optimizer of the parameters that learn (default: AdamW).
+        warmup: Warm-up steps if 1 or more, otherwise their share of all steps.
+        lr_floor: Share of the peak learning rate that remains at the end.
+        max_length: Longest sequence in tokens, visual tokens of the teacher counted (default: the model's).
+        max_tiles: Most tiles of an image, thumbnail not counted (default: the model's).
+        max_new_tokens: Longest answer that is generated in tests and predictions.
+    """
+
+    pair: StudentTeacher
+    stage: str
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        *,
+        optimizer: Callable[[Parameters], Optimizer] = AdamW,
+        warmup: float = 0.03,
+        lr_floor: float = 0.0,
+        max_length: int | None = None,
+        max_tiles: int | None = None,
+        max_new_tokens: int = 256,
+    ) -> None:
+        super().__init__()
+        self.folder = ModelFolder(Path(checkpoint))
+        self.make_optimizer = optimizer
+        self.warmup, self.lr_floor = warmup, lr_floor
+        self.max_length, self.max_tiles = max_length, max_tiles
+        self.max_new_tokens = max_new_tokens
+        self.strict_loading = False  # checkpoints hold what trains, not what is frozen
+
+    # -- what a subclass provides ------------------------------------------------------------------------
+
+    def build(self) -> StudentTeacher:
+        """Build the container and set which parts learn."""
+        raise NotImplementedError
+
+    @property
+    def ratio(self) -> int:
+        """How many visual tokens become one in the student."""
+        raise NotImplementedError
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return "loss" with its gradient, further means to log, and "ce_rows" `[answers]`."""
+        raise NotImplementedError
+
+    # -- shared ------------------------------------------------------------------------------------------
+
+    @property
+    def layout(self) -> PageLayout:
+        """What the data side needs to prepare pages for this module."""
+        config = self.folder.config
+        native = config.model_type == "internvl"
+        return PageLayout(
+            encoder=self.folder.encoder(self.max_length),
+            tile_size=self.folder.tile_size,
+            max_tiles=self.max_tiles or self.folder.max_tiles,
+            tokens_per_tile={
+                **({"teacher": tokens_per_tile(config)} if native else {}),
+                "student": tokens_per_tile(config, self.ratio),
+            },
+        )
+
+    def configure_model(self) -> None:
+        """Load the weights, once."""
+        if not hasattr(self, "pair"):
+            self.pair = self.build()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return optimizer and schedule; the schedule ends at `trainer.max_steps`."""
+        steps = self.trainer.max_steps
+        if steps < 1:
+            raise UserError(
+                f"trainer.max_steps is {steps}, and the schedule must know its end.\n"
+                "Set --trainer.max_steps, for one pass: samples / (batch size x accumulation x devices)."
+            )
+        optimizer = self.make_optimizer(self.parameter_groups())
+        schedule = warmup_cosine(optimizer, warmup=self.warmup, total_steps=steps, floor=self.lr_floor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return what trains, by part, without weight decay on vectors (norms and biases)."""
+        groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.pair.trainable():
+            groups.setdefault((part_of(name), parameter.ndim > 1), []).append(parameter)
+        return [
+            {"params": params, "name": part, **({} if decay else {"weight_decay": 0.0})}
+            for (part, decay), params in groups.items()
+        ]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Return the loss of a batch, and its rows by sample for callbacks."""
+        losses = self.losses(batch)
+        for name, value in losses.items():
+            if value.ndim == 0:
+                self.log(f"train/{name}", value.detach(), prog_bar=True, batch_size=len(batch))
+        sequences = batch.sequences["student"]
+        return {
+            "loss": losses["loss"],
+            "ce_rows": losses["ce_rows"].detach(),
+            "row_samples": answer_samples(sequences),
+        }
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the same losses on held-out pages, weighted by answer tokens."""
+        losses = self.losses(batch)
+        rows = max(1, len(answer_labels(batch.sequences["student"])))
+        for name, value in losses.items():
+            if value.ndim == 0:
+                self.log(f"val/{name}", value, prog_bar=name == "loss", batch_size=rows)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what trains, and a hash of what is frozen."""
+        trains = {f"pair.{name}" for name, _ in self.pair.trainable()}
+        state: Mapping[str, Tensor] = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: tensor for name, tensor in state.items() if name in trains}
+        checkpoint["frozen_sha256"] = self.pair.frozen_digest()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another frozen base, or of other trained tensors."""
+        expected = checkpoint.get("frozen_sha256")
+        if expected is not None and expected != self.pair.frozen_digest():
+            raise UserError(
+                f"The checkpoint was trained on another base than {self.folder.path} (frozen weights differ).\n"
+                "Give the --model.checkpoint and compressor of the run that wrote it."
+            )
+        trains = {f"pair.{name}" for name, _ in self.pair.trainable()}
+        differing = sorted(trains ^ set(checkpoint["state_dict"]))
+        if differing:
+            raise UserError(
+                f"The checkpoint and this model train different tensors, {differing[0]!r} for one.\n"
+                "Give the same model settings as the run that wrote it."
+            )
+
+    def decode(self, ids: list[int]) -> str:
+        """Return the text of generated ids."""
+        text: str = self.folder.tokenizer.decode(ids, skip_special_tokens=True)
+        return text
+
+    @torch.no_grad()
+    def answers(self, batch: Batch, side: str = "student") -> list[str]:
+        """Read a batch of pages: generate and decode an answer for each prompt."""
+        rows = self.pair.answer(batch, side, max_new_tokens=self.max_new_tokens)
+        return [self.decode(ids) for ids in rows]

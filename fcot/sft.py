@@ -1,0 +1,91 @@
+"""Post-training: every parameter learns on answer tokens (FCoT-VL, section 3.3)."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.optim import AdamW, Optimizer
+
+from fcot.batch import Batch
+from fcot.errors import UserError
+from fcot.losses import answer_cross_entropy
+from fcot.module import PageModule, Parameters
+from fcot.pair import PARTS, StudentTeacher, answer_labels
+
+
+class SFT(PageModule):
+    """Post-trains a student, or a teacher at ratio 1 as the control.
+
+    Args:
+        checkpoint: Model folder: a student saved by re-alignment, or a native InternVL.
+        optimizer: Optimizer of the parameters that learn (default: AdamW).
+        lr_scale: Factor on the learning rate of a part, such as `{vision: 0.1}`; 1 where not named.
+        freeze: Parts that do not learn: vision, projector, llm.
+        from_scratch: Start from random weights, with the folder's configuration only.
+        warmup: Warm-up steps if 1 or more, otherwise their share of all steps.
+        lr_floor: Share of the peak learning rate that remains at the end.
+        max_length: Longest sequence in tokens, visual tokens of the teacher counted (default: the model's).
+        max_tiles: Most tiles of an image, thumbnail not counted (default: the model's).
+        max_new_tokens: Longest answer that is generated in tests and predictions.
+    """
+
+    stage = "sft"
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        *,
+        optimizer: Callable[[Parameters], Optimizer] = AdamW,
+        lr_scale: dict[str, float] | None = None,
+        freeze: list[str] | None = None,
+        from_scratch: bool = False,
+        warmup: float = 0.03,
+        lr_floor: float = 0.0,
+        max_length: int | None = None,
+        max_tiles: int | None = None,
+        max_new_tokens: int = 256,
+    ) -> None:
+        super().__init__(
+            checkpoint,
+            optimizer=optimizer,
+            warmup=warmup,
+            lr_floor=lr_floor,
+            max_length=max_length,
+            max_tiles=max_tiles,
+            max_new_tokens=max_new_tokens,
+        )
+        self.lr_scale, self.freeze = lr_scale or {}, freeze or []
+        unknown = (set(self.lr_scale) | set(self.freeze)) - set(PARTS)
+        if unknown:
+            raise UserError(f"There is no part {sorted(unknown)}. Parts are {', '.join(PARTS)}.")
+        self.from_scratch = from_scratch
+
+    @property
+    def ratio(self) -> int:
+        """The folder's own ratio; 1 for a native InternVL."""
+        return int(getattr(self.folder.config, "ratio", 1))
+
+    def build(self) -> StudentTeacher:
+        """Load the student alone; what is not frozen learns."""
+        pair = StudentTeacher(self.folder.path, from_scratch=self.from_scratch)
+        pair.train_parts(*(part for part in PARTS if part not in self.freeze))
+        return pair
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return optimizer and schedule, learning rates scaled by part."""
+        configured = super().configure_optimizers()
+        for group in configured["optimizer"].param_groups:
+            scale = self.lr_scale.get(group["name"], 1.0)
+            group["lr"] *= scale
+            group["initial_lr"] *= scale
+        schedule = configured["lr_scheduler"]["scheduler"]
+        schedule.base_lrs = [group["initial_lr"] for group in configured["optimizer"].param_groups]
+        return configured
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy over answer tokens, a mean over all of them in the batch."""
+        rows = self.pair.student_rows(batch)
+        labels = answer_labels(batch.sequences["student"])
+        ce_rows = answer_cross_entropy(rows, self.pair.head_weight, labels)
+        return {"loss": ce_rows.sum() / max(1, len(labels)), "ce_rows": ce_rows}

@@ -1,0 +1,134 @@
+"""The student as a transformers model: InternVL with a compressor inside its projector."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+)
+from transformers.models.internvl.modeling_internvl import InternVLMultiModalProjector
+
+from fcot.compress import Compressor, make_compressor
+from fcot.internvl.tokens import raster_side, tokens_per_tile
+
+
+class CompressedInternVLConfig(InternVLConfig):
+    """InternVL's configuration plus the compressor's.
+
+    Attributes:
+        compressor: Short name of the compressor.
+        ratio: How many visual tokens become one.
+        placement: "before" the projector (on pixel-shuffled features) or "after" it.
+    """
+
+    model_type = "fcot_internvl"
+
+    compressor: str = "conv"
+    ratio: int = 2
+    placement: str = "before"
+
+
+class CompressedProjector(InternVLMultiModalProjector):
+    """InternVL's projector with a compressor before or after it.
+
+    Args:
+        config: Configuration of the student.
+
+    Raises:
+        ValueError: If the compressor, its ratio or its placement is unknown.
+    """
+
+    def __init__(self, config: CompressedInternVLConfig) -> None:
+        super().__init__(config)
+        if config.placement not in ("before", "after"):
+            raise ValueError(f"placement is {config.placement!r}. Use 'before' or 'after' (the projector).")
+        self.placement = config.placement
+        before = config.placement == "before"
+        self.compressor = make_compressor(
+            config.compressor,
+            ratio=config.ratio,
+            side=raster_side(config),
+            width=self.linear_1.in_features if before else self.linear_2.out_features,
+        )
+
+    def forward(self, image_features: Tensor) -> Tensor:
+        """Map pixel-shuffled features `[tiles, N, C]` to language rows `[tiles, N // ratio, H]`."""
+        if self.placement == "before":
+            projected: Tensor = super().forward(self.compressor(image_features))
+            return projected
+        compressed: Tensor = self.compressor(super().forward(image_features))
+        return compressed
+
+
+class CompressedInternVL(InternVLForConditionalGeneration):
+    """An InternVL that sees 1/ratio of its visual tokens (FCoT-VL, section 3.1).
+
+    Everything else, loading, saving and generation included, is `InternVLForConditionalGeneration`'s; its
+    `config.image_seq_length` is the number of visual tokens of a tile after compression.
+
+    Args:
+        config: Configuration of the student.
+    """
+
+    config_class = CompressedInternVLConfig
+
+    def __init__(self, config: CompressedInternVLConfig) -> None:
+        super().__init__(config)
+        self.model.multi_modal_projector = CompressedProjector(config)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: torch.nn.Module) -> None:
+        if isinstance(module, Compressor):
+            module.reset_parameters()
+        else:
+            super()._init_weights(module)
+
+
+AutoConfig.register("fcot_internvl", CompressedInternVLConfig)
+AutoModelForImageTextToText.register(CompressedInternVLConfig, CompressedInternVL)
+
+
+def student_config(teacher: Any, *, compressor: str, ratio: int, placement: str) -> CompressedInternVLConfig:
+    """Return the configuration of a student of a teacher."""
+    settings = teacher.to_dict()
+    for owned in ("model_type", "architectures", "transformers_version"):
+        settings.pop(owned, None)
+    settings.update(
+        compressor=compressor,
+        ratio=ratio,
+        placement=placement,
+        image_seq_length=tokens_per_tile(teacher, ratio),
+        architectures=[CompressedInternVL.__name__],
+    )
+    return CompressedInternVLConfig(**settings)
+
+
+def student_of(
+    teacher: InternVLForConditionalGeneration, *, compressor: str, ratio: int, placement: str
+) -> CompressedInternVL:
+    """Make a student that shares the teacher's vision tower, language model and head.
+
+    Only the projector is new: it starts from the teacher's weights, the compressor from its own start.
+    """
+    config = student_config(teacher.config, compressor=compressor, ratio=ratio, placement=placement)
+    with torch.device("meta"):
+        student = CompressedInternVL(config)
+    projector = CompressedProjector(config)
+    projector.load_state_dict(teacher.model.multi_modal_projector.state_dict(), strict=False)
+    student.model.multi_modal_projector = projector
+    student.model.vision_tower = teacher.model.vision_tower
+    student.model.language_model = teacher.model.language_model
+    student.lm_head = teacher.lm_head
+    student.generation_config = teacher.generation_config
+    return student
+
+
+def load_student(path: Path, **kwargs: Any) -> InternVLForConditionalGeneration:
+    """Load a model folder, compressed or native, from disk alone."""
+    return AutoModelForImageTextToText.from_pretrained(path, local_files_only=True, **kwargs)

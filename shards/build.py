@@ -1,0 +1,61 @@
+"""Build the drawn sets of the tiny world."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+
+from fcot.errors import UserError, nearest
+from shards.render.recipes import RECIPES, SPLITS, Draw
+from shards.writer import write_set
+
+
+def build_set(
+    root: Path,
+    recipe: str,
+    split: str,
+    samples: int,
+    *,
+    seed: int = 0,
+    shard_size: int = 1000,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Draw one set and write it to `root/split`.
+
+    The pages depend on recipe, split, seed and index only, not on shard size or workers.
+
+    Args:
+        root: Folder of the sets.
+        recipe: Name of a recipe.
+        split: "train", "dev" or "test"; each draws from documents and tables of its own.
+        samples: How many pages.
+        seed: Seed of all choices.
+        shard_size: Pages in a shard.
+        workers: Processes that draw (default: one a core).
+
+    Returns:
+        The set's manifest.
+
+    Raises:
+        UserError: If recipe or split is unknown.
+    """
+    if recipe not in RECIPES:
+        raise UserError(f"There is no recipe {recipe!r}.{nearest(recipe, RECIPES)}")
+    if split not in SPLITS:
+        raise UserError(f"There is no split {split!r}. Splits are {', '.join(SPLITS)}.")
+
+    def progress(rows: Iterable[Any], total: int) -> Iterable[Any]:
+        return track(rows, f"Drawing {samples} pages for {root / split}", total=total)
+
+    shards = -(-samples // shard_size)
+    return write_set(
+        root / split,
+        Draw(recipe, split, seed, samples),
+        samples,
+        shard_size=shard_size,
+        workers=min(workers or os.cpu_count() or 1, shards),
+        describe={"recipe": recipe, "split": split, "seed": seed},
+        progress=progress,
+    )

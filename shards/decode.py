@@ -1,0 +1,111 @@
+"""Turn a shard's raw members into a prepared sample, or say why it cannot be used."""
+
+import io
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+
+from fcot.batch import PageLayout
+from fcot.internvl.tiling import cut
+from fcot.internvl.tokens import Encoded, SampleError
+
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+MAX_PIXELS = 50_000_000  # a 600 dpi letter page has 34 million
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A sample ready for batching.
+
+    Attributes:
+        key: Its key in the shard.
+        task: Task name.
+        question: Last question, placeholders removed.
+        references: Accepted answers to it.
+        tiles: uint8 `[tiles, 3, S, S]`.
+        encoded: The conversation with answers.
+        prompt: The conversation without the last answer; evaluation only.
+    """
+
+    key: str
+    task: str
+    question: str
+    references: list[str]
+    tiles: torch.Tensor
+    encoded: Encoded
+    prompt: Encoded | None
+
+
+def decode_image(data: bytes, member: str) -> Image.Image:
+    """Decode a JPEG, PNG or WEBP, whole and of bounded size.
+
+    Raises:
+        SampleError: If it is none of these, is cut off, or has more than 50 million pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP"))
+            if image.width * image.height > MAX_PIXELS:
+                raise SampleError(
+                    "image_too_large", f"{member} has {image.width}x{image.height} pixels, over {MAX_PIXELS}"
+                )
+            image.load()
+    except SampleError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many types; each means the same here
+        raise SampleError("undecodable_image", f"{member}: {error}") from error
+    return image
+
+
+def prepare(raw: Mapping[str, Any], layout: PageLayout, *, with_prompt: bool = False) -> Prepared:
+    """Decode, tile and encode one sample.
+
+    Args:
+        raw: Members of the sample as bytes by extension, with `__key__`.
+        layout: What the models need.
+        with_prompt: Encode the prompt for generation too.
+
+    Raises:
+        SampleError: With the reason the sample cannot be used.
+    """
+    record = _record(raw)
+    conversations = record["conversations"]
+    images = sorted(name for name in raw if name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS)
+    cuts = [
+        cut(decode_image(raw[name], name), layout.max_tiles, tile_size=layout.tile_size) for name in images
+    ]
+    counts = [len(tiles) for tiles in cuts]
+    encoded = layout.encoder.encode(conversations, counts)
+    prompt = layout.encoder.encode(conversations, counts, prompt_only=True) if with_prompt else None
+    size = layout.tile_size
+    return Prepared(
+        key=str(raw["__key__"]),
+        task=str(record.get("task", "unknown")),
+        question=str(conversations[-2]["value"]).replace("<image>", "").strip(),
+        references=[str(text) for text in record.get("references") or [conversations[-1]["value"]]],
+        tiles=torch.cat(cuts) if cuts else torch.zeros(0, 3, size, size, dtype=torch.uint8),
+        encoded=encoded,
+        prompt=prompt,
+    )
+
+
+def _record(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Parse the sample's JSON member and check its form."""
+    if "json" not in raw:
+        raise SampleError("missing_json", "the sample has no .json member")
+    try:
+        record = json.loads(raw["json"])
+    except (ValueError, RecursionError) as error:
+        raise SampleError("bad_json", f"the .json member cannot be parsed: {error}") from error
+    conversations = record.get("conversations") if isinstance(record, dict) else None
+    if not isinstance(conversations, list) or not all(isinstance(turn, dict) for turn in conversations):
+        raise SampleError("bad_json", "the .json member has no list 'conversations' of turns")
+    if len(conversations) < 2:
+        raise SampleError("no_answer", f"a conversation of {len(conversations)} turns has no answer")
+    return record

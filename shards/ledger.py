@@ -1,0 +1,73 @@
+"""Keep count of samples that could not be used: nothing is dropped in silence."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+from fcot.errors import UserError
+from fcot.internvl.tokens import SampleError
+
+
+class Ledger:
+    """Counts samples seen and skipped, across data workers, and names each skipped one in a file.
+
+    Args:
+        path: The `skipped.jsonl`; one line a skipped sample. None keeps only the counts.
+        total: Samples in the set, if known.
+        max_skipped: Largest share of the set that may be skipped.
+    """
+
+    def __init__(self, path: Path | None, total: int | None, max_skipped: float) -> None:
+        self.path = path
+        self.total = total
+        self.max_skipped = max_skipped
+        self._counts = torch.zeros(2, dtype=torch.int64).share_memory_()  # seen, skipped
+
+    @property
+    def seen(self) -> int:
+        """Samples looked at so far, used or not."""
+        return int(self._counts[0])
+
+    @property
+    def skipped(self) -> int:
+        """Samples skipped so far."""
+        return int(self._counts[1])
+
+    def saw(self) -> None:
+        """Count one sample."""
+        self._counts[0] += 1
+
+    def skip(self, shard: str, key: str, error: SampleError) -> None:
+        """Count and name one skipped sample."""
+        self._counts[1] += 1
+        if self.path is not None:
+            line = {"shard": shard, "key": key, "reason": error.reason, "detail": str(error)}
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+    def check(self, *, final: bool = False) -> None:
+        """Stop the run when too much of the set is unusable.
+
+        Args:
+            final: The set has been read to its end, so what was seen is the whole.
+
+        Raises:
+            UserError: If more than `max_skipped` of the set was skipped.
+        """
+        whole = self.seen if final else max(self.total or 1000, self.seen)
+        if self.skipped > self.max_skipped * whole:
+            raise UserError(
+                f"{self.skipped} of {whole} samples could not be used, more than max_skipped="
+                f"{self.max_skipped:.2%} ({self.summary()}).\n"
+                f"They are named in {self.path}. Mend them, or raise --data.max_skipped."
+            )
+
+    def summary(self) -> str:
+        """Return counts by reason, such as "2 no_answer, 1 undecodable_image"."""
+        if self.path is None or not self.path.exists():
+            return f"{self.skipped} skipped"
+        with self.path.open(encoding="utf-8") as file:
+            reasons = Counter(json.loads(line)["reason"] for line in file)
+        return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())

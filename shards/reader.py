@@ -1,0 +1,150 @@
+"""Stream shards into batches."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import webdataset as wds
+from torch.utils.data import IterableDataset
+
+from fcot.batch import Batch, PageLayout, Sequences
+from fcot.errors import UserError
+from fcot.internvl.tokens import IGNORED, Encoded, SampleError, expand, pad
+from shards.decode import Prepared, prepare
+from shards.ledger import Ledger
+from shards.writer import MANIFEST
+
+BUCKET_BATCHES = 8  # batches drawn together and sorted by length, so that little is spent on padding
+
+
+def shard_paths(source: Path) -> list[Path]:
+    """Return the tar files of a set: a folder of them, or one file.
+
+    Raises:
+        UserError: If there is none.
+    """
+    found = sorted(source.glob("*.tar")) if source.is_dir() else [source] if source.is_file() else []
+    if not found:
+        raise UserError(
+            f"There are no shards at {str(source)!r}.\n"
+            "Build the tiny world's with `python -m fcot shards build`, or give the folder of your tar files."
+        )
+    return found
+
+
+def set_size(source: Path) -> int | None:
+    """Return how many samples a set's manifest counts, None without a manifest."""
+    manifest = source / MANIFEST
+    return int(json.loads(manifest.read_text())["samples"]) if manifest.is_file() else None
+
+
+def collate(samples: Sequence[Prepared], layout: PageLayout) -> Batch:
+    """Batch prepared samples, ids padded for each side of the layout."""
+    image_id, fill = layout.encoder.image_token_id, layout.encoder.tokenizer.pad_token_id
+
+    def side(tokens: int) -> Sequences:
+        ids, labels = zip(*(expand(sample.encoded, tokens, image_id) for sample in samples), strict=True)
+        prompts = [sample.prompt for sample in samples if sample.prompt is not None]
+        rows = [expand(prompt, tokens, image_id)[0] for prompt in prompts]
+        return Sequences(
+            input_ids=pad(ids, fill),
+            labels=pad(labels, IGNORED),
+            prompt_ids=pad(rows, fill, left=True) if rows else None,
+            prompt_mask=pad([np.ones_like(row) for row in rows], 0, left=True) if rows else None,
+        )
+
+    return Batch(
+        keys=[sample.key for sample in samples],
+        tasks=[sample.task for sample in samples],
+        questions=[sample.question for sample in samples],
+        references=[sample.references for sample in samples],
+        num_tiles=torch.tensor([len(sample.tiles) for sample in samples]),
+        tiles=torch.cat([sample.tiles for sample in samples]),
+        sequences={name: side(tokens) for name, tokens in layout.tokens_per_tile.items()},
+    )
+
+
+class BatchStream(IterableDataset[Batch]):
+    """Batches of similar length from a set of shards; one pass is one epoch.
+
+    Args:
+        source: Folder of shards.
+        layout: What the models need.
+        ledger: Where skipped samples are counted.
+        batch_size: Samples in a batch.
+        shuffle_seed: Shuffles shards and samples, differently each epoch; None keeps their order.
+        ordered_shards: Keep the order of shards, shuffle only among neighbours: a set that is a curriculum.
+        with_prompts: Add prompts for generation.
+        limit: Read only this many samples.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        layout: PageLayout,
+        ledger: Ledger,
+        *,
+        batch_size: int,
+        shuffle_seed: int | None = None,
+        ordered_shards: bool = False,
+        with_prompts: bool = False,
+        limit: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.paths = shard_paths(source)
+        self.layout, self.ledger = layout, ledger
+        self.batch_size, self.limit = batch_size, limit
+        self.shuffle_seed, self.ordered_shards = shuffle_seed, ordered_shards
+        self.with_prompts = with_prompts
+        self.epoch = 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        seed = None if self.shuffle_seed is None else [self.shuffle_seed, self.epoch]
+        rng = None if seed is None else np.random.default_rng(seed)
+        self.epoch += 1
+        bucket: list[Prepared] = []
+        for sample in self._prepared(rng):
+            bucket.append(sample)
+            if len(bucket) == self.batch_size * BUCKET_BATCHES:
+                yield from self._batches(bucket, rng)
+                bucket = []
+        yield from self._batches(bucket, rng)
+
+    def _raw(self, rng: np.random.Generator | None) -> Iterator[dict[str, Any]]:
+        order = np.arange(len(self.paths))
+        if rng is not None and not self.ordered_shards:
+            rng.shuffle(order)
+        urls = [str(self.paths[index]) for index in order]
+        stream: Iterator[dict[str, Any]] = iter(
+            wds.DataPipeline(
+                wds.SimpleShardList(urls),
+                wds.split_by_node,
+                wds.split_by_worker,
+                wds.tarfile_to_samples(handler=wds.reraise_exception),
+            )
+        )
+        yield from stream
+
+    def _prepared(self, rng: np.random.Generator | None) -> Iterator[Prepared]:
+        for number, raw in enumerate(self._raw(rng)):
+            if number == self.limit:
+                return
+            self.ledger.saw()
+            try:
+                yield prepare(raw, self.layout, with_prompt=self.with_prompts)
+            except SampleError as error:
+                self.ledger.skip(Path(raw["__url__"]).name, str(raw["__key__"]), error)
+
+    def _batches(self, bucket: list[Prepared], rng: np.random.Generator | None) -> Iterator[Batch]:
+        bucket = sorted(bucket, key=lambda sample: self._length(sample.encoded))
+        starts = np.arange(0, len(bucket), self.batch_size)
+        if rng is not None:
+            rng.shuffle(starts)
+        for start in starts:
+            yield collate(bucket[start : start + self.batch_size], self.layout)
+
+    def _length(self, encoded: Encoded) -> int:
+        return len(encoded.ids) + sum(encoded.tiles) * self.layout.encoder.teacher_tokens_per_tile

@@ -1,0 +1,42 @@
+"""A drawn page with its question and answer."""
+
+import io
+import json
+from dataclasses import dataclass
+
+from PIL import Image
+
+from fcot.internvl.prompts import IMAGE
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One page and what should be said of it.
+
+    Attributes:
+        image: The page.
+        question: What is asked.
+        answer: What a perfect reader answers.
+        task: Name of the task, such as "table".
+        source: The document or table it was drawn from.
+    """
+
+    image: Image.Image
+    question: str
+    answer: str
+    task: str
+    source: str
+
+    def members(self, key: str) -> dict[str, str | bytes]:
+        """Return the sample in the canonical shard form: `__key__`, `png`, `json`."""
+        buffer = io.BytesIO()
+        self.image.save(buffer, format="PNG", compress_level=1)
+        conversation = {
+            "conversations": [
+                {"from": "human", "value": f"{IMAGE}\n{self.question}"},
+                {"from": "gpt", "value": self.answer},
+            ],
+            "task": self.task,
+            "source": self.source,
+        }
+        return {"__key__": key, "png": buffer.getvalue(), "json": json.dumps(conversation).encode()}

@@ -1,0 +1,50 @@
+import pytest
+
+from fcot.metrics import (
+    ANLS,
+    CharacterErrorRate,
+    ExactMatch,
+    RelaxedAccuracy,
+    VQAAccuracy,
+    metric_by_name,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [
+        ("anls", ANLS),
+        ("character_error_rate", CharacterErrorRate),
+        ("exact_match", ExactMatch),
+        ("relaxed_accuracy", RelaxedAccuracy),
+        ("vqa_accuracy", VQAAccuracy),
+    ],
+)
+def test_a_short_name_makes_its_metric(name, metric):
+    assert type(metric_by_name(name)) is metric
+
+
+def test_each_call_makes_a_metric_of_its_own():
+    first, second = metric_by_name("anls"), metric_by_name("anls")
+    first.update(["a"], [["a"]])
+    assert len(second.sample_scores) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("ANLS", "anls"),
+        ("relaxed_acuracy", "relaxed_accuracy"),
+        ("VQAAccuracy", "vqa_accuracy"),
+        ("exact", "exact_match"),
+    ],
+)
+def test_a_wrong_name_is_told_the_nearest(name, nearest):
+    with pytest.raises(ValueError, match=f"{name}'; did you mean '{nearest}'"):
+        metric_by_name(name)
+
+
+@pytest.mark.parametrize("name", ["", "interval", "answer_metric"])
+def test_other_names_of_the_package_are_no_metrics(name):
+    with pytest.raises(ValueError, match="There is no metric named"):
+        metric_by_name(name)
