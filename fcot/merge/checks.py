@@ -10,8 +10,8 @@ from torch import Tensor
 
 from fcot.merge.tensors import Layout, LazyWeights
 
-# 1 Mi elements: temporary copies stay small beside the largest tensor, and in the processor's cache
-PIECE = 2**20
+# Elements: temporary copies stay small beside the largest tensor and within the processor's cache.
+PIECE = 2**18
 
 
 def pieces(tensor: Tensor) -> Iterator[Tensor]:

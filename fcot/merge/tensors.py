@@ -115,7 +115,7 @@ def write_weights(
     Args:
         path: A `.safetensors` file, for weights of at most one shard, or a folder, which gets
             `model.safetensors` or, above one shard, numbered shards and an index, as transformers does.
-        tensors: Names and tensors, consumed once.
+        tensors: Names and tensors, consumed once; tied tensors are written under each of their names.
         metadata: Text for the files' headers, `{"format": "pt"}` by default. With more than one entry the
             bytes of a file differ from run to run: safetensors does not order them.
         max_shard_bytes: The size in bytes a shard may reach; a larger single tensor gets a shard of its own.
@@ -151,13 +151,18 @@ def write_weights(
 
 def _shards(tensors: Iterable[tuple[str, Tensor]], max_bytes: int) -> Iterator[dict[str, Tensor]]:
     shard: dict[str, Tensor] = {}
+    storages: set[int] = set()
     size = 0
     for name, tensor in tensors:
         if shard and size + tensor.nbytes > max_bytes:
             yield shard
-            shard, size = {}, 0
-        shard[name] = tensor.detach().contiguous()
-        size += tensor.nbytes
+            shard, storages, size = {}, set(), 0
+        kept = tensor.detach().contiguous()
+        if kept.untyped_storage().data_ptr() in storages:
+            kept = kept.clone()  # safetensors refuses tensors that share memory
+        storages.add(kept.untyped_storage().data_ptr())
+        shard[name] = kept
+        size += kept.nbytes
     if shard:
         yield shard
 

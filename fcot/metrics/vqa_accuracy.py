@@ -34,8 +34,8 @@ _RESTORED = {
 } | {"somebody'd": "somebodyd"}  # the server's one entry that runs the other way
 
 # A full stop stays beside a digit, on either side. The copies of the script in MMF and InternVL misspell the
-# lookbehind as `(?!<=\d)`, which drops the one after a digit too ("2019."); the official examples in the
-# tests keep it. All pass the flag re.UNICODE where a count belongs, and so stop after that many.
+# lookbehind as `(?!<=\d)`, which drops the one after a digit too; an official example in the tests
+# ("The March 5, 2019.") keeps it. All pass the flag re.UNICODE where a count belongs: they stop at that many.
 _FULL_STOP = re.compile(r"(?<!\d)\.(?!\d)")
 _MAX_FULL_STOPS = int(re.UNICODE)
 

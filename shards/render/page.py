@@ -53,16 +53,17 @@ class Page:
     def __init__(self, columns: int, rows: int, rng: np.random.Generator, *, plain: bool = False) -> None:
         self.columns, self.rows = columns, rows
         self.ink = np.zeros((rows * LINE, columns * ADVANCE), dtype=np.uint8)
+        self.background: np.ndarray | None = None  # uint8 [height, width, 3], white if None
         self.rng = rng
         self.plain = plain
         self.font = FONTS[0] if plain else FONTS[int(rng.integers(len(FONTS)))]
         self.size = 22 if plain else SIZES[int(rng.integers(len(SIZES)))]
 
-    def write(self, text: str, column: int, row: int) -> None:
+    def write(self, text: str, column: float, row: int) -> None:
         """Write one line of text from a cell on; what does not fit the page is an error of the caller."""
         for offset, character in enumerate(text):
             if character != " ":
-                top, left = row * LINE, (column + offset) * ADVANCE
+                top, left = row * LINE, round((column + offset) * ADVANCE)
                 cell = self.ink[top : top + LINE, left : left + ADVANCE]
                 np.maximum(cell, glyph(self.font, self.size, character), out=cell)
 
@@ -71,11 +72,16 @@ class Page:
         self.ink[(row + 1) * LINE - 1, 4:-4] = 120
 
     def image(self) -> Image.Image:
-        """Return the page, shifted by up to 2 pixels, with its ink's darkness and mild noise, as grey levels."""
+        """Return the page, its text shifted by up to 2 pixels, with its ink's darkness and mild noise."""
         down, right = (int(shift) for shift in self.rng.integers(0, 3, size=2))
         ink = np.zeros(self.ink.shape, dtype=np.float32)
         ink[down:, right:] = self.ink[: ink.shape[0] - down, : ink.shape[1] - right]
+        paper: np.ndarray | float = 255.0
+        if self.background is not None:
+            ink, paper = ink[..., None], self.background.astype(np.float32)
         if not self.plain:
             ink *= self.rng.uniform(0.7, 1.0)
-            ink += self.rng.normal(0.0, self.rng.uniform(0.0, 8.0), size=ink.shape)
-        return Image.fromarray((255.0 - ink).clip(0, 255).astype(np.uint8))
+        pixels = paper * (1.0 - ink / 255.0)
+        if not self.plain:
+            pixels += self.rng.normal(0.0, self.rng.uniform(0.0, 8.0), size=pixels.shape[:2] + (1,) * (ink.ndim - 2))
+        return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))

@@ -1,14 +1,19 @@
 """Mixtures of drawn pages: what each set of the tiny world is made of."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from fcot.errors import UserError, nearest
+from shards.render.chart import chart_page
+from shards.render.questions import arithmetic, compare, form, lookup
 from shards.render.sample import Sample
 from shards.render.sources import Split
+from shards.render.table import table_page
 from shards.render.text import text_page
+
+Recipe = Callable[[Split, float, np.random.Generator], Sample]
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
@@ -47,4 +52,38 @@ class Draw:
         return RECIPES[self.recipe](self.split, index / max(1, self.samples), rng)
 
 
-RECIPES = {"letters": letters}
+def prose_page(split: Split, rng: np.random.Generator) -> Sample:
+    """One to six tiles of prose."""
+    columns, rows = ((8, 4), (16, 4), (24, 4), (16, 8))[int(rng.choice(4, p=(0.3, 0.35, 0.15, 0.2)))]
+    return text_page(split, columns, rows, rng)
+
+
+DRAWERS: Mapping[str, Callable[[Split, np.random.Generator], Sample]] = {
+    "text": prose_page,
+    "table": table_page,
+    "chart": chart_page,
+    "lookup": lookup,
+    "compare": compare,
+    "arithmetic": arithmetic,
+    "form": form,
+}
+READING = ("text", "table", "chart")  # the re-alignment tasks: say what is on the page
+QUESTIONS = ("lookup", "compare", "arithmetic", "form")
+
+
+def _mixture(weights: Mapping[str, float]) -> Recipe:
+    names, shares = list(weights), np.array(list(weights.values()))
+    cumulated = np.cumsum(shares / shares.sum())
+
+    def draw(split: Split, progress: float, rng: np.random.Generator) -> Sample:
+        return DRAWERS[names[int(np.searchsorted(cumulated, rng.random()))]](split, rng)
+
+    return draw
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "letters": letters,
+    "reading": _mixture(dict.fromkeys(READING, 1.0)),
+    "questions": _mixture({**dict.fromkeys(READING, 1.0), **dict.fromkeys(QUESTIONS, 1.0)}),
+    "teacher": _mixture({"text": 3, "table": 2, "chart": 2, "lookup": 1, "compare": 1, "arithmetic": 1.5, "form": 0.7}),
+}

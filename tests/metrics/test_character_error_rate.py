@@ -16,7 +16,8 @@ REFERENCES = ["this is the reference", "there is another one", "lost", "発表"]
         ("a  b", ["a b"], 1 / 3),  # so do spaces
         ("", ["cat"], 1.0),
         ("catcatcat", ["cat"], 2.0),
-        ("cat", ["dog", "cats", "at"], 1 / 4),  # the lowest rate, not the fewest edits
+        ("cat", ["dog", "at", "cats"], 1 / 4),
+        ("abcdef", ["abc", "abcdefghijkl"], 1 / 2),  # the lowest rate, not the fewest edits
         ("", [""], 0.0),
         ("ab", [""], 2.0),
     ],
@@ -37,6 +38,14 @@ def test_long_samples_weigh_more():
     metric.update(["x", "abcdefghi"], [["a"], ["abcdefghi"]])
     assert metric.compute() == pytest.approx(0.1)
     assert metric.sample_scores.tolist() == [1.0, 0.0]
+
+
+def test_a_corpus_of_empty_pages_counts_edits():
+    metric = CharacterErrorRate()
+    metric.update([""], [[""]])
+    assert metric.compute() == 0.0
+    metric.update(["ab"], [[""]])
+    assert metric.compute() == 2.0
 
 
 def test_the_interval_of_the_corpus_rate_is_a_paired_ratio():

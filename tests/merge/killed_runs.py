@@ -1,0 +1,98 @@
+"""Kill a merge again and again with SIGKILL, let it finish, and print what became of it.
+
+Run as `python killed_runs.py FOLDER SEED`. Each run is a fork of this process, so that importing torch is
+paid once; nothing else of the parent is used by it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from fcot.merge import merge_snapshots, open_weights, write_weights
+
+PLAYERS = ["step=10", "step=20", "step=30"]
+TENSORS = 4
+
+
+def write_checkpoints(root):
+    for place, name in enumerate(["base", *PLAYERS]):
+        generator = torch.Generator().manual_seed(place)
+        stream = ((f"layer{number}", torch.randn(64, generator=generator)) for number in range(TENSORS))
+        write_weights(root / name, stream)
+
+
+def merge(root, output):
+    """Merge with a utility that takes a while and notes each call; writing the model takes a while too."""
+
+    def utility(weights):
+        with (output.parent / "calls").open("a") as calls:
+            calls.write("x")
+        time.sleep(0.004)
+        return 1 / (1 + sum(float((tensor - 0.1).square().mean()) for tensor in weights.values()))
+
+    def finish(folder, tensors):
+        write_weights(folder, tensors, max_shard_bytes=256)
+        time.sleep(0.05)
+        (folder / "config.json").write_text("{}")
+        time.sleep(0.05)
+
+    output.parent.mkdir(exist_ok=True)
+    snapshots = {name: root / name for name in PLAYERS}
+    merge_snapshots(
+        root / "base", snapshots, utility, output, finish=finish, describe={"split": "dev", "n": 4}
+    )
+
+
+def is_whole(output):
+    names = {path.name for path in output.iterdir()}
+    return {"merge.json", "merge.png", "config.json"} <= names and len(open_weights(output)) == TENSORS
+
+
+def run_and_kill(root, output, after):
+    """Run a merge in a fork and kill it after some seconds; say whether it was still running."""
+    child = os.fork()
+    if child == 0:
+        try:
+            merge(root, output)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    time.sleep(after)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)
+
+
+def main():
+    root, draw = Path(sys.argv[1]), random.Random(int(sys.argv[2]))
+    write_checkpoints(root)
+    start = time.perf_counter()
+    merge(root, root / "straight" / "merged")
+    duration = time.perf_counter() - start
+    output = root / "killed" / "merged"
+    kills = 0
+    for _ in range(8):
+        kills += run_and_kill(root, output, draw.uniform(0.01, 0.3) * duration)
+        if output.exists():
+            break
+    # the scores are known by now: kills at these moments hit the writing of the model and its picture
+    while not output.exists() and kills < 12:
+        kills += run_and_kill(root, output, draw.uniform(0.05, 0.3))
+    partial = output.exists() and not is_whole(output)
+    if not output.exists():
+        merge(root, output)
+    calls = len((output.parent / "calls").read_text())
+    beside = sorted(path.name for path in output.parent.iterdir())
+    print(json.dumps({"kills": kills, "partial": partial, "calls": calls, "beside": beside}))
+
+
+if __name__ == "__main__":
+    main()

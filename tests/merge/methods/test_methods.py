@@ -1,0 +1,142 @@
+import inspect
+import math
+
+import pytest
+import torch
+
+from fcot.merge import (
+    Combination,
+    coalition_weights,
+    merge_method,
+    merge_methods,
+    score_coalitions,
+    shapley_values,
+)
+
+PLAYERS = ["s1", "s2", "s3", "s4", "s5"]
+
+
+def toy(seed):
+    """Later snapshots lie nearer to the optimum; the score falls with the square of the distance."""
+    generator = torch.Generator().manual_seed(seed)
+    optimum = torch.randn(40, generator=generator)
+    spread = torch.linspace(1.6, 0.4, len(PLAYERS))
+    checkpoints = [{"x": optimum + width * torch.randn(40, generator=generator)} for width in spread]
+
+    def utility(weights):
+        return -float((weights["x"] - optimum).square().mean())
+
+    return {"x": torch.zeros(40)}, checkpoints, utility
+
+
+def offered(base, checkpoints, utility):
+    singles = [utility(checkpoint) for checkpoint in checkpoints]
+    return {
+        "values": singles,
+        "single_utilities": singles,
+        "utility": utility,
+        "draws": 8,
+        "seed": 0,
+        "scale": 0.5,
+    }
+
+
+@pytest.mark.filterwarnings("ignore:all Shapley values")
+@pytest.mark.parametrize("name", merge_methods())
+def test_every_method_gives_a_finite_weight_for_each_checkpoint(name):
+    base, checkpoints, utility = toy(0)
+    method = merge_method(name)
+    asked = inspect.signature(method).parameters
+    given = {key: value for key, value in offered(base, checkpoints, utility).items() if key in asked}
+    weights = method(base, checkpoints, **given)
+    assert len(weights) == len(checkpoints)
+    assert all(isinstance(weight, float) and math.isfinite(weight) for weight in weights)
+    assert inspect.getdoc(method)
+
+
+def test_a_mistyped_name_is_answered_with_the_nearest():
+    with pytest.raises(
+        ValueError, match=r"no merge method 'task_arithmetic_men'. Did you mean 'task_arithmetic_mean'"
+    ):
+        merge_method("task_arithmetic_men")
+    with pytest.raises(ValueError, match=r"The methods are: final, best_single, average"):
+        merge_method("ties")
+
+
+def test_the_simple_methods_by_their_numbers():
+    base, checkpoints = {}, [{}, {}, {}, {}]
+    assert merge_method("average")(base, checkpoints) == [0.25] * 4
+    assert merge_method("task_arithmetic_mean")(base, checkpoints, scale=0.5) == [0.125] * 4
+    assert merge_method("task_arithmetic_sum")(base, checkpoints, scale=0.5) == [0.5] * 4
+    assert merge_method("final")(base, checkpoints) == [0.0, 0.0, 0.0, 1.0]
+    best = merge_method("best_single")
+    assert best(base, checkpoints, single_utilities=[0.1, 0.9, 0.2, 0.3]) == [0.0, 1.0, 0.0, 0.0]
+    assert best(base, checkpoints, single_utilities=[0.1, 0.9, 0.9, 0.3]) == [0.0, 0.0, 1.0, 0.0]
+
+
+def test_shapley_drops_negative_values_and_shares_the_rest():
+    shapley = merge_method("shapley")
+    assert shapley({}, [{}] * 4, values=[-1.0, 3.0, 0.0, 1.0]) == [0.0, 0.75, 0.0, 0.25]
+
+
+def test_shapley_without_a_positive_value_is_uniform_and_says_so():
+    with pytest.warns(UserWarning, match="all Shapley values are zero or below: uniform weights"):
+        assert merge_method("shapley")({}, [{}] * 4, values=[-1.0, -3.0, 0.0, -0.5]) == [0.25] * 4
+
+
+@pytest.mark.parametrize(("name", "field"), [("shapley", "values"), ("best_single", "single_utilities")])
+def test_a_number_of_values_other_than_of_checkpoints_is_refused(name, field):
+    with pytest.raises(ValueError, match=r"for 3 checkpoints. Give one for each"):
+        merge_method(name)({}, [{}] * 3, **{field: [1.0, 2.0]})
+
+
+def test_random_search_scores_as_often_as_asked_and_returns_its_best():
+    base, checkpoints, utility = toy(0)
+    seen = []
+
+    def recorded(mixture):
+        assert mixture.weights == pytest.approx(mixture.weights) and math.fsum(
+            mixture.weights
+        ) == pytest.approx(1.0)
+        assert min(mixture.weights) >= 0
+        seen.append((utility(mixture), mixture.weights))
+        return seen[-1][0]
+
+    search = merge_method("random_search")
+    weights = search(base, checkpoints, utility=recorded, draws=12, seed=3)
+    assert len(seen) == 12
+    assert tuple(weights) == max(seen)[1]
+    assert weights == search(base, checkpoints, utility=utility, draws=12, seed=3)
+    assert weights != search(base, checkpoints, utility=utility, draws=12, seed=4)
+    with pytest.raises(ValueError, match="cannot make 0 draws"):
+        search(base, checkpoints, utility=utility, draws=0)
+
+
+def test_random_search_draws_uniformly_from_the_simplex():
+    drawn = []
+    merge_method("random_search")(
+        {}, [{}] * 4, utility=lambda mixture: drawn.append(mixture.weights) or 0.0, draws=4000, seed=0
+    )
+    weights = torch.tensor(drawn)
+    # each of 4 weights of Dirichlet(1, 1, 1, 1) has mean 1/4 and variance 3/80
+    assert torch.allclose(weights.mean(dim=0), torch.full((4,), 0.25), atol=0.01)
+    assert torch.allclose(weights.var(dim=0), torch.full((4,), 3 / 80), atol=0.003)
+
+
+@pytest.mark.filterwarnings("ignore:all Shapley values")
+@pytest.mark.parametrize("seed", range(6))
+def test_on_a_quadratic_the_game_of_means_beats_uniform_weights_and_the_game_of_sums_does_not(seed):
+    base, checkpoints, utility = toy(seed)
+
+    def score_of(member_weight):
+        def play(members):
+            weights = [member_weight(members) if player in members else 0.0 for player in PLAYERS]
+            return utility(Combination(base, checkpoints, weights))
+
+        values = shapley_values(score_coalitions(PLAYERS, play), PLAYERS)
+        weights = merge_method("shapley")(base, checkpoints, values=list(values.values()))
+        return utility(Combination(base, checkpoints, weights))
+
+    uniform = utility(Combination(base, checkpoints, coalition_weights(PLAYERS, PLAYERS)))
+    assert score_of(lambda members: 1 / max(len(members), 1)) > uniform
+    assert score_of(lambda members: 1.0) <= uniform

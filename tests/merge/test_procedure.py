@@ -1,0 +1,292 @@
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fcot.merge import coalition_key, coalitions, merge_methods, merge_snapshots, open_weights, write_weights
+
+PLAYERS = ["s1", "s2", "s3"]
+
+
+def make_checkpoints(root, count=3, spread=(1.2, 0.8, 0.4)):
+    """Snapshots around an optimum of 0.3 in every weight, the later the nearer; a base at 0."""
+    write_weights(
+        root / "base", [("a", torch.zeros(30)), ("b", torch.zeros(10, 3)), ("steps", torch.tensor(0))]
+    )
+    snapshots = {}
+    for place in range(count):
+        generator = torch.Generator().manual_seed(place)
+        width = spread[place % len(spread)]
+        a, b = (0.3 + width * torch.randn(shape, generator=generator) for shape in ((30,), (10, 3)))
+        snapshots[f"s{place + 1}"] = root / f"s{place + 1}.safetensors"
+        write_weights(snapshots[f"s{place + 1}"], [("a", a), ("b", b), ("steps", torch.tensor(place))])
+    return snapshots
+
+
+class Score:
+    """1 / (1 + mean squared distance to the optimum), counting its calls."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, weights):
+        self.calls += 1
+        return 1 / (1 + float(torch.cat([weights[name].flatten() - 0.3 for name in "ab"]).square().mean()))
+
+
+@pytest.fixture
+def snapshots(tmp_path):
+    return make_checkpoints(tmp_path)
+
+
+def merge(tmp_path, snapshots, utility=None, **options):
+    return merge_snapshots(tmp_path / "base", snapshots, utility or Score(), tmp_path / "merged", **options)
+
+
+def test_the_report_holds_the_game_the_controls_and_the_choice(tmp_path, snapshots):
+    report = merge(tmp_path, snapshots, describe={"split": "dev", "n": 60, "metric": "accuracy"})
+    written = json.loads((tmp_path / "merged" / "merge.json").read_text())
+    assert written == report.to_dict()
+    assert written["players"] == PLAYERS
+    assert set(written["utilities"]) == {coalition_key(members) for members in coalitions(PLAYERS)}
+    gain = written["utilities"]["s1+s2+s3"] - written["utilities"][""]
+    assert math.fsum(written["shapley"].values()) == pytest.approx(gain, abs=1e-9)
+    assert set(written["controls"]) == set(merge_methods())
+    best = max(control["utility"] for control in written["controls"].values())
+    assert written["controls"][written["chosen"]] == {"utility": best, "weights": written["weights"]}
+    assert (written["split"], written["n"], written["metric"], written["seed"]) == ("dev", 60, "accuracy", 0)
+    assert written["base"]["path"] == str(tmp_path / "base") and len(written["base"]["sha256"]) == 64
+    assert written["notes"] == []
+
+
+def test_controls_that_are_coalitions_repeat_their_scores_and_cost_nothing(tmp_path, snapshots):
+    utility = Score()
+    report = merge(tmp_path, snapshots, utility)
+    utilities, controls = report.utilities, report.controls
+    assert controls["final"].utility == utilities["s3"]
+    assert controls["best_single"].utility == max(utilities[name] for name in PLAYERS)
+    assert controls["average"].utility == utilities["s1+s2+s3"]
+    # 8 coalitions, as many random draws, two of task arithmetic and Shapley's
+    assert utility.calls == report.evaluations == 8 + 8 + 2 + 1
+
+
+def test_saved_tensors_are_the_formula_in_fp32(tmp_path, snapshots):
+    report = merge(tmp_path, snapshots, method="shapley")
+    base, saved = open_weights(tmp_path / "base"), open_weights(tmp_path / "merged")
+    positive = {name: max(value, 0.0) for name, value in report.shapley.items()}
+    assert report.weights == pytest.approx({name: v / sum(positive.values()) for name, v in positive.items()})
+    for name in ("a", "b"):
+        expected = base[name].clone()
+        for player, weight in report.weights.items():
+            expected += weight * (open_weights(snapshots[player])[name] - base[name])
+        assert torch.equal(saved[name], expected)
+    assert saved["steps"] == base["steps"]
+
+
+@pytest.mark.parametrize("method", merge_methods())
+def test_a_named_method_is_the_one_that_is_saved(tmp_path, snapshots, method):
+    report = merge(tmp_path, snapshots, method=method)
+    assert report.chosen == method
+    score = Score()
+    assert score(open_weights(tmp_path / "merged")) == report.controls[method].utility
+
+
+def test_the_simplest_of_equals_is_chosen(tmp_path, snapshots):
+    report = merge(tmp_path, snapshots, lambda weights: 0.5)
+    assert report.chosen == "final"
+    assert report.weights == {"s1": 0.0, "s2": 0.0, "s3": 1.0}
+
+
+def test_fallback_and_a_base_that_is_better_are_noted(tmp_path, snapshots):
+    def prefers_the_base(weights):
+        return -float(weights["a"].square().mean())
+
+    with pytest.warns(UserWarning, match="zero or below"):
+        report = merge(tmp_path, snapshots, prefers_the_base)
+    assert report.notes == [
+        "all Shapley values are zero or below: uniform weights",
+        "the base scores higher than the chosen weights",
+    ]
+    assert report.controls["shapley"].weights == report.controls["average"].weights
+
+
+def test_options_reach_the_controls(tmp_path, snapshots):
+    utility = Score()
+    report = merge(tmp_path, snapshots, utility, random_draws=3, task_arithmetic_scale=0.9, seed=5)
+    assert utility.calls == 8 + 3 + 2 + 1
+    assert report.controls["task_arithmetic_sum"].weights == dict.fromkeys(PLAYERS, 0.9)
+    assert report.controls["task_arithmetic_mean"].weights == dict.fromkeys(PLAYERS, 0.9 / 3)
+    other = merge(tmp_path, snapshots, utility, random_draws=3, seed=6, overwrite=True)
+    assert other.controls["random_search"].weights != report.controls["random_search"].weights
+
+
+def test_a_base_in_memory_merges_like_the_same_base_on_disk(tmp_path, snapshots):
+    on_disk = merge(tmp_path, snapshots).to_dict()
+    tensors = dict(open_weights(tmp_path / "base"))
+    in_memory = merge_snapshots(tensors, snapshots, Score(), tmp_path / "again").to_dict()
+    assert in_memory["base"] == {"path": None, "sha256": on_disk["base"]["sha256"]}
+    for field in ("utilities", "shapley", "controls", "chosen"):
+        assert in_memory[field] == on_disk[field]
+
+
+def test_finish_writes_the_folder_s_files_and_progress_is_told(tmp_path, snapshots):
+    told = []
+
+    def finish(folder, tensors):
+        (folder / "config.json").write_text("{}")
+        write_weights(folder, tensors, max_shard_bytes=1)
+
+    merge(tmp_path, snapshots, finish=finish, progress=lambda *stage: told.append(stage))
+    names = {path.name for path in (tmp_path / "merged").iterdir()}
+    assert {"config.json", "merge.json", "merge.png", "model.safetensors.index.json"} <= names
+    assert [stage for stage in told if stage[1] == stage[2]] == [
+        ("reading", 4, 4),
+        ("coalitions", 8, 8),
+        ("random_search", 8, 8),
+        ("controls", 7, 7),
+    ]
+
+
+def test_more_than_eight_snapshots_need_sampling_and_then_report_errors(tmp_path):
+    snapshots = make_checkpoints(tmp_path, count=9)
+    utility = Score()
+    with pytest.raises(ValueError, match="or sample: give permutations"):
+        merge(tmp_path, snapshots, utility)
+    assert utility.calls == 0
+    report = merge(tmp_path, snapshots, utility, permutations=4, random_draws=2)
+    written = json.loads((tmp_path / "merged" / "merge.json").read_text())
+    assert set(written["standard_errors"]) == set(snapshots)
+    gain = report.utilities[coalition_key(snapshots)] - report.utilities[""]
+    assert math.fsum(report.shapley.values()) == pytest.approx(gain, abs=1e-9)
+    assert set(snapshots) <= set(report.utilities)
+    assert report.notes == ["Shapley values sampled from 4 permutations, with standard errors"]
+
+
+def test_a_run_that_fails_keeps_its_scores_and_leaves_no_folder(tmp_path, snapshots):
+    class Fails(Score):
+        def __call__(self, weights):
+            if self.calls == 5:
+                raise RuntimeError("out of memory")
+            return super().__call__(weights)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        merge(tmp_path, snapshots, Fails())
+    assert not (tmp_path / "merged").exists()
+    utility = Score()
+    report = merge(tmp_path, snapshots, utility)
+    assert (utility.calls, report.evaluations) == (19 - 5, 19)
+
+
+def test_a_failure_while_writing_leaves_nothing_beside_the_output(tmp_path, snapshots):
+    def finish(folder, tensors):
+        write_weights(folder, tensors)
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        merge(tmp_path, snapshots, finish=finish)
+    assert [path.name for path in tmp_path.glob("merged*")] == ["merged.cache"]
+
+
+def test_scores_of_another_split_or_another_snapshot_are_not_reused(tmp_path, snapshots):
+    merge(tmp_path, snapshots, describe={"split": "dev", "n": 60})
+    again, split, named, changed = Score(), Score(), Score(), Score()
+    merge(tmp_path, snapshots, again, describe={"split": "dev", "n": 60}, overwrite=True)
+    assert again.calls == 0
+    merge(tmp_path, snapshots, split, describe={"split": "dev", "n": 61}, overwrite=True)
+    assert split.calls == 19
+    merge(tmp_path, snapshots, named, describe={"n": 61}, utility_fingerprint="61 of dev", overwrite=True)
+    assert named.calls == 19
+    write_weights(
+        snapshots["s1"], [(name, tensor + 1) for name, tensor in open_weights(snapshots["s1"]).items()]
+    )
+    merge(tmp_path, snapshots, changed, describe={"split": "dev", "n": 60}, random_draws=1, overwrite=True)
+    # of the coalitions, the four without s1 are known
+    assert changed.calls == 4 + 1 + 2 + 1
+
+
+def test_nine_kills_later_the_result_is_that_of_a_straight_run(tmp_path):
+    script = Path(__file__).with_name("killed_runs.py")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(
+        [sys.executable, script, tmp_path, "0"], capture_output=True, text=True, env=environment, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    outcome = json.loads(run.stdout)
+    assert outcome["kills"] >= 5
+    assert not outcome["partial"]
+    assert outcome["beside"] == ["calls", "merged", "merged.cache"]
+    straight, killed = tmp_path / "straight" / "merged", tmp_path / "killed" / "merged"
+    # a kill costs at most the evaluation it interrupts
+    assert outcome["calls"] <= 19 + outcome["kills"]
+    reports = [json.loads((folder / "merge.json").read_text()) for folder in (straight, killed)]
+    for report in reports:
+        report.pop("wall_seconds")
+    assert reports[0] == reports[1]
+    files = [path.name for path in straight.iterdir() if path.name != "merge.json"]
+    assert sorted(files) == sorted(path.name for path in killed.iterdir() if path.name != "merge.json")
+    assert all((straight / name).read_bytes() == (killed / name).read_bytes() for name in files)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"method": "shaply"}, "Did you mean 'shapley'"),
+        ({"describe": {"weights": 1}}, "'weights' is a field of the report itself"),
+        ({"describe": {"seed": 3}}, "'seed' is a field of the report itself"),
+        ({"describe": {"model": object()}}, "'model' cannot be written as JSON"),
+        ({"permutations": 1}, "at least 2"),
+    ],
+)
+def test_unusable_options_are_refused_before_anything_is_scored(tmp_path, snapshots, options, says):
+    utility = Score()
+    with pytest.raises(ValueError, match=says):
+        merge(tmp_path, snapshots, utility, **options)
+    assert utility.calls == 0
+
+
+def test_unusable_snapshots_are_refused_before_anything_is_scored(tmp_path, snapshots):
+    utility = Score()
+    with pytest.raises(ValueError, match=r"'a\+b' cannot name a snapshot"):
+        merge(tmp_path, {"a+b": snapshots["s1"]}, utility)
+    with pytest.raises(ValueError, match="no snapshots to merge"):
+        merge(tmp_path, {}, utility)
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*lost"):
+        merge(tmp_path, {**snapshots, "s4": tmp_path / "lost"}, utility)
+    write_weights(tmp_path / "short", [("a", torch.zeros(30))])
+    with pytest.raises(ValueError, match=r"short lacks tensor 'b'"):
+        merge(tmp_path, {**snapshots, "s4": tmp_path / "short"}, utility)
+    broken = dict(open_weights(snapshots["s3"]))
+    write_weights(tmp_path / "nan", {**broken, "b": broken["b"] / 0}.items())
+    with pytest.raises(ValueError, match=r"'b' of .*nan holds NaN or infinity"):
+        merge(tmp_path, {**snapshots, "s4": tmp_path / "nan"}, utility)
+    assert utility.calls == 0
+
+
+def test_a_score_that_is_not_a_number_stops_the_merge_and_is_not_kept(tmp_path, snapshots):
+    with pytest.raises(ValueError, match=r"weights \[0.0, 0.0, 0.0\] is nan"):
+        merge(tmp_path, snapshots, lambda weights: float("nan"))
+    assert merge(tmp_path, snapshots).utilities[""] > 0
+
+
+def test_an_existing_merge_is_replaced_only_when_allowed(tmp_path, snapshots):
+    merge(tmp_path, snapshots, method="final")
+    utility = Score()
+    with pytest.raises(FileExistsError, match="already holds a merged model. Allow overwriting"):
+        merge(tmp_path, snapshots, utility)
+    assert utility.calls == 0
+    merge(tmp_path, snapshots, method="average", overwrite=True)
+    assert json.loads((tmp_path / "merged" / "merge.json").read_text())["chosen"] == "average"
+    assert sorted(path.name for path in tmp_path.glob("merged*")) == ["merged", "merged.cache"]
+
+
+def test_a_folder_that_is_not_a_merge_is_never_replaced(tmp_path, snapshots):
+    (tmp_path / "merged").mkdir()
+    (tmp_path / "merged" / "thesis.tex").write_text("…")
+    with pytest.raises(FileExistsError, match="exists and is not a merged model"):
+        merge(tmp_path, snapshots, overwrite=True)
+    assert (tmp_path / "merged" / "thesis.tex").read_text() == "…"
