@@ -12,5 +12,11 @@ def main(args: list[str] | None = None) -> None:
     from shards.datamodule import Shards
     import fcot.sft
 
-    LightningCLI(PageModule, Shards, trainer_class=Trainer, subclass_mode_model=True, args=args if args is not None else sys.argv[1:],
-                 auto_configure_optimizers=False)
+    LightningCLI(
+        PageModule,
+        Shards,
+        trainer_class=Trainer,
+        subclass_mode_model=True,
+        args=args if args is not None else sys.argv[1:],
+        auto_configure_optimizers=False,
+    )

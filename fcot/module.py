@@ -1,6 +1,10 @@
 """What re-alignment and post-training share as LightningModules."""
 
+import json
+import os
+import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +15,10 @@ from torch.optim import AdamW, Optimizer
 
 from fcot.batch import Batch, PageLayout
 from fcot.errors import UserError
+from fcot.evaluation import Evaluation, Record, print_table
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import tokens_per_tile
+from fcot.metrics import metric_by_name
 from fcot.pair import StudentTeacher, answer_labels, answer_samples, part_of
 from fcot.schedule import warmup_cosine
 
@@ -32,6 +38,8 @@ class PageModule(LightningModule):
         max_length: Longest sequence in tokens, visual tokens of the teacher counted (default: the model's).
         max_tiles: Most tiles of an image, thumbnail not counted (default: the model's).
         max_new_tokens: Longest answer that is generated in tests and predictions.
+        metrics: Metrics of each task, the one that counts first, "*" for tasks not named (default: anls).
+        label: Name of this stage in tables (default: the class's).
     """
 
     pair: StudentTeacher
@@ -47,6 +55,8 @@ class PageModule(LightningModule):
         max_length: int | None = None,
         max_tiles: int | None = None,
         max_new_tokens: int = 256,
+        metrics: dict[str, list[str]] | None = None,
+        label: str | None = None,
     ) -> None:
         super().__init__()
         self.folder = ModelFolder(Path(checkpoint))
@@ -54,6 +64,10 @@ class PageModule(LightningModule):
         self.warmup, self.lr_floor = warmup, lr_floor
         self.max_length, self.max_tiles = max_length, max_tiles
         self.max_new_tokens = max_new_tokens
+        self.metrics = metrics or {"*": ["anls"]}
+        for name in {name for names in self.metrics.values() for name in names}:
+            metric_by_name(name)  # an unknown name is an error now, not after hours of training
+        self.label = label or self.stage
         self.strict_loading = False  # checkpoints hold what trains, not what is frozen
 
     # -- what a subclass provides ------------------------------------------------------------------------
@@ -73,7 +87,7 @@ class PageModule(LightningModule):
 
     # -- shared ------------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def layout(self) -> PageLayout:
         """What the data side needs to prepare pages for this module."""
         config = self.folder.config
@@ -163,6 +177,71 @@ class PageModule(LightningModule):
         """Return the text of generated ids."""
         text: str = self.folder.tokenizer.decode(ids, skip_special_tokens=True)
         return text
+
+    def on_test_epoch_start(self) -> None:
+        """Start counting."""
+        self.evaluation = Evaluation(self.metrics)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> list[Record]:
+        """Read a batch of pages and score the answers."""
+        return self.read(batch, self.evaluation)
+
+    def on_test_epoch_end(self) -> None:
+        """Print the scores and save them: `test.json`, and every answer in `test.jsonl`."""
+        self.evaluation.gather()
+        row = self.score_row(self.evaluation, split="test")
+        self.log("test/mean", row["scores"]["mean"]["mean"])
+        if self.trainer.is_global_zero:
+            folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            self.evaluation.write_records(folder / "test.jsonl")
+            (folder / "test.json").write_text(json.dumps(row, indent=1) + "\n")
+            print_table([row])
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[str]:
+        """Return the answers to a batch."""
+        return self.answers(batch)
+
+    def read(self, batch: Batch, evaluation: Evaluation, side: str = "student") -> list[Record]:
+        """Read a batch of pages and add the scored answers to an evaluation."""
+        start = time.perf_counter()
+        predictions = self.answers(batch, side)
+        seconds = time.perf_counter() - start
+        tokens = batch.num_tiles * self.layout.tokens_per_tile[side]
+        return evaluation.add(
+            keys=batch.keys,
+            tasks=batch.tasks,
+            questions=batch.questions,
+            references=batch.references,
+            predictions=predictions,
+            visual_tokens=tokens.tolist(),
+            seconds=seconds,
+        )
+
+    @torch.no_grad()
+    def evaluate(self, loader: Iterable[Batch], side: str = "student") -> Evaluation:
+        """Read all pages of a loader in evaluation mode and return the scored answers."""
+        evaluation = Evaluation(self.metrics)
+        training = self.training
+        self.eval()
+        try:
+            for batch in loader:
+                self.read(batch.to(self.device), evaluation, side)
+        finally:
+            self.train(training)
+        evaluation.gather()
+        return evaluation
+
+    def score_row(self, evaluation: Evaluation, *, split: str) -> dict[str, Any]:
+        """Return one row of a table of scores."""
+        return {
+            "model": self.folder.path.name,
+            "ratio": self.ratio,
+            "stage": self.label,
+            "split": split,
+            "seed": int(os.environ.get("PL_GLOBAL_SEED", "0")),
+            **evaluation.summary(),
+        }
 
     @torch.no_grad()
     def answers(self, batch: Batch, side: str = "student") -> list[str]:

@@ -149,9 +149,7 @@ class StudentTeacher(nn.Module):
             features: Vision features, if already computed.
         """
         features = self.features(batch.tiles) if features is None else features
-        return self._rows(
-            self.student.model.multi_modal_projector, batch, batch.sequences["student"], features
-        )
+        return self._rows(self.student.model.multi_modal_projector, batch, batch.sequences["student"], features)
 
     def _rows(self, projector: nn.Module, batch: Batch, sequences: Sequences, features: Tensor) -> Tensor:
         ids = sequences.input_ids

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from fcot.batch import Batch
+from fcot.drop_path import add_drop_path
 from fcot.errors import UserError
 from fcot.losses import answer_cross_entropy
 from fcot.module import PageModule, Parameters
@@ -28,6 +29,9 @@ class SFT(PageModule):
         max_length: Longest sequence in tokens, visual tokens of the teacher counted (default: the model's).
         max_tiles: Most tiles of an image, thumbnail not counted (default: the model's).
         max_new_tokens: Longest answer that is generated in tests and predictions.
+        metrics: Metrics of each task, the one that counts first, "*" for tasks not named (default: anls).
+        label: Name of this stage in tables (default: "sft").
+        drop_path: Chance of skipping a branch of a layer of the vision tower, growing to this in the last one.
     """
 
     stage = "sft"
@@ -45,6 +49,9 @@ class SFT(PageModule):
         max_length: int | None = None,
         max_tiles: int | None = None,
         max_new_tokens: int = 256,
+        metrics: dict[str, list[str]] | None = None,
+        label: str | None = None,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__(
             checkpoint,
@@ -54,12 +61,14 @@ class SFT(PageModule):
             max_length=max_length,
             max_tiles=max_tiles,
             max_new_tokens=max_new_tokens,
+            metrics=metrics,
+            label=label,
         )
         self.lr_scale, self.freeze = lr_scale or {}, freeze or []
         unknown = (set(self.lr_scale) | set(self.freeze)) - set(PARTS)
         if unknown:
             raise UserError(f"There is no part {sorted(unknown)}. Parts are {', '.join(PARTS)}.")
-        self.from_scratch = from_scratch
+        self.from_scratch, self.drop_path = from_scratch, drop_path
 
     @property
     def ratio(self) -> int:
@@ -70,6 +79,7 @@ class SFT(PageModule):
         """Load the student alone; what is not frozen learns."""
         pair = StudentTeacher(self.folder.path, from_scratch=self.from_scratch)
         pair.train_parts(*(part for part in PARTS if part not in self.freeze))
+        add_drop_path(pair.student.model.vision_tower, self.drop_path)
         return pair
 
     def configure_optimizers(self) -> dict[str, Any]:

@@ -77,9 +77,7 @@ def prepare(raw: Mapping[str, Any], layout: PageLayout, *, with_prompt: bool = F
     record = _record(raw)
     conversations = record["conversations"]
     images = sorted(name for name in raw if name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS)
-    cuts = [
-        cut(decode_image(raw[name], name), layout.max_tiles, tile_size=layout.tile_size) for name in images
-    ]
+    cuts = [cut(decode_image(raw[name], name), layout.max_tiles, tile_size=layout.tile_size) for name in images]
     counts = [len(tiles) for tiles in cuts]
     encoded = layout.encoder.encode(conversations, counts)
     prompt = layout.encoder.encode(conversations, counts, prompt_only=True) if with_prompt else None

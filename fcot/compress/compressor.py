@@ -34,5 +34,5 @@ class Compressor(nn.Module, ABC):
     def forward(self, tokens: Tensor) -> Tensor:
         """Compress `[tiles, tokens, width]` to `[tiles, tokens // ratio, width]`."""
 
-    def reset_parameters(self) -> None:  # noqa: B027 - most compressors without weights have nothing to reset
+    def reset_parameters(self) -> None:
         """Set the initial weights."""

@@ -37,9 +37,7 @@ class Qformer(Compressor):
         queries = self.query(self.queries).expand(len(tokens), -1, -1)
         keys = normed + self.positions
         key, value = self.key_value(keys).chunk(2, dim=-1)
-        attended = functional.scaled_dot_product_attention(
-            self._split(queries), self._split(key), self._split(value)
-        )
+        attended = functional.scaled_dot_product_attention(self._split(queries), self._split(key), self._split(value))
         projected: Tensor = self.output(attended.transpose(1, 2).flatten(2))
         return projected
 

@@ -63,9 +63,7 @@ class Template:
         if self.system:
             laid.append(Segment(self.system_start + self.system + self.end + self.separator))
         for turn, question in enumerate(questions):
-            laid.append(
-                Segment(self.user_start + question + self.end + self.separator + self.assistant_start)
-            )
+            laid.append(Segment(self.user_start + question + self.end + self.separator + self.assistant_start))
             if turn < len(answers):
                 laid.append(Segment(answers[turn] + self.end, answer=True))
                 laid.append(Segment(self.separator))

@@ -22,9 +22,7 @@ def _grids(min_tiles: int, max_tiles: int) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(found, key=lambda grid: grid[0] * grid[1]))
 
 
-def grid(
-    width: int, height: int, max_tiles: int, *, min_tiles: int = 1, tile_size: int = 448
-) -> tuple[int, int]:
+def grid(width: int, height: int, max_tiles: int, *, min_tiles: int = 1, tile_size: int = 448) -> tuple[int, int]:
     """Choose the tile grid of an image.
 
     The grid with the nearest aspect ratio wins; on an exact tie the larger one wins if the image has more
@@ -52,9 +50,7 @@ def grid(
     best, best_difference = (1, 1), float("inf")
     for columns, rows in _grids(min_tiles, max_tiles):
         difference = abs(aspect - columns / rows)
-        larger_on_tie = (
-            difference == best_difference and width * height > 0.5 * tile_size * tile_size * columns * rows
-        )
+        larger_on_tie = difference == best_difference and width * height > 0.5 * tile_size * tile_size * columns * rows
         if difference < best_difference or larger_on_tie:
             best, best_difference = (columns, rows), difference
     return best

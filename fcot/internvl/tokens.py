@@ -161,7 +161,8 @@ class ConversationEncoder:
         places = np.flatnonzero(ids == self.image_token_id)
         if len(places) != len(tiles):
             raise SampleError(
-                "placeholder_mismatch", f"{len(places)} image placeholders in the text for {len(tiles)} images"
+                "placeholder_mismatch",
+                f"{len(places)} image placeholders in the text for {len(tiles)} images",
             )
         cost[places] = np.asarray(tiles, dtype=np.int64) * self.teacher_tokens_per_tile
         limit = int(np.searchsorted(np.cumsum(cost), self.max_length, side="right"))
@@ -207,13 +208,9 @@ def turns(conversations: Sequence[Mapping[str, str]], num_images: int) -> tuple[
     if placeholders == 0:
         questions[0] = f"{IMAGE}\n" * num_images + questions[0]
     elif placeholders > num_images:
-        raise SampleError(
-            "placeholder_without_image", f"{placeholders} {IMAGE} placeholders for {num_images} images"
-        )
+        raise SampleError("placeholder_without_image", f"{placeholders} {IMAGE} placeholders for {num_images} images")
     elif placeholders < num_images:
-        raise SampleError(
-            "image_without_placeholder", f"{num_images} images for {placeholders} {IMAGE} placeholders"
-        )
+        raise SampleError("image_without_placeholder", f"{num_images} images for {placeholders} {IMAGE} placeholders")
     return questions, answers
 
 

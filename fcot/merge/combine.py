@@ -35,9 +35,7 @@ class Combination(Mapping[str, Tensor]):
         weights: Sequence[float],
     ) -> None:
         if len(weights) != len(checkpoints):
-            raise ValueError(
-                f"There are {len(weights)} weights for {len(checkpoints)} checkpoints. Give one for each."
-            )
+            raise ValueError(f"There are {len(weights)} weights for {len(checkpoints)} checkpoints. Give one for each.")
         if not all(math.isfinite(weight) for weight in weights):
             raise ValueError(f"The merge weights {list(weights)} are not all finite. Give real numbers.")
         check_same_tensors(base, checkpoints)
@@ -54,9 +52,7 @@ class Combination(Mapping[str, Tensor]):
         used = {place: weight for place, weight in enumerate(self.weights) if weight != 0.0}
         for place, weight in used.items():
             tensor = self.checkpoints[place][name].detach().to(base.device)
-            for total_piece, base_piece, piece in zip(
-                pieces(total), pieces(base), pieces(tensor), strict=True
-            ):
+            for total_piece, base_piece, piece in zip(pieces(total), pieces(base), pieces(tensor), strict=True):
                 delta = piece.to(wide) - base_piece.to(wide)
                 # Multiply, then add: one fused call rounds differently from one processor to the next.
                 total_piece.add_(delta.mul_(weight))

@@ -127,10 +127,7 @@ def sampled_shapley(
     Raises:
         ValueError: If `permutations` is below 2, for then there is no standard error.
     """
-    if permutations < 2:
-        raise ValueError(
-            f"{permutations} permutations give no standard error. Draw at least 2; 20 is a good start."
-        )
+    check_permutations(permutations)
     scores = cache if cache is not None else {}
     met: dict[str, float] = {}
     gains: dict[str, list[float]] = {player: [] for player in players}
@@ -150,6 +147,16 @@ def sampled_shapley(
         utilities=met,
         permutations=permutations,
     )
+
+
+def check_permutations(permutations: int) -> None:
+    """Check a number of permutations to sample.
+
+    Raises:
+        ValueError: If it is below 2, for then there is no standard error.
+    """
+    if permutations < 2:
+        raise ValueError(f"{permutations} permutations give no standard error. Draw at least 2; 20 is a good start.")
 
 
 def _score(members: tuple[str, ...], utility: CoalitionUtility, scores: MutableMapping[str, float]) -> float:

@@ -14,8 +14,9 @@ from fcot.merge.checks import check_same_tensors, fingerprint
 from fcot.merge.combine import combine
 from fcot.merge.contest import Game, Players, Progress, play, score_methods
 from fcot.merge.folder import REPORT_FILE, prepare_output, whole_folder
-from fcot.merge.game import coalitions
+from fcot.merge.game import check_permutations, coalitions
 from fcot.merge.methods import merge_method
+from fcot.merge.methods.random_search import check_draws
 from fcot.merge.methods.shapley import ALL_NONPOSITIVE
 from fcot.merge.picture import draw_merge
 from fcot.merge.report import Control, MergeReport, check_extra
@@ -81,6 +82,8 @@ def merge_snapshots(
     start, output, extra, told = time.perf_counter(), Path(output), dict(describe or {}), progress or _silent
     if method != "auto":
         merge_method(method)
+    if random_draws is not None:
+        check_draws(random_draws)
     _check_players(list(snapshots), permutations)
     check_extra(extra, seed)
     prepare_output(output, overwrite=overwrite)
@@ -130,7 +133,9 @@ def _check_players(names: list[str], permutations: int | None) -> None:
                 f"'{name}' cannot name a snapshot: '+' joins the names of a coalition. Give it another name."
             )
     if permutations is None:
-        next(coalitions(names))  # refuses too many players before anything is read
+        next(coalitions(names))  # refuses too many players
+    else:
+        check_permutations(permutations)
 
 
 def _fingerprints(

@@ -89,9 +89,7 @@ def check_extra(extra: Mapping[str, Any], seed: int) -> None:
     own = {each.name for each in fields(MergeReport)} | {"weights"}
     for name, value in extra.items():
         if name in own and not (name == "seed" and value == seed):
-            raise ValueError(
-                f"'{name}' is a field of the report itself. Describe the merge under another name."
-            )
+            raise ValueError(f"'{name}' is a field of the report itself. Describe the merge under another name.")
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError) as error:

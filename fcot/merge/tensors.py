@@ -184,9 +184,7 @@ def _open_sharded(folder: Path) -> LazyWeights:
         weight_map: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         files = [folder / name for name in dict.fromkeys(weight_map.values())]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{index} is not a safetensors index ({error!r}). Save the checkpoint again."
-        ) from None
+        raise ValueError(f"{index} is not a safetensors index ({error!r}). Save the checkpoint again.") from None
     weights = LazyWeights(folder, files)
     for name, file in weight_map.items():
         if name not in weights:
@@ -196,9 +194,7 @@ def _open_sharded(folder: Path) -> LazyWeights:
 
 def _open(file: Path) -> Any:
     if not file.is_file():
-        raise FileNotFoundError(
-            f"Checkpoint file {file} is missing. Copy it there or save the checkpoint again."
-        )
+        raise FileNotFoundError(f"Checkpoint file {file} is missing. Copy it there or save the checkpoint again.")
     try:
         return safe_open(file, framework="pt")
     except SafetensorError as error:

@@ -55,9 +55,7 @@ def metric_by_name(name: str) -> answer_metric.AnswerMetric:
     if name not in classes:
         known = ", ".join(sorted(classes))
         (nearest,) = difflib.get_close_matches(name.lower(), classes, n=1, cutoff=0.0)
-        raise ValueError(
-            f"There is no metric named {name!r}; did you mean {nearest!r}? The metrics are {known}."
-        )
+        raise ValueError(f"There is no metric named {name!r}; did you mean {nearest!r}? The metrics are {known}.")
     return classes[name]()
 
 

@@ -95,7 +95,5 @@ def paired_samples(
                 "pass a list of accepted answers for each sample."
             )
         if not accepted:
-            raise ValueError(
-                f"Sample {index} has no reference; give it at least one accepted answer or leave it out."
-            )
+            raise ValueError(f"Sample {index} has no reference; give it at least one accepted answer or leave it out.")
     return zip(predictions, references, strict=True)

@@ -34,9 +34,7 @@ class CharacterErrorRate(AnswerMetric):
 
     def update(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
         """Add a batch of samples; arguments and errors are those of `AnswerMetric.update`."""
-        counts = [
-            _nearest(prediction, accepted) for prediction, accepted in paired_samples(predictions, references)
-        ]
+        counts = [_nearest(prediction, accepted) for prediction, accepted in paired_samples(predictions, references)]
         self._append("scores", (_rate(*count) for count in counts))
         self._append("errors", (errors for errors, _ in counts))
         self._append("characters", (characters for _, characters in counts))

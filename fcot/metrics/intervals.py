@@ -33,9 +33,7 @@ class Interval:
     n: int
 
 
-def bootstrap_interval(
-    scores: Scores, *, seed: int = 0, resamples: int = 2000, confidence: float = 0.95
-) -> Interval:
+def bootstrap_interval(scores: Scores, *, seed: int = 0, resamples: int = 2000, confidence: float = 0.95) -> Interval:
     """Return the mean of per-sample scores with its interval.
 
     Args:
@@ -50,9 +48,7 @@ def bootstrap_interval(
     Raises:
         ValueError: There are no scores, or one is not a finite number.
     """
-    return bootstrap_interval_by_group(
-        {"scores": scores}, seed=seed, resamples=resamples, confidence=confidence
-    )
+    return bootstrap_interval_by_group({"scores": scores}, seed=seed, resamples=resamples, confidence=confidence)
 
 
 def bootstrap_interval_by_group(
@@ -101,9 +97,7 @@ def paired_difference(
     return bootstrap_interval(pair[0] - pair[1], seed=seed, resamples=resamples, confidence=confidence)
 
 
-def paired_ratio(
-    a: Scores, b: Scores, *, seed: int = 0, resamples: int = 2000, confidence: float = 0.95
-) -> Interval:
+def paired_ratio(a: Scores, b: Scores, *, seed: int = 0, resamples: int = 2000, confidence: float = 0.95) -> Interval:
     """Return mean `a` over mean `b` with its interval: how much of the teacher's score the student keeps.
 
     Args:
@@ -120,9 +114,7 @@ def paired_ratio(
     Raises:
         ValueError: The lengths differ, there are no scores, one is not a finite number, or mean `b` is 0.
     """
-    return paired_ratio_by_group(
-        {"scores": a}, {"scores": b}, seed=seed, resamples=resamples, confidence=confidence
-    )
+    return paired_ratio_by_group({"scores": a}, {"scores": b}, seed=seed, resamples=resamples, confidence=confidence)
 
 
 def paired_ratio_by_group(

@@ -4,7 +4,13 @@ import json
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import GenerationConfig, InternVLConfig, InternVLVisionConfig, PreTrainedTokenizerFast, Qwen2Config
+from transformers import (
+    GenerationConfig,
+    InternVLConfig,
+    InternVLVisionConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+)
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>")
 

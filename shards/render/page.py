@@ -32,9 +32,7 @@ def glyph(name: str, size: int, character: str) -> np.ndarray:
     face = font(name, size)
     width = max(1, round(face.getlength(character)))
     cell = Image.new("L", (max(width, ADVANCE), LINE))
-    ImageDraw.Draw(cell).text(
-        ((cell.width - width) / 2, LINE - 8), character, font=face, fill=255, anchor="ls"
-    )
+    ImageDraw.Draw(cell).text(((cell.width - width) / 2, LINE - 8), character, font=face, fill=255, anchor="ls")
     if cell.width > ADVANCE:
         cell = cell.resize((ADVANCE, LINE), Image.Resampling.BILINEAR)
     return np.asarray(cell)

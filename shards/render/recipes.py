@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fcot.errors import UserError, nearest
 from shards.render.chart import chart_page
 from shards.render.questions import arithmetic, compare, form, lookup
 from shards.render.sample import Sample

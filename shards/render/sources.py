@@ -91,9 +91,7 @@ def _country_tables(data: "object") -> list[Table]:
     for country in sorted(data.get_countries().values(), key=lambda country: country["name"]):  # type: ignore[attr-defined]
         area, people = int(float(country["areakm2"]) // 1000), int(country["population"]) // 1_000_000
         if _short(country["name"]) and 0 < area < 10_000 and people > 0:
-            by_continent.setdefault(country["continentcode"], []).append(
-                (country["name"], str(area), str(people))
-            )
+            by_continent.setdefault(country["continentcode"], []).append((country["name"], str(area), str(people)))
     return [
         Table(f"countries/{continent}/{start // 8}", ("Land", "Area", "Pop"), tuple(rows[start : start + 8]))
         for continent, rows in sorted(by_continent.items())

@@ -14,9 +14,7 @@ def some_rows(split: Split, rows: int, columns: int, rng: np.random.Generator) -
     known = tables(split)
     table = known[int(rng.integers(len(known)))]
     chosen = rng.choice(len(table.rows), size=min(rows, len(table.rows)), replace=False)
-    return Table(
-        table.name, table.columns[:columns], tuple(table.rows[int(row)][:columns] for row in chosen)
-    )
+    return Table(table.name, table.columns[:columns], tuple(table.rows[int(row)][:columns] for row in chosen))
 
 
 def markdown(table: Table) -> str:

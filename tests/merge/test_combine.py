@@ -79,9 +79,7 @@ def test_a_checkpoint_without_weight_is_not_read():
             raise AssertionError("read")
 
     base = {"x": torch.zeros(2)}
-    assert torch.equal(
-        Combination(base, [Unreadable(base), {"x": torch.ones(2)}], [0.0, 1.0])["x"], torch.ones(2)
-    )
+    assert torch.equal(Combination(base, [Unreadable(base), {"x": torch.ones(2)}], [0.0, 1.0])["x"], torch.ones(2))
 
 
 def test_a_combination_computes_a_tensor_only_when_asked():
@@ -115,9 +113,7 @@ def test_an_overflow_of_half_precision_is_told_apart_from_broken_input():
         dict(combine(base, [checkpoint], [-1.0]))
 
 
-@pytest.mark.parametrize(
-    ("weights", "says"), [([1.0], "1 weights for 2"), ([1.0, float("nan")], "not all finite")]
-)
+@pytest.mark.parametrize(("weights", "says"), [([1.0], "1 weights for 2"), ([1.0, float("nan")], "not all finite")])
 def test_unusable_weights_are_refused(weights, says):
     with pytest.raises(ValueError, match=says):
         combine(tensors(0), [tensors(1), tensors(2)], weights)
@@ -158,8 +154,8 @@ def test_merging_holds_a_few_tensors_and_not_the_models(tmp_path):
         check=True,
         env=environment(),
     )
-    # a shard of two tensors, four times the largest and some slack; the six models are sixty tensors
-    assert int(result.stdout) < 10 * tensor_bytes
+    # a shard of two tensors, some five of the largest and the allocator's slack; the models are sixty
+    assert int(result.stdout) < 12 * tensor_bytes
     assert torch.equal(open_weights(tmp_path / "merged")["layer9.weight"], torch.full((2**20,), 3.0))
 
 

@@ -120,9 +120,7 @@ def test_sampled_values_agree_with_the_exact_ones_within_their_intervals():
     exact = shapley_values(score_coalitions(players, weak_game), players)
     sampled = sampled_shapley(players, weak_game, permutations=200, seed=0)
     assert all(0 < error < 0.1 for error in sampled.standard_errors.values())
-    inside = [
-        sampled.interval(name, 0.99)[0] <= exact[name] <= sampled.interval(name, 0.99)[1] for name in players
-    ]
+    inside = [sampled.interval(name, 0.99)[0] <= exact[name] <= sampled.interval(name, 0.99)[1] for name in players]
     assert all(inside)
 
 

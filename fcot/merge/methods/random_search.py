@@ -33,8 +33,7 @@ def random_search(
     Raises:
         ValueError: If `draws` is below 1.
     """
-    if draws < 1:
-        raise ValueError(f"Random search cannot make {draws} draws. Give at least 1.")
+    check_draws(draws)
     generator = random.Random(seed)
     best: list[float] = []
     best_score = float("-inf")
@@ -46,3 +45,13 @@ def random_search(
         if not best or score > best_score:
             best, best_score = weights, score
     return best
+
+
+def check_draws(draws: int) -> None:
+    """Check a number of draws.
+
+    Raises:
+        ValueError: If it is below 1.
+    """
+    if draws < 1:
+        raise ValueError(f"Random search cannot make {draws} draws. Give at least 1.")

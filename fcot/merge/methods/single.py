@@ -41,8 +41,7 @@ def best_single(
     """
     if len(single_utilities) != len(checkpoints):
         raise ValueError(
-            f"There are {len(single_utilities)} utilities for {len(checkpoints)} checkpoints. "
-            "Give one for each."
+            f"There are {len(single_utilities)} utilities for {len(checkpoints)} checkpoints. Give one for each."
         )
     best = max(range(len(checkpoints)), key=lambda place: (single_utilities[place], place))
     return _only(best, len(checkpoints))

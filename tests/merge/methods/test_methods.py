@@ -55,9 +55,7 @@ def test_every_method_gives_a_finite_weight_for_each_checkpoint(name):
 
 
 def test_a_mistyped_name_is_answered_with_the_nearest():
-    with pytest.raises(
-        ValueError, match=r"no merge method 'task_arithmetic_men'. Did you mean 'task_arithmetic_mean'"
-    ):
+    with pytest.raises(ValueError, match=r"no merge method 'task_arithmetic_men'. Did you mean 'task_arithmetic_mean'"):
         merge_method("task_arithmetic_men")
     with pytest.raises(ValueError, match=r"The methods are: final, best_single, average"):
         merge_method("ties")
@@ -95,9 +93,7 @@ def test_random_search_scores_as_often_as_asked_and_returns_its_best():
     seen = []
 
     def recorded(mixture):
-        assert mixture.weights == pytest.approx(mixture.weights) and math.fsum(
-            mixture.weights
-        ) == pytest.approx(1.0)
+        assert mixture.weights == pytest.approx(mixture.weights) and math.fsum(mixture.weights) == pytest.approx(1.0)
         assert min(mixture.weights) >= 0
         seen.append((utility(mixture), mixture.weights))
         return seen[-1][0]

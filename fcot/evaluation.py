@@ -1,0 +1,175 @@
+"""Scores of generated answers: by sample, by task and in the mean, with their uncertainty."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fcot.metrics import Interval, bootstrap_interval, bootstrap_interval_by_group, metric_by_name
+
+ANSWER = "Answer:"  # a chain of thought ends with this and its conclusion
+
+
+def conclusion(text: str) -> str:
+    """Return what follows the last "Answer:" of a chain of thought, or the whole text if there is none."""
+    return text.rpartition(ANSWER)[2].strip() if ANSWER in text else text
+
+
+@dataclass(frozen=True)
+class Record:
+    """One generated answer and its scores.
+
+    Attributes:
+        key: Sample key.
+        task: Task name.
+        question: What was asked.
+        references: Accepted answers.
+        prediction: What the model said.
+        scores: Score by metric name.
+        visual_tokens: Visual tokens of the page.
+        seconds: Time of its batch over the batch's size.
+    """
+
+    key: str
+    task: str
+    question: str
+    references: list[str]
+    prediction: str
+    scores: dict[str, float]
+    visual_tokens: int
+    seconds: float
+
+
+@dataclass
+class Evaluation:
+    """Collects the scores of one model on one split.
+
+    The first metric of a task is the one its mean counts; a chain of thought is scored by its conclusion.
+
+    Args:
+        metrics: Metric names for each task; "*" for tasks not named (default: ANLS for all).
+        records: What has been scored.
+    """
+
+    metrics: Mapping[str, Sequence[str]] = field(default_factory=lambda: {"*": ("anls",)})
+    records: list[Record] = field(default_factory=list)
+
+    def names(self, task: str) -> Sequence[str]:
+        """Return the metrics of a task, the one that counts first."""
+        return self.metrics.get(task) or self.metrics.get("*") or ("anls",)
+
+    def add(
+        self,
+        *,
+        keys: Sequence[str],
+        tasks: Sequence[str],
+        questions: Sequence[str],
+        references: Sequence[list[str]],
+        predictions: Sequence[str],
+        visual_tokens: Sequence[int],
+        seconds: float,
+    ) -> list[Record]:
+        """Score the answers of a batch, which took `seconds`, and return their records."""
+        added = []
+        for key, task, question, accepted, said, tokens in zip(
+            keys, tasks, questions, references, predictions, visual_tokens, strict=True
+        ):
+            final, wanted = conclusion(said), [conclusion(text) for text in accepted]
+            scores = {name: metric_by_name(name).score(final, wanted) for name in self.names(task)}
+            added.append(Record(key, task, question, accepted, said, scores, tokens, seconds / len(keys)))
+        self.records.extend(added)
+        return added
+
+    def by_task(self, metric: str | None = None) -> dict[str, list[float]]:
+        """Return the scores of each task's samples in key order: of its first metric, or of a named one."""
+        grouped: dict[str, list[float]] = {}
+        for record in sorted(self.records, key=lambda record: record.key):
+            name = metric or self.names(record.task)[0]
+            if name in record.scores:
+                grouped.setdefault(record.task, []).append(record.scores[name])
+        return dict(sorted(grouped.items()))
+
+    def mean(self) -> float:
+        """Return the mean over tasks of each task's mean score."""
+        return float(np.mean([np.mean(scores) for scores in self.by_task().values()]))
+
+    def summary(self, *, seed: int = 0) -> dict[str, Any]:
+        """Return scores with 95 % bootstrap intervals, visual tokens and seconds of a page.
+
+        Returns:
+            `scores`: for each task and for "mean", `metric`, `mean`, `low`, `high`, `n`; `visual_tokens` and
+            `seconds_per_page`: means over pages.
+        """
+        groups = self.by_task()
+        scores = {
+            task: {"metric": self.names(task)[0], **asdict(bootstrap_interval(values, seed=seed))}
+            for task, values in groups.items()
+        }
+        scores["mean"] = {
+            "metric": "mean over tasks",
+            **asdict(bootstrap_interval_by_group(groups, seed=seed)),
+        }
+        return {
+            "n": len(self.records),
+            "scores": scores,
+            "visual_tokens": float(np.mean([record.visual_tokens for record in self.records])),
+            "seconds_per_page": float(np.mean([record.seconds for record in self.records])),
+        }
+
+    def gather(self) -> None:
+        """Collect the records of all processes in each of them."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            gathered: list[list[Record]] = [[] for _ in range(torch.distributed.get_world_size())]
+            torch.distributed.all_gather_object(gathered, self.records)
+            self.records = [record for records in gathered for record in records]
+
+    def write_records(self, path: Path) -> None:
+        """Write one JSON line a record."""
+        lines = (json.dumps(asdict(record), ensure_ascii=False) for record in self.records)
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read what `write_records` wrote."""
+    with path.open(encoding="utf-8") as file:
+        return [Record(**json.loads(line)) for line in file]
+
+
+def as_text(interval: Mapping[str, Any] | Interval) -> str:
+    """Return "0.912 [0.880, 0.941]" for an interval."""
+    values = asdict(interval) if isinstance(interval, Interval) else interval
+    return f"{values['mean']:.3f} [{values['low']:.3f}, {values['high']:.3f}]"
+
+
+def print_table(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print rows of model, ratio, stage, split, n, seed, scores, visual_tokens, seconds_per_page."""
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = list(rows)
+    tasks = list(dict.fromkeys(task for row in rows for task in row["scores"] if task != "mean"))
+    metrics = {task: row["scores"][task]["metric"] for row in rows for task in row["scores"]}
+    table = Table(title=f"split {rows[0]['split']}, n = {rows[0]['n']}, seed {rows[0]['seed']}, 95 % intervals")
+    for title in ("model", "ratio", "stage", "mean"):
+        table.add_column(title, no_wrap=title != "model")
+    for task in tasks:
+        table.add_column(f"{task}\n{metrics[task]}", no_wrap=True)
+    table.add_column("visual\ntokens", justify="right")
+    table.add_column("s / page", justify="right")
+    for row in rows:
+        scores = row["scores"]
+        cells = [f"{scores[task]['mean']:.3f}" if task in scores else "" for task in tasks]
+        table.add_row(
+            str(row["model"]),
+            str(row["ratio"]),
+            str(row["stage"]),
+            as_text(scores["mean"]),
+            *cells,
+            f"{row['visual_tokens']:.1f}",
+            f"{row['seconds_per_page']:.3f}",
+        )
+    Console(width=max(Console().width, 130)).print(table)

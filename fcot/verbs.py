@@ -1,0 +1,86 @@
+"""The table of verbs of `python -m fcot`, and how a tool verb is run.
+
+Nothing here imports torch or Lightning: the overview and the help of a tool verb answer at once.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+
+from fcot.errors import UserError, nearest
+
+PROGRAM = "python -m fcot"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line.
+
+    Attributes:
+        summary: What it does, one line.
+        target: The function of a tool verb as "module:function"; None is a verb of the trainer.
+    """
+
+    summary: str
+    target: str | None = None
+
+
+VERBS = {
+    "demo": Verb("Re-align and compare a tiny model from start to end, on this machine", "fcot.demo:demo"),
+    "fit": Verb("Train: re-align a student or post-train it, as a configuration says"),
+    "validate": Verb("Losses on the dev split"),
+    "test": Verb("Scores on the test split"),
+    "predict": Verb("Answers to the test split"),
+    "merge": Verb("Merge snapshots of a post-training by their Shapley values", "fcot.merge.cli:merge"),
+    "report": Verb("Compare runs in one page", "fcot.report:report"),
+    "shards build": Verb("Draw the tiny world's pages and write them as shards", "shards.cli:build"),
+}
+
+
+def overview(group: str = "") -> str:
+    """Return the list of all verbs, or of those in a group such as "shards"."""
+    rows = {name: verb for name, verb in VERBS.items() if name.startswith(group)}
+    width = max(map(len, rows))
+    lines = [f"  {name:<{width}}  {verb.summary}" for name, verb in rows.items()]
+    return "\n".join(
+        [
+            f"Usage: {PROGRAM} VERB …",
+            "",
+            *lines,
+            "",
+            f"Options of a verb:    {PROGRAM} VERB --help",
+            f"A run from a file:    {PROGRAM} fit --config configs/….yaml --trainer.max_steps 100",
+            "Classes of your own:  modules in this folder or on PYTHONPATH by class_path; packages with --plugins",
+        ]
+    )
+
+
+def find_verb(words: list[str]) -> tuple[str, Verb]:
+    """Return the verb that a command line starts with, and its name.
+
+    Raises:
+        UserError: If there is none.
+    """
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        if name in VERBS:
+            return name, VERBS[name]
+    known = {name.split()[0] for name in VERBS}
+    raise UserError(f"There is no verb {words[0]!r}.{nearest(words[0], known)}\nSee {PROGRAM} --help.")
+
+
+def run_tool(name: str, target: str, options: list[str]) -> None:
+    """Run the function of a tool verb on the options that follow it."""
+    from jsonargparse import ArgumentParser, auto_cli
+
+    from fcot.explain import RaisesParseError
+
+    class Parser(RaisesParseError, ArgumentParser):
+        pass
+
+    module, function = target.split(":")
+    auto_cli(
+        getattr(import_module(module), function),
+        args=options,
+        prog=f"{PROGRAM} {name}",
+        parser_class=Parser,
+    )
