@@ -139,7 +139,9 @@ def unknown_argument(complaint: Complaint, found: re.Match[str], parser: Any, wo
     kind = imported(owner)
     known = set(parameters(kind)) if kind else set()
     key = f"{complaint.key}.{found[1]}"
-    return f"{owner.rpartition('.')[2]} has no argument {found[1]!r}{place(key, words)}.{suggest(found[1], known, parser)}"
+    return (
+        f"{owner.rpartition('.')[2]} has no argument {found[1]!r}{place(key, words)}.{suggest(found[1], known, parser)}"
+    )
 
 
 def unknown_class(complaint: Complaint, found: re.Match[str], parser: Any, words: list[str]) -> str:

@@ -1,9 +1,12 @@
 """The student as a transformers model: InternVL with a compressor inside its projector."""
 
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -127,6 +130,27 @@ def student_of(
     student.lm_head = teacher.lm_head
     student.generation_config = teacher.generation_config
     return student
+
+
+def save_student(
+    model: InternVLForConditionalGeneration, folder: Path, source: Path, weights: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write a model folder that loads on its own: weights, configuration, tokenizer and preprocessing.
+
+    Args:
+        model: The student (or a native InternVL).
+        folder: Where to write; made if missing.
+        source: Folder the tokenizer, preprocessing and generation files are copied from.
+        weights: Other weights than the model's, by the names of its `state_dict`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in sorted(source.iterdir()):
+        if file.suffix in (".json", ".jinja", ".model", ".txt") and not file.name.startswith(("config", "model")):
+            shutil.copyfile(file, folder / file.name)
+    model.config.save_pretrained(folder)
+    tensors = model.state_dict() if weights is None else weights
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def load_student(path: Path, **kwargs: Any) -> InternVLForConditionalGeneration:

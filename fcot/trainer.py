@@ -1,12 +1,94 @@
 """The Trainer: Lightning's, with defaults that suit reading pages."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Callback
 from lightning.pytorch import Trainer as LightningTrainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins import CheckpointIO
+
+from fcot.accelerators.npu import NPUAccelerator, npu_options
+from fcot.errors import UserError
+from fcot.resume import DurableCheckpointIO, LastCheckpoint
 
 
 class Trainer(LightningTrainer):
-    """Lightning's Trainer; every option of it is available."""
+    """Lightning's Trainer with a run folder, a checkpoint to resume from, and Ascend NPUs.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    Args:
+        default_root_dir: Folder of the run: configuration, logs, checkpoints.
+        checkpoint_every_n_steps: Optimizer steps between two writes of `checkpoints/last.ckpt`, which
+            `--ckpt_path last` resumes from; 0 writes none.
+        enable_model_summary: Print Lightning's table of layers.
+        options: Everything else is Lightning's.
+
+    Raises:
+        UserError: If an NPU is asked for and none is there.
+    """
+
+    def __init__(
+        self,
+        *,
+        default_root_dir: Path = Path("runs/default"),
+        checkpoint_every_n_steps: int = 500,
+        enable_model_summary: bool = False,
+        **options: Any,
+    ) -> None:
+        root = Path(default_root_dir)
+        options["callbacks"] = listed(options.get("callbacks"))
+        options["plugins"] = listed(options.get("plugins"))
+        if not any(isinstance(plugin, CheckpointIO) for plugin in options["plugins"]):
+            options["plugins"].append(DurableCheckpointIO())
+        if keeps_no_last(options["callbacks"]) and options.get("enable_checkpointing") is not False:
+            if checkpoint_every_n_steps > 0:
+                options["callbacks"].append(LastCheckpoint(root / "checkpoints", checkpoint_every_n_steps))
+        if options.get("logger") in (None, True):
+            options["logger"] = TensorBoardLogger(root, name="", version="")
+        use_npu(options)
+        super().__init__(default_root_dir=root, enable_model_summary=enable_model_summary, **options)
+
+    def last_checkpoints(self) -> set[str]:
+        """Return the files that `ckpt_path="last"` would choose from."""
+        keepers = [callback for callback in self.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+        return {path for keeper in keepers for path in keeper._find_last_checkpoints(self)}
+
+
+def listed(value: Any) -> list[Any]:
+    """Return one or many or none as a new list."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, Iterable) else [value]
+
+
+def keeps_no_last(callbacks: list[Callback]) -> bool:
+    """Return whether none of the callbacks already writes a last checkpoint."""
+    return not any(isinstance(callback, ModelCheckpoint) and callback.save_last for callback in callbacks)
+
+
+def use_npu(options: dict[str, Any]) -> None:
+    """Fill in accelerator, strategy and precision for NPUs, where they are asked for or the machine has them.
+
+    Raises:
+        UserError: If an NPU is asked for and none is there.
+    """
+    accelerator = options.get("accelerator", "auto")
+    available = NPUAccelerator.is_available()
+    if accelerator not in ("auto", "npu") and not isinstance(accelerator, NPUAccelerator):
+        return
+    if not available and accelerator == "auto":
+        return
+    if not available:
+        raise UserError(
+            "accelerator is 'npu', but torch_npu is not installed or sees no Ascend device.\n"
+            "Install torch_npu for this version of torch, or choose --trainer.accelerator auto."
+        )
+    chosen = npu_options(options.get("devices", "auto"), options.get("precision"), options.get("num_nodes") or 1)
+    options["accelerator"] = NPUAccelerator()
+    if options.get("strategy", "auto") in ("auto", "ddp"):
+        options["strategy"] = chosen["strategy"]
+    options["precision"] = chosen["precision"]
+    if chosen["plugin"] is not None:
+        options["plugins"].append(chosen["plugin"])

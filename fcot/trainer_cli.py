@@ -8,10 +8,6 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
-# torch 2.13 deprecates what Lightning 2.6 still calls at every step.
-# https://github.com/Lightning-AI/pytorch-lightning/issues/21255
-warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -25,7 +21,58 @@ from fcot.trainer import Trainer
 from fcot.verbs import PROGRAM, VERBS
 from shards.datamodule import Shards
 
+MODULES = ("fcot.sft", "fcot.realign")
 NAMED_CHECKPOINTS = ("last", "best", "hpc")
+
+
+def run_trainer(words: list[str]) -> None:
+    """Run a verb of the trainer.
+
+    Args:
+        words: The verb and its options.
+
+    Raises:
+        UserError: If what the options describe cannot be built or run.
+        ParseError: If they cannot be read.
+    """
+    quieten()
+    load_classes()
+    try:
+        TrainerCLI(
+            PageModule,
+            Shards,
+            trainer_class=Trainer,
+            subclass_mode_model=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            parser_class=Parser,
+            parser_kwargs={"prog": PROGRAM, **{verb: {"description": VERBS[verb].summary} for verb in VERBS}},
+            args=words,
+        )
+    except MisconfigurationException as error:  # what Lightning calls a user error
+        raise UserError(str(error)) from error
+
+
+def load_classes() -> None:
+    """Import all callbacks, modules and plugins, so that short class names are known in configurations."""
+    for module in iter_modules(callbacks.__path__, "callbacks."):
+        import_module(module.name)
+    for name in MODULES:
+        import_module(name)
+    load_declared()
+
+
+def quieten() -> None:
+    """Silence lines that tell a user nothing."""
+    # Lightning still makes a LeafSpec at every step: https://github.com/Lightning-AI/pytorch-lightning/issues/21326
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    # advertisements of other products: https://github.com/Lightning-AI/pytorch-lightning/issues/21294
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(is_no_tip)
+
+
+def is_no_tip(record: logging.LogRecord) -> bool:
+    """Return whether a log record is more than a tip."""
+    return "💡 Tip" not in str(record.msg)
 
 
 class Parser(RaisesParseError, LightningArgumentParser):
@@ -37,16 +84,54 @@ class TrainerCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Return the verbs and the arguments they do not offer; checkpoints are always read weights_only."""
+        """Return the verbs and the arguments they do not offer: checkpoints are always read weights-only."""
         return {verb: {*skipped, "weights_only"} for verb, skipped in LightningCLI.subcommands().items()}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse; Lightning's own warns that arguments came from within Python."""
+        """Parse; Lightning's own warns that the words came from within Python."""
         self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
-        # Lightning reads the whole file on every rank for hyperparameters, which then beat the command line.
-        path = self._get(self.config, "ckpt_path") if "subcommand" in self.config else None
+        """Leave the checkpoint closed: Lightning reads all of it for settings that then beat the command line."""
 
     def before_instantiate_classes(self) -> None:
-        """Check the checkpoint's path early, and keep the run's configuration apart from a test's."""
+        """Refuse a checkpoint that is not there, and keep a test's configuration apart from the training's."""
+        path = self._get(self.config, "ckpt_path")
+        if path and path not in NAMED_CHECKPOINTS and "://" not in path and not Path(path).exists():
+            raise UserError(
+                f"There is no checkpoint at {path!r}.\n"
+                "Give a file, or `--ckpt_path last` for the newest one in the run's own folder."
+            )
+        filename = "config.yaml" if self.subcommand == "fit" else f"config_{self.subcommand}.yaml"
+        self.save_config_kwargs = {"config_filename": filename, "overwrite": True}
+
+    def instantiate_classes(self) -> None:
+        """Build model, data and trainer; a value that a constructor refuses is the user's to mend."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer, with this project's progress bar where the configuration names none."""
+        trainer = self._get(self.config_init, "trainer")
+        chosen = trainer.get("callbacks") or []
+        chosen = list(chosen) if isinstance(chosen, list) else [chosen]
+        wanted = trainer.get("enable_progress_bar") is not False
+        if (
+            wanted
+            and not any(isinstance(callback, ProgressBar) for callback in chosen)
+            and find_spec("callbacks.progress")
+        ):
+            kwargs["callbacks"] = [*chosen, import_module("callbacks.progress").Progress()]
+        built: Trainer = super().instantiate_trainer(**kwargs)
+        return built
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        if kwargs.get("ckpt_path") == "last" and subcommand != "fit" and not self.trainer.last_checkpoints():
+            raise UserError(
+                f"There is no last checkpoint in {self.trainer.default_root_dir}.\n"
+                f"Train first, or give the --trainer.default_root_dir of the run that you want to {subcommand}."
+            )
+        return {**kwargs, "weights_only": True}

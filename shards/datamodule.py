@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from fcot.batch import Batch
+from fcot.batch import Batch, PageLayout
 from fcot.errors import UserError
 from shards.ledger import Ledger
 from shards.reader import BatchStream, set_size
@@ -64,28 +64,41 @@ class Shards(LightningDataModule):
             if not (self.root / split).exists():
                 build_set(self.root, self.recipe, split, samples, seed=self.recipe_seed)
 
-    def stream(self, split: str, *, training: bool = False, with_prompts: bool = False) -> BatchStream:
-        """Return the batches of a split, prepared for the trainer's module.
+    def size(self, split: str) -> int | None:
+        """Return how many samples of a split are read, None if its set has no manifest."""
+        known, limit = set_size(self.root / split), self.limits.get(split)
+        return known if limit is None else min(limit, known or limit)
+
+    def stream(
+        self,
+        split: str,
+        *,
+        training: bool = False,
+        with_prompts: bool = False,
+        layout: PageLayout | None = None,
+        limit: int | None = None,
+    ) -> BatchStream:
+        """Return the batches of a split.
 
         Args:
             split: "train", "dev" or "test".
             training: Shuffle, by the training seed.
             with_prompts: Add prompts for generation.
+            layout: What the models need (default: asked of the trainer's module).
+            limit: Read only this many samples (default: the split's own limit).
 
         Raises:
             UserError: If the module is not one of fcot's, or the set is missing.
         """
-        assert self.trainer is not None
-        layout = getattr(self.trainer.lightning_module, "layout", None)
+        if layout is None:
+            layout = getattr(self.trainer and self.trainer.lightning_module, "layout", None)
         if layout is None:
             raise UserError(
-                f"{type(self.trainer.lightning_module).__name__} has no page layout, so pages cannot be cut for it.\n"
+                "The module has no page layout, so pages cannot be cut for it.\n"
                 "Use fcot.Realign or fcot.SFT, or give your module a `layout` (fcot.batch.PageLayout)."
             )
-        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
         source = self.root / split
-        self.ledgers[split] = Ledger(folder / "skipped.jsonl", set_size(source), self.max_skipped)
+        self.ledgers[split] = Ledger(self._skipped_file(), set_size(source), self.max_skipped)
         return BatchStream(
             source,
             layout,
@@ -94,15 +107,23 @@ class Shards(LightningDataModule):
             shuffle_seed=self.seed if training else None,
             ordered_shards=self.ordered,
             with_prompts=with_prompts,
-            limit=None if training else self.limits.get(split),
+            limit=limit or (None if training else self.limits.get(split)),
         )
 
-    def loader(self, split: str, *, training: bool = False, with_prompts: bool = False) -> DataLoader[Batch]:
-        """Return a loader of whole batches; arguments as for `stream`."""
-        stream = self.stream(split, training=training, with_prompts=with_prompts)
+    def _skipped_file(self) -> Path | None:
+        """Return the run's `skipped.jsonl`, its folder made; None without a run."""
+        if self.trainer is None:
+            return None
+        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / "skipped.jsonl"
+
+    def loader(self, split: str, **options: Any) -> DataLoader[Batch]:
+        """Return a loader of whole batches; options as for `stream`."""
+        stream = self.stream(split, **options)
         workers = min(self.num_workers, len(stream.paths))
-        options: dict[str, Any] = {"prefetch_factor": 4, "persistent_workers": True} if workers else {}
-        return DataLoader(stream, batch_size=None, num_workers=workers, **options)
+        ahead: dict[str, Any] = {"prefetch_factor": 4, "persistent_workers": True} if workers else {}
+        return DataLoader(stream, batch_size=None, num_workers=workers, **ahead)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Training batches."""

@@ -35,7 +35,7 @@ def merge(root, output):
     def utility(weights):
         with (output.parent / "calls").open("a") as calls:
             calls.write("x")
-        time.sleep(0.004)
+        time.sleep(0.01)
         return 1 / (1 + sum(float((tensor - 0.1).square().mean()) for tensor in weights.values()))
 
     def finish(folder, tensors):
@@ -54,8 +54,8 @@ def is_whole(output):
     return {"merge.json", "merge.png", "config.json"} <= names and len(open_weights(output)) == TENSORS
 
 
-def run_and_kill(root, output, after):
-    """Run a merge in a fork and kill it after some seconds; say whether it was still running."""
+def run_and_kill(root, output, is_time, delay):
+    """Run a merge in a fork and kill it some seconds after `is_time()`; say whether it was still running."""
     child = os.fork()
     if child == 0:
         try:
@@ -63,34 +63,42 @@ def run_and_kill(root, output, after):
             os._exit(0)
         finally:
             os._exit(1)
-    time.sleep(after)
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status)
+    while not is_time() and os.waitpid(child, os.WNOHANG) == (0, 0):
+        time.sleep(0.001)
+    time.sleep(delay)
+    try:
+        os.kill(child, signal.SIGKILL)
+        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    except (ProcessLookupError, ChildProcessError):
+        return False
+
+
+def count_calls(output):
+    calls = output.parent / "calls"
+    return calls.stat().st_size if calls.exists() else 0
 
 
 def main():
     root, draw = Path(sys.argv[1]), random.Random(int(sys.argv[2]))
     write_checkpoints(root)
-    merge(root, root / "warm" / "merged")  # imports what a fork then need not
-    start = time.perf_counter()
     merge(root, root / "straight" / "merged")
-    duration = time.perf_counter() - start
     output = root / "killed" / "merged"
     kills = 0
-    for _ in range(8):
-        kills += run_and_kill(root, output, draw.uniform(0.01, 0.3) * duration)
-        if output.exists():
-            break
-    # the scores are known by now: kills at these moments hit the writing of the model and its picture
-    while not output.exists() and kills < 12:
-        kills += run_and_kill(root, output, draw.uniform(0.05, 0.3))
+    for more in (1, 2, 5, 3, 1):
+        goal = count_calls(output) + more
+        kills += run_and_kill(root, output, lambda goal=goal: count_calls(output) >= goal, draw.uniform(0, 0.01))
+    for sign in ("merged.tmp-*", "merged.tmp-*/config.json", "merged.tmp-*/merge.json"):
+        before = set(output.parent.glob(sign))
+
+        def appeared(sign=sign, before=before):
+            return set(output.parent.glob(sign)) - before
+
+        kills += run_and_kill(root, output, appeared, draw.uniform(0, 0.02))
     partial = output.exists() and not is_whole(output)
     if not output.exists():
         merge(root, output)
-    calls = len((output.parent / "calls").read_text())
     beside = sorted(path.name for path in output.parent.iterdir())
-    print(json.dumps({"kills": kills, "partial": partial, "calls": calls, "beside": beside}))
+    print(json.dumps({"kills": kills, "partial": partial, "calls": count_calls(output), "beside": beside}))
 
 
 if __name__ == "__main__":

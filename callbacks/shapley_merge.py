@@ -1,0 +1,153 @@
+"""Merge the snapshots of a run with Shapley weights when training ends."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from torch import Tensor
+
+from callbacks.snapshots import Snapshots
+from fcot.errors import UserError
+from fcot.merge import MergeReport, merge_snapshots
+from fcot.module import PageModule
+from fcot.student import save_student
+
+Utility = Callable[[Mapping[str, Tensor]], float]
+
+
+class ShapleyMerge(Callback):
+    """Merges the snapshots of a run: θ* = θ_base + Σ wᵢ (θᵢ − θ_base), w from Shapley values (FCoT-VL, 3.3).
+
+    A coalition's value is the mean score of its members' mean on the dev split. The merged folder also gets
+    `merge.json` (every score, φ, weights, controls) and `merge.png`. With fewer than two snapshots, or under
+    fast_dev_run, it does nothing but say so.
+
+    Args:
+        base: θ_base: "init" (the weights before the first step), "final", or a model folder.
+        method: What to keep: "auto" for the best on the dev split, or shapley, average, final, best_single, ….
+        samples: Dev pages a coalition is scored on (default: all).
+        random_draws: Draws of the random-search control (default: as many as coalitions).
+        task_arithmetic_scale: Scale of the task-arithmetic control.
+        seed: Seed of the random search.
+        folder: Where to write (default: `merged` in the run folder).
+        overwrite: Replace a merged folder that is already there.
+    """
+
+    def __init__(
+        self,
+        base: str = "init",
+        method: str = "auto",
+        samples: int | None = None,
+        random_draws: int | None = None,
+        task_arithmetic_scale: float = 0.5,
+        seed: int = 0,
+        folder: Path | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self.base, self.method, self.samples = base, method, samples
+        self.random_draws, self.task_arithmetic_scale = random_draws, task_arithmetic_scale
+        self.seed, self.folder, self.overwrite = seed, folder, overwrite
+        self.utility: Utility | None = None  # set it to value coalitions by something else
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Merge, unless there is nothing to merge."""
+        snapshots = next((c for c in trainer.checkpoint_callbacks if isinstance(c, Snapshots)), None)
+        if trainer.fast_dev_run:
+            trainer.print("ShapleyMerge: nothing to merge in a fast_dev_run.")
+        elif snapshots is None or len(snapshots.folders()) < 2:
+            count = 0 if snapshots is None else len(snapshots.folders())
+            trainer.print(f"ShapleyMerge: {count} snapshots, and it takes two. Add the Snapshots callback.")
+        elif trainer.is_global_zero and isinstance(pl_module, PageModule):
+            run = Path(trainer.log_dir or trainer.default_root_dir)
+            self.merge(pl_module, trainer.datamodule, snapshots, run, tell=trainer.print)  # type: ignore[attr-defined]
+
+    def merge(
+        self,
+        module: PageModule,
+        data: LightningDataModule,
+        snapshots: Snapshots,
+        run: Path,
+        tell: Callable[[str], None] = print,
+    ) -> MergeReport:
+        """Merge the snapshots on disk; the module ends with the merged weights, or its own if anything fails.
+
+        Args:
+            module: Whose student the snapshots are of.
+            data: Gives the dev pages.
+            snapshots: Knows the folders.
+            run: The run folder.
+            tell: Takes lines of progress.
+        """
+        student = module.pair.student
+        before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+        output = self.folder or run / "merged"
+        loader = data.loader("dev", with_prompts=True, layout=module.layout, limit=self.samples)  # type: ignore[attr-defined]
+        pages = 0
+
+        def utility(weights: Mapping[str, Tensor]) -> float:
+            nonlocal pages
+            load(student, weights)
+            evaluation = module.evaluate(loader)
+            pages = len(evaluation.records)
+            return evaluation.mean()
+
+        def finish(folder: Path, merged: Iterator[tuple[str, Tensor]]) -> None:
+            load(student, dict(merged))
+            save_student(student, folder, module.folder.path)
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if done == total or done % 8 == 0:
+                tell(f"ShapleyMerge: {stage} {done}/{total}")
+
+        folders = snapshots.folders()
+        try:
+            report = merge_snapshots(
+                self._base(snapshots),
+                folders,
+                self.utility or utility,
+                output,
+                method=self.method,
+                random_draws=self.random_draws,
+                task_arithmetic_scale=self.task_arithmetic_scale,
+                seed=self.seed,
+                finish=finish,
+                progress=progress,
+                describe={"split": "dev", "n": self._dev_samples(data), "metric": "mean score over tasks"},
+                overwrite=self.overwrite,
+            )
+        except BaseException:
+            load(student, before)
+            raise
+        tell(_told(report, output))
+        return report
+
+    def _base(self, snapshots: Snapshots) -> Path:
+        if self.base == "init":
+            return snapshots.base
+        if self.base == "final":
+            return list(snapshots.folders().values())[-1]
+        if not Path(self.base).exists():
+            raise UserError(f"ShapleyMerge.base is {self.base!r}, not init, final or an existing model folder.")
+        return Path(self.base)
+
+    def _dev_samples(self, data: LightningDataModule) -> int | None:
+        known: int | None = data.size("dev")  # type: ignore[attr-defined]
+        return known if self.samples is None else min(self.samples, known or self.samples)
+
+
+def load(student: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy weights into a model tensor by tensor, so that no second model is in memory."""
+    with torch.no_grad():
+        for name, tensor in student.state_dict().items():
+            tensor.copy_(weights[name])
+
+
+def _told(report: MergeReport, output: Path) -> str:
+    chosen = report.controls[report.chosen]
+    phi = ", ".join(f"{name} {value:+.4f}" for name, value in report.shapley.items())
+    final = report.controls["final"].utility
+    return (
+        f"ShapleyMerge: kept {report.chosen} with dev score {chosen.utility:.4f} (final snapshot {final:.4f}).\n"
+        f"  Shapley values: {phi}\n  Merged model: {output}"
+    )

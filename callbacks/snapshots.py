@@ -1,0 +1,76 @@
+"""Keep evenly spaced snapshots of the student for merging."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from fcot.errors import UserError
+from fcot.module import PageModule
+from fcot.student import save_student
+
+BASE = "base"
+
+
+class Snapshots(ModelCheckpoint):
+    """Saves the student's weights at evenly spaced steps, and once before the first (FCoT-VL, section 3.3).
+
+    Each snapshot is a model folder that `from_pretrained` loads: `base`, then `step-000100`, `step-000200`, …,
+    the last at the end of training.
+
+    Args:
+        count: How many, the start not counted.
+        dirpath: Where to write (default: `snapshots` in the run folder).
+    """
+
+    def __init__(self, count: int = 5, dirpath: Path | None = None) -> None:
+        super().__init__(dirpath=dirpath, save_top_k=-1, every_n_epochs=0)  # none of ModelCheckpoint's own moments
+        if count < 1:
+            raise UserError(f"Snapshots.count is {count}. Keep at least one; the paper keeps 5.")
+        self.count = count
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Settle the folder."""
+        if self.dirpath is None:
+            self.dirpath = str(Path(trainer.log_dir or trainer.default_root_dir) / "snapshots")
+
+    def due(self, max_steps: int) -> list[int]:
+        """Return the steps after which a snapshot is taken."""
+        return sorted({max(1, round(max_steps * (i + 1) / self.count)) for i in range(self.count)})
+
+    def folders(self) -> dict[str, Path]:
+        """Return the snapshots on disk by name, in training order."""
+        return {folder.name: folder for folder in sorted(Path(self.dirpath or ".").glob("step-*"))}
+
+    @property
+    def base(self) -> Path:
+        """The snapshot of the start."""
+        return Path(self.dirpath or ".") / BASE
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the start, unless a resumed run has it already."""
+        if trainer.global_step == 0:
+            self._write(trainer, pl_module, self.base)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save when a step is due; with gradient accumulation, once."""
+        step = trainer.global_step
+        folder = Path(self.dirpath or ".") / f"step-{step:06d}"
+        if step in self.due(trainer.max_steps) and not folder.exists():
+            self._write(trainer, pl_module, folder)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save nothing: snapshots follow steps."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save nothing: snapshots follow steps."""
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule, folder: Path) -> None:
+        if trainer.fast_dev_run or not isinstance(pl_module, PageModule) or not trainer.is_global_zero:
+            return
+        partial = folder.with_name(folder.name + ".partial")
+        save_student(pl_module.pair.student, partial, pl_module.folder.path)
+        partial.replace(folder)  # a killed run leaves no half snapshot
