@@ -8,6 +8,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
+import yaml
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -135,3 +136,22 @@ class TrainerCLI(LightningCLI):
                 f"Train first, or give the --trainer.default_root_dir of the run that you want to {subcommand}."
             )
         return {**kwargs, "weights_only": True}
+
+
+def from_config(path: Path) -> tuple[Trainer, PageModule, Shards]:
+    """Build trainer, module and data from the config.yaml of a run, without running anything."""
+    quieten()
+    load_classes()
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    cli = TrainerCLI(
+        PageModule,
+        Shards,
+        trainer_class=Trainer,
+        subclass_mode_model=True,
+        auto_configure_optimizers=False,
+        save_config_callback=None,
+        parser_class=Parser,
+        run=False,
+        args={key: settings[key] for key in ("seed_everything", "trainer", "model", "data") if key in settings},
+    )
+    return cli.trainer, cli.model, cli.datamodule

@@ -1,0 +1,47 @@
+"""The verb `merge`: merge the snapshots of a finished or interrupted run again."""
+
+from pathlib import Path
+
+
+def merge(
+    run: Path,
+    method: str | None = None,
+    base: str | None = None,
+    samples: int | None = None,
+    output: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Merge the snapshots of a post-training run by their Shapley values.
+
+    Scores that an earlier, perhaps interrupted, merge of the same snapshots found are taken from its cache.
+
+    Args:
+        run: Folder of the run, with its config.yaml and snapshots.
+        method: What to keep: auto (best on the dev split), shapley, average, final, … (default: as the run's).
+        base: The weights deltas are taken from: init, final, or a model folder (default: as the run's).
+        samples: Dev pages a coalition is scored on (default: as the run's).
+        output: Where to write the merged model (default: merged in the run folder).
+        overwrite: Replace a merged model that is already there.
+    """
+    from callbacks.shapley_merge import ShapleyMerge
+    from callbacks.snapshots import Snapshots
+    from fcot.errors import UserError
+    from fcot.trainer_cli import from_config
+
+    if not (run / "config.yaml").is_file():
+        raise UserError(f"There is no config.yaml in {str(run)!r}.\nGive the folder of a run of `fit` with Snapshots.")
+    trainer, module, data = from_config(run / "config.yaml")
+    snapshots = next((c for c in trainer.callbacks if isinstance(c, Snapshots)), Snapshots())
+    snapshots.dirpath = str(Path(snapshots.dirpath) if snapshots.dirpath else run / "snapshots")
+    if len(snapshots.folders()) < 2:
+        raise UserError(f"{snapshots.dirpath} has {len(snapshots.folders())} snapshots, and a merge takes two.")
+    merger = next((c for c in trainer.callbacks if isinstance(c, ShapleyMerge)), ShapleyMerge())
+    merger.method, merger.base = method or merger.method, base or merger.base
+    merger.samples, merger.folder = samples or merger.samples, output or merger.folder
+    merger.overwrite = overwrite
+    data.prepare_data()
+    module.configure_model()
+    try:
+        merger.merge(module, data, snapshots, run)
+    except FileExistsError as error:
+        raise UserError(f"{error}\nAdd --overwrite true, or --output FOLDER.") from error
