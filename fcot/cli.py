@@ -4,7 +4,7 @@ import sys
 from typing import NoReturn
 
 from fcot.errors import UserError
-from fcot.verbs import VERBS, find_verb, overview, run_tool
+from fcot.verbs import find_verb, groups, overview, run_tool
 
 
 def main(args: list[str] | None = None) -> None:
@@ -31,7 +31,7 @@ def dispatch(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help"):
         print(overview())
         return
-    if words[0] not in VERBS and words[1:] in ([], ["-h"], ["--help"]) and words[0] in groups():
+    if words[0] in groups() and words[1:] in ([], ["-h"], ["--help"]):
         print(overview(words[0]))
         return
     name, verb = find_verb(words)
@@ -47,11 +47,6 @@ def dispatch(words: list[str]) -> None:
             run_trainer(words)
     except ParseError as error:
         raise UserError(explain(error.message, error.parser, words)) from error
-
-
-def groups() -> set[str]:
-    """Return first words of verbs of two words."""
-    return {name.split()[0] for name in VERBS if " " in name}
 
 
 def innermost(message: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +26,7 @@ from fcot.schedule import warmup_cosine
 Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
 
 
-class PageModule(LightningModule):
+class PageModule(LightningModule, ABC):
     """Trains a student in a `StudentTeacher` on batches of pages.
 
     A subclass says how the container is built, which parts learn and what the loss is.
@@ -44,6 +45,7 @@ class PageModule(LightningModule):
 
     pair: StudentTeacher
     stage: str
+    has_teacher: bool
 
     def __init__(
         self,
@@ -72,18 +74,18 @@ class PageModule(LightningModule):
 
     # -- what a subclass provides ------------------------------------------------------------------------
 
+    @abstractmethod
     def build(self) -> StudentTeacher:
         """Build the container and set which parts learn."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def ratio(self) -> int:
         """How many visual tokens become one in the student."""
-        raise NotImplementedError
 
+    @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return "loss" with its gradient, further means to log, and "ce_rows" `[answers]`."""
-        raise NotImplementedError
 
     # -- shared ------------------------------------------------------------------------------------------
 
@@ -91,13 +93,12 @@ class PageModule(LightningModule):
     def layout(self) -> PageLayout:
         """What the data side needs to prepare pages for this module."""
         config = self.folder.config
-        native = config.model_type == "internvl"
         return PageLayout(
             encoder=self.folder.encoder(self.max_length),
             tile_size=self.folder.tile_size,
             max_tiles=self.max_tiles or self.folder.max_tiles,
             tokens_per_tile={
-                **({"teacher": tokens_per_tile(config)} if native else {}),
+                **({"teacher": tokens_per_tile(config)} if self.has_teacher else {}),
                 "student": tokens_per_tile(config, self.ratio),
             },
         )
@@ -150,17 +151,22 @@ class PageModule(LightningModule):
             if value.ndim == 0:
                 self.log(f"val/{name}", value, prog_bar=name == "loss", batch_size=rows)
 
+    @cached_property
+    def frozen_sha256(self) -> str:
+        """Hash of what is frozen, computed once: it does not change."""
+        return self.pair.frozen_digest()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what trains, and a hash of what is frozen."""
         trains = {f"pair.{name}" for name, _ in self.pair.trainable()}
         state: Mapping[str, Tensor] = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: tensor for name, tensor in state.items() if name in trains}
-        checkpoint["frozen_sha256"] = self.pair.frozen_digest()
+        checkpoint["frozen_sha256"] = self.frozen_sha256
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another frozen base, or of other trained tensors."""
         expected = checkpoint.get("frozen_sha256")
-        if expected is not None and expected != self.pair.frozen_digest():
+        if expected is not None and expected != self.frozen_sha256:
             raise UserError(
                 f"The checkpoint was trained on another base than {self.folder.path} (frozen weights differ).\n"
                 "Give the --model.checkpoint and compressor of the run that wrote it."

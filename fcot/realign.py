@@ -36,6 +36,7 @@ class Realign(PageModule):
     """
 
     stage = "re-aligned"
+    has_teacher = True
 
     def __init__(
         self,
@@ -85,7 +86,7 @@ class Realign(PageModule):
         return pair
 
     def on_fit_start(self) -> None:
-        """Print what learns and remember the hash of what is frozen."""
+        """Print what learns."""
         trains = [f"{name} {list(p.shape)}" for name, p in self.pair.trainable()]
         millions = sum(p.numel() for _, p in self.pair.trainable()) / 1e6
         self.print(f"Re-alignment trains {millions:.2f} M parameters:\n  " + "\n  ".join(trains))

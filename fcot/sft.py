@@ -35,6 +35,7 @@ class SFT(PageModule):
     """
 
     stage = "sft"
+    has_teacher = False
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ def run_trainer(words: list[str]) -> None:
     """
     quieten()
     load_classes()
+    descriptions = {name: {"description": VERBS[name].summary} for name in TrainerCLI.subcommands()}
     try:
         TrainerCLI(
             PageModule,
@@ -47,7 +48,7 @@ def run_trainer(words: list[str]) -> None:
             auto_configure_optimizers=False,
             seed_everything_default=0,
             parser_class=Parser,
-            parser_kwargs={"prog": PROGRAM, **{verb: {"description": VERBS[verb].summary} for verb in VERBS}},
+            parser_kwargs={"prog": PROGRAM, **descriptions},
             args=words,
         )
     except MisconfigurationException as error:  # what Lightning calls a user error

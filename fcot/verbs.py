@@ -64,8 +64,13 @@ def find_verb(words: list[str]) -> tuple[str, Verb]:
         name = " ".join(words[:length])
         if name in VERBS:
             return name, VERBS[name]
-    known = {name.split()[0] for name in VERBS}
-    raise UserError(f"There is no verb {words[0]!r}.{nearest(words[0], known)}\nSee {PROGRAM} --help.")
+    given = words[0] if words[0] not in groups() else " ".join(words[:2])
+    raise UserError(f"There is no verb {given!r}.{nearest(given, VERBS)}\nSee {PROGRAM} --help.")
+
+
+def groups() -> set[str]:
+    """Return first words of verbs of two words."""
+    return {name.split()[0] for name in VERBS if " " in name}
 
 
 def run_tool(name: str, target: str, options: list[str]) -> None:

@@ -107,9 +107,7 @@ def test_gathers_uneven_processes(metric, elsewhere):
 
 def test_a_process_without_samples_joins_the_gathering(metric):
     scores = torch.tensor([1.0, 0.0])
-    with metric.sync_context(
-        dist_sync_fn=lambda state, group: [state, scores], distributed_available=lambda: True
-    ):
+    with metric.sync_context(dist_sync_fn=lambda state, group: [state, scores], distributed_available=lambda: True):
         assert torch.equal(metric.sample_scores, scores)
 
 

@@ -37,8 +37,7 @@ def test_agrees_with_the_normal_approximation():
 def test_covers_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(7)
     intervals = [
-        bootstrap_interval(rng.random(100) < 0.7, seed=seed, resamples=300, confidence=0.8)
-        for seed in range(200)
+        bootstrap_interval(rng.random(100) < 0.7, seed=seed, resamples=300, confidence=0.8) for seed in range(200)
     ]
     covered = sum(interval.low <= 0.7 <= interval.high for interval in intervals)
     assert 0.7 < covered / 200 < 0.9
@@ -90,9 +89,7 @@ def test_difference_is_paired():
     interval = paired_difference(STUDENT, TEACHER)
     assert interval.mean == pytest.approx((STUDENT - TEACHER).mean())
     assert interval.high < 0  # each mean alone is less sure than the difference:
-    assert interval.high - interval.low < 0.2 * (
-        bootstrap_interval(TEACHER).high - bootstrap_interval(TEACHER).low
-    )
+    assert interval.high - interval.low < 0.2 * (bootstrap_interval(TEACHER).high - bootstrap_interval(TEACHER).low)
 
 
 def test_a_model_does_not_differ_from_itself():
@@ -136,9 +133,7 @@ def test_independent_groups_narrow_the_interval():
 
 
 def test_ratio_by_group_is_one_of_group_means():
-    interval = paired_ratio_by_group(
-        {"ocr": [0.9] * 50, "chart": [0.2] * 5}, {"ocr": [1.0] * 50, "chart": [0.6] * 5}
-    )
+    interval = paired_ratio_by_group({"ocr": [0.9] * 50, "chart": [0.2] * 5}, {"ocr": [1.0] * 50, "chart": [0.6] * 5})
     assert interval.mean == pytest.approx((0.9 + 0.2) / (1.0 + 0.6))
     assert interval.low == pytest.approx(interval.mean)
     assert interval.n == 55
