@@ -1,6 +1,7 @@
 """Merge the snapshots of a run with Shapley weights when training ends."""
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ class ShapleyMerge(Callback):
         method: What to keep: "auto" for the best on the dev split, or shapley, average, final, best_single, ….
         samples: Dev pages a coalition is scored on (default: all).
         random_draws: Draws of the random-search control (default: as many as coalitions).
+        permutations: Orders to sample the Shapley values from, which more than 8 snapshots need (default: exact).
         task_arithmetic_scale: Scale of the task-arithmetic control.
         seed: Seed of the random search.
         folder: Where to write (default: `merged` in the run folder).
@@ -40,12 +42,14 @@ class ShapleyMerge(Callback):
         method: str = "auto",
         samples: int | None = None,
         random_draws: int | None = None,
+        permutations: int | None = None,
         task_arithmetic_scale: float = 0.5,
         seed: int = 0,
         folder: Path | None = None,
         overwrite: bool = False,
     ) -> None:
         self.base, self.method, self.samples = base, method, samples
+        self.permutations = permutations
         self.random_draws, self.task_arithmetic_scale = random_draws, task_arithmetic_scale
         self.seed, self.folder, self.overwrite = seed, folder, overwrite
         self.utility: Utility | None = None  # set it to value coalitions by something else
@@ -83,17 +87,13 @@ class ShapleyMerge(Callback):
         before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
         output = self.folder or run / "merged"
         loader = data.loader("dev", with_prompts=True, layout=module.layout, limit=self.samples)  # type: ignore[attr-defined]
-        pages = 0
 
         def utility(weights: Mapping[str, Tensor]) -> float:
-            nonlocal pages
-            load(student, weights)
-            evaluation = module.evaluate(loader)
-            pages = len(evaluation.records)
-            return evaluation.mean()
+            load(student, weights.items())
+            return module.evaluate(loader).mean()
 
         def finish(folder: Path, merged: Iterator[tuple[str, Tensor]]) -> None:
-            load(student, dict(merged))
+            load(student, merged)
             save_student(student, folder, module.folder.path)
 
         def progress(stage: str, done: int, total: int) -> None:
@@ -114,10 +114,12 @@ class ShapleyMerge(Callback):
                 finish=finish,
                 progress=progress,
                 describe={"split": "dev", "n": self._dev_samples(data), "metric": "mean score over tasks"},
+                utility_fingerprint=self._fingerprint(module, data),
+                permutations=self.permutations,
                 overwrite=self.overwrite,
             )
         except BaseException:
-            load(student, before)
+            load(student, before.items())
             raise
         tell(_told(report, output))
         return report
@@ -131,16 +133,22 @@ class ShapleyMerge(Callback):
             raise UserError(f"ShapleyMerge.base is {self.base!r}, not init, final or an existing model folder.")
         return Path(self.base)
 
+    def _fingerprint(self, module: PageModule, data: LightningDataModule) -> str:
+        """Return what a score depends on besides the weights: cached scores of another utility do not count."""
+        scored = self.utility or (str(data.fingerprint("dev")), self.samples, module.metrics, module.max_new_tokens)  # type: ignore[attr-defined]
+        return json.dumps(scored, default=repr)
+
     def _dev_samples(self, data: LightningDataModule) -> int | None:
         known: int | None = data.size("dev")  # type: ignore[attr-defined]
         return known if self.samples is None else min(self.samples, known or self.samples)
 
 
-def load(student: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
+def load(student: torch.nn.Module, weights: Iterable[tuple[str, Tensor]]) -> None:
     """Copy weights into a model tensor by tensor, so that no second model is in memory."""
+    own = student.state_dict()
     with torch.no_grad():
-        for name, tensor in student.state_dict().items():
-            tensor.copy_(weights[name])
+        for name, tensor in weights:
+            own[name].copy_(tensor)
 
 
 def _told(report: MergeReport, output: Path) -> str:

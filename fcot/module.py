@@ -106,7 +106,7 @@ class PageModule(LightningModule, ABC):
     def configure_model(self) -> None:
         """Load the weights, once."""
         if not hasattr(self, "pair"):
-            self.pair = self.build()
+            self.pair = self.build().train()  # from_pretrained leaves evaluation mode, and Lightning keeps it
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return optimizer and schedule; the schedule ends at `trainer.max_steps`."""

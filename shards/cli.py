@@ -6,7 +6,7 @@ from pathlib import Path
 def build(
     output: Path = Path("data/tiny"),
     *,
-    recipe: str = "tiny",
+    recipe: str = "questions",
     train: int = 20_000,
     dev: int = 200,
     test: int = 400,

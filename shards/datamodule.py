@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from fcot.batch import Batch, PageLayout
 from fcot.errors import UserError
 from shards.ledger import Ledger
-from shards.reader import BatchStream, set_size
+from shards.reader import BatchStream, set_fingerprint, set_size
 
 
 class Shards(LightningDataModule):
@@ -68,6 +68,10 @@ class Shards(LightningDataModule):
         """Return how many samples of a split are read, None if its set has no manifest."""
         known, limit = set_size(self.root / split), self.limits.get(split)
         return known if limit is None else min(limit, known or limit)
+
+    def fingerprint(self, split: str) -> str:
+        """Return what tells the samples of a split from others': the hash of its manifest, or its files' sizes."""
+        return set_fingerprint(self.root / split)
 
     def stream(
         self,

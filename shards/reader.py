@@ -1,5 +1,6 @@
 """Stream shards into batches."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,6 +40,15 @@ def set_size(source: Path) -> int | None:
     """Return how many samples a set's manifest counts, None without a manifest."""
     manifest = source / MANIFEST
     return int(json.loads(manifest.read_text())["samples"]) if manifest.is_file() else None
+
+
+def set_fingerprint(source: Path) -> str:
+    """Return the sha256 of a set's manifest, which holds its shards' hashes; without one, of names and sizes."""
+    manifest = source / MANIFEST
+    listed = (
+        manifest.read_text() if manifest.is_file() else str([(p.name, p.stat().st_size) for p in shard_paths(source)])
+    )
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def collate(samples: Sequence[Prepared], layout: PageLayout) -> Batch:

@@ -1,0 +1,65 @@
+"""What the README tells a reader to type works as it stands there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from fcot.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def folder_with_callback(tmp_path, monkeypatch):
+    (source,) = (block for block in blocks("python") if "class LossAlarm" in block)
+    assert len([line for line in source.splitlines() if line.strip()]) <= 10
+    (tmp_path / "mine.py").write_text(source)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def tiny_run(checkpoint, shards):
+    settings = {
+        "--model.checkpoint": checkpoint,
+        "--data.root": shards,
+        "--data.recipe": "null",
+        "--data.batch_size": 2,
+        "--data.num_workers": 0,
+        "--trainer.fast_dev_run": "true",
+    }
+    return [word for name, value in settings.items() for word in (name, str(value))]
+
+
+def test_callback_of_the_readme_runs_by_class_path(folder_with_callback, tiny_checkpoint, tiny_shards, capsys):
+    (command,) = (line for line in README.splitlines() if "mine.LossAlarm" in line)
+    words = shlex.split(command)[3:]
+    main([*words, *tiny_run(tiny_checkpoint, tiny_shards)])
+    assert re.search(r"step \d+: loss \d+\.\d\d on \[", capsys.readouterr().out)
+
+
+def test_callback_of_the_readme_runs_by_short_name_once_declared(
+    folder_with_callback, tiny_checkpoint, tiny_shards, capsys
+):
+    (toml,) = blocks("toml")
+    name, module = re.findall(r'^(\w+) = "([\w.]+)"', toml, flags=re.MULTILINE)[0]
+    info = folder_with_callback / "mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[fcot.plugins]\n{name} = {module}\n")
+    words = ["fit", "--config", "configs/realign_tiny.yaml", "--trainer.callbacks+=LossAlarm"]
+    main([*words, "--trainer.callbacks.above=1.0", *tiny_run(tiny_checkpoint, tiny_shards)])
+    assert re.search(r"step \d+: loss \d+\.\d\d on \[", capsys.readouterr().out)
+
+
+def test_every_file_the_readme_names_exists():
+    for path in re.findall(r"(?<![\w/])((?:configs|fcot|callbacks|shards)/[\w./-]+)", README):
+        assert (ROOT / path).exists(), path
