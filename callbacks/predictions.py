@@ -158,7 +158,7 @@ class Predictions(Callback):
 
     def _start(self, trainer: Trainer, *, active: bool) -> None:
         folder = Path(trainer.log_dir or trainer.default_root_dir)  # asks all processes, so not of one alone
-        self._folder = None if trainer.fast_dev_run else folder
+        self._folder = None if trainer.fast_dev_run else folder  # type: ignore[attr-defined]
         self._chosen, self._spare = [], None
         self._missing = self.pages if active and trainer.is_global_zero else 0
 

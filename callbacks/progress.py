@@ -130,7 +130,13 @@ class Progress(RichProgressBar):
         # batches that accumulate gradients share a step
         if step > self._printed and (step % self.every_n_steps == 0 or step == trainer.max_steps):
             self._printed = step
-            self._say(self._steps(trainer), *self._metrics(trainer), self._left(trainer))
+            speed = self._speed()
+            self._say(
+                self._steps(trainer),
+                *self._metrics(trainer),
+                speed and f"{speed} samples/s",
+                self._left(trainer),
+            )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock of training, or start one."""
@@ -190,7 +196,8 @@ class Progress(RichProgressBar):
     def _read(self, trainer: Trainer, batch: Any, batch_idx: int, verb: str) -> None:
         self._count(trainer, batch)
         if (batch_idx + 1) % self.every_n_steps == 0:
-            self._say(f"{verb} batch {batch_idx + 1}", self._speed())
+            speed = self._speed()
+            self._say(f"{verb} batch {batch_idx + 1}", speed and f"{speed} samples/s")
 
     # -- what is shown -----------------------------------------------------------------------------------
 
@@ -198,8 +205,8 @@ class Progress(RichProgressBar):
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
         """Return what stands beside the bar: losses by short names, samples a second."""
-        rate = self.rate.samples
-        return {**self._shown(trainer), **({"samples/s": f"{rate:.0f}"} if rate else {})}
+        speed = self._speed()
+        return {**self._shown(trainer), **({"samples/s": speed} if speed else {})}
 
     def _count(self, trainer: Trainer, batch: Any) -> None:
         self.rate.add(len(batch) * trainer.world_size if isinstance(batch, Batch) else 0)
@@ -209,11 +216,11 @@ class Progress(RichProgressBar):
         return {name.removeprefix("train/").replace("/", " "): f"{value:.3f}" for name, value in metrics.items()}
 
     def _metrics(self, trainer: Trainer) -> list[str]:
-        shown = self._shown(trainer)
-        return [f"{name} {text}" for name, text in shown.items() if not name.startswith("val ")] + [self._speed()]
+        return [f"{name} {text}" for name, text in self._shown(trainer).items() if not name.startswith("val ")]
 
     def _speed(self) -> str:
-        return f"{self.rate.samples:.3g} samples/s" if self.rate.samples else ""
+        rate = self.rate.samples
+        return "" if not rate else f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
 
     def _steps(self, trainer: Trainer) -> str:
         return f"step {trainer.global_step}" + (f"/{trainer.max_steps}" if trainer.max_steps > 0 else "")

@@ -57,7 +57,7 @@ class ShapleyMerge(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Merge, unless there is nothing to merge."""
         snapshots = next((c for c in trainer.checkpoint_callbacks if isinstance(c, Snapshots)), None)
-        if trainer.fast_dev_run:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.print("ShapleyMerge: nothing to merge in a fast_dev_run.")
         elif snapshots is None or len(snapshots.folders()) < 2:
             count = 0 if snapshots is None else len(snapshots.folders())

@@ -1,7 +1,8 @@
 """Keep evenly spaced snapshots of the student for merging."""
 
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -10,7 +11,7 @@ from fcot.errors import UserError
 from fcot.module import PageModule
 from fcot.student import save_student
 
-BASE = "base"
+BASE, STEP = "base", "step-"
 
 
 class Snapshots(ModelCheckpoint):
@@ -41,7 +42,12 @@ class Snapshots(ModelCheckpoint):
 
     def folders(self) -> dict[str, Path]:
         """Return the snapshots on disk by name, in training order."""
-        return {folder.name: folder for folder in sorted(Path(self.dirpath or ".").glob("step-*"))}
+        steps = {folder.name.removeprefix(STEP): folder for folder in self._on_disk()}
+        whole = sorted((int(step), folder) for step, folder in steps.items() if step.isdecimal())
+        return {folder.name: folder for _, folder in whole}
+
+    def _on_disk(self) -> list[Path]:
+        return list(Path(self.dirpath or ".").glob(f"{STEP}*"))
 
     @property
     def base(self) -> Path:
@@ -49,18 +55,20 @@ class Snapshots(ModelCheckpoint):
         return Path(self.dirpath or ".") / BASE
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the start, unless a resumed run has it already."""
-        if trainer.global_step == 0:
-            self._write(trainer, pl_module, self.base)
+        """Save the start in place of an earlier run's snapshots, unless this run is resumed."""
+        if trainer.global_step == 0 and self._writes(trainer, pl_module):
+            for old in (self.base, *self._on_disk()):
+                shutil.rmtree(old, ignore_errors=True)
+            self._write(pl_module, self.base)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save when a step is due; with gradient accumulation, once."""
         step = trainer.global_step
-        folder = Path(self.dirpath or ".") / f"step-{step:06d}"
-        if step in self.due(trainer.max_steps) and not folder.exists():
-            self._write(trainer, pl_module, folder)
+        folder = Path(self.dirpath or ".") / f"{STEP}{step:06d}"
+        if step in self.due(trainer.max_steps) and not folder.exists() and self._writes(trainer, pl_module):
+            self._write(pl_module, folder)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save nothing: snapshots follow steps."""
@@ -68,9 +76,11 @@ class Snapshots(ModelCheckpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save nothing: snapshots follow steps."""
 
-    def _write(self, trainer: Trainer, pl_module: LightningModule, folder: Path) -> None:
-        if trainer.fast_dev_run or not isinstance(pl_module, PageModule) or not trainer.is_global_zero:
-            return
+    @staticmethod
+    def _writes(trainer: Trainer, module: LightningModule) -> TypeGuard[PageModule]:
+        return not trainer.fast_dev_run and trainer.is_global_zero and isinstance(module, PageModule)  # type: ignore[attr-defined]
+
+    def _write(self, pl_module: PageModule, folder: Path) -> None:
         partial = folder.with_name(folder.name + ".partial")
         save_student(pl_module.pair.student, partial, pl_module.folder.path)
         partial.replace(folder)  # a killed run leaves no half snapshot

@@ -1,7 +1,7 @@
 """What travels from the shards to the models: a batch of pages and their conversations."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -45,8 +45,12 @@ class Sequences:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Sequences":
         """Return a copy with `change` applied to every tensor."""
-        tensors = {item.name: getattr(self, item.name) for item in fields(self)}
-        return Sequences(**{name: None if t is None else change(t) for name, t in tensors.items()})
+        return Sequences(
+            change(self.input_ids),
+            change(self.labels),
+            None if self.prompt_ids is None else change(self.prompt_ids),
+            None if self.prompt_mask is None else change(self.prompt_mask),
+        )
 
 
 @dataclass(frozen=True)

@@ -129,8 +129,8 @@ class Evaluation:
 
     def write_records(self, path: Path) -> None:
         """Write one JSON line a record."""
-        lines = (json.dumps(asdict(record), ensure_ascii=False) for record in self.records)
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        lines = (json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in self.records)
+        path.write_text("".join(lines), encoding="utf-8")
 
 
 def read_records(path: Path) -> list[Record]:

@@ -37,7 +37,7 @@ class _Chunked(torch.autograd.Function):
     """Sums over rows of the loss and its parts, gradient formed in the forward pass."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         student: Tensor,
         teacher: Tensor,
@@ -76,7 +76,7 @@ class _Chunked(torch.autograd.Function):
         return loss, kl_sum, agreed, ce_rows
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         return (gradient * grads[0].to(gradient.dtype), *[None] * 7)
 
@@ -109,7 +109,7 @@ def distillation_loss(
         zero and still connected to the graph.
 
     Raises:
-        ValueError: If the shapes do not fit together or the temperature is not positive.
+        ValueError: If the shapes do not fit together, or temperature or chunk_rows is not positive.
     """
     if student_rows.shape != teacher_rows.shape or len(student_rows) != len(labels):
         raise ValueError(
@@ -118,6 +118,8 @@ def distillation_loss(
         )
     if temperature <= 0:
         raise ValueError(f"temperature is {temperature}. It must be positive.")
+    if chunk_rows < 1:
+        raise ValueError(f"chunk_rows is {chunk_rows}. It must be at least 1.")
     counted = labels != IGNORED
     if not bool(counted.all()):
         student_rows, teacher_rows, labels = student_rows[counted], teacher_rows[counted], labels[counted]

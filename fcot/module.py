@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
@@ -108,7 +109,7 @@ class PageModule(LightningModule, ABC):
         if not hasattr(self, "pair"):
             self.pair = self.build().train()  # from_pretrained leaves evaluation mode, and Lightning keeps it
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return optimizer and schedule; the schedule ends at `trainer.max_steps`."""
         steps = self.trainer.max_steps
         if steps < 1:
@@ -188,9 +189,9 @@ class PageModule(LightningModule, ABC):
         """Start counting."""
         self.evaluation = Evaluation(self.metrics)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> list[Record]:
-        """Read a batch of pages and score the answers."""
-        return self.read(batch, self.evaluation)
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Read a batch of pages and score the answers; the records are for callbacks."""
+        return {"records": self.read(batch, self.evaluation)}
 
     def on_test_epoch_end(self) -> None:
         """Print the scores and save them: `test.json`, and every answer in `test.jsonl`."""

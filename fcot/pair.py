@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import InternVLForConditionalGeneration
+from transformers import AutoModelForImageTextToText, InternVLForConditionalGeneration
 
 from fcot.batch import Batch, Sequences
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.internvl.tokens import IGNORED, check_placeholders, normalize
+from fcot.internvl.tokens import IGNORED, check_placeholders, normalize, raster_side
 from fcot.student import load_student, student_of
 
 PARTS = ("vision", "projector", "llm")
@@ -41,6 +41,9 @@ class StudentTeacher(nn.Module):
         UserError: If the folder is missing or not an InternVL, or a compressed model is to be compressed again.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         checkpoint: Path,
@@ -53,7 +56,7 @@ class StudentTeacher(nn.Module):
         super().__init__()
         folder = ModelFolder(checkpoint)
         if from_scratch:
-            model = InternVLForConditionalGeneration(folder.config)
+            model = AutoModelForImageTextToText.from_config(folder.config, dtype=torch.float32)
         else:
             model = load_student(checkpoint, dtype=torch.float32)
         self.teacher_projector: nn.Module | None = None
@@ -114,9 +117,13 @@ class StudentTeacher(nn.Module):
     def features(self, tiles: Tensor) -> Tensor:
         """Return pixel-shuffled vision features `[tiles, tokens, 4·C]` of uint8 tiles, shared by all sides.
 
-        The vision tower runs without gradient unless it learns.
+        The vision tower runs without gradient unless it learns, and not at all where there are no tiles.
         """
-        model, tower = self.student.model, self.student.model.vision_tower
+        model: Any = self.student.model
+        tower = model.vision_tower
+        if not len(tiles):  # transformers' attention cannot take an empty batch
+            width = model.multi_modal_projector.linear_1.in_features
+            return self.mean.new_zeros(0, raster_side(model.config) ** 2, width)
         learns = any(p.requires_grad for p in tower.parameters())
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
             hidden = tower(normalize(tiles, self.mean, self.std)).last_hidden_state[:, 1:]
@@ -153,17 +160,22 @@ class StudentTeacher(nn.Module):
 
     def _rows(self, projector: nn.Module, batch: Batch, sequences: Sequences, features: Tensor) -> Tensor:
         ids = sequences.input_ids
-        embeddings = self.student.get_input_embeddings()(ids)
-        if len(features):
-            visual = projector(features)
-            image_id = self.student.config.image_token_id
-            check_placeholders(ids, image_id, batch.num_tiles * visual.shape[1], batch.keys)
-            places = (ids == image_id)[..., None]
-            embeddings = embeddings.masked_scatter(places, visual.to(embeddings.dtype))
+        embeddings = self._embed(projector, batch, ids, features)
         # Padding is on the right and attention is causal: answer rows never see it, no mask is needed.
         hidden = self.student.model.language_model(inputs_embeds=embeddings, use_cache=False)[0]
         rows: Tensor = hidden[:, :-1][sequences.labels[:, 1:] != IGNORED]
         return rows
+
+    def _embed(self, projector: nn.Module, batch: Batch, ids: Tensor, features: Tensor) -> Tensor:
+        """Return embeddings `[batch, length, width]`, visual rows at the placeholders.
+
+        The projector runs on text-only batches too: the loss is then still connected to what learns.
+        """
+        embeddings: Tensor = self.student.get_input_embeddings()(ids)
+        visual = projector(features)
+        image_id = self.student.config.image_token_id
+        check_placeholders(ids, image_id, batch.num_tiles * visual.shape[1], batch.keys)
+        return embeddings.masked_scatter((ids == image_id)[..., None], visual.to(embeddings.dtype))
 
     @property
     def head_weight(self) -> Tensor:
@@ -189,12 +201,7 @@ class StudentTeacher(nn.Module):
             projector = self.teacher_projector
         ids, mask = sequences.prompt_ids, sequences.prompt_mask
         assert ids is not None and mask is not None
-        embeddings = self.student.get_input_embeddings()(ids)
-        if len(batch.tiles):
-            visual = projector(self.features(batch.tiles)).to(embeddings.dtype)
-            image_id = self.student.config.image_token_id
-            check_placeholders(ids, image_id, batch.num_tiles * visual.shape[1], batch.keys)
-            embeddings = embeddings.masked_scatter((ids == image_id)[..., None], visual)
+        embeddings = self._embed(projector, batch, ids, self.features(batch.tiles))
         eos = self.student.generation_config.eos_token_id
         new = self.student.generate(
             inputs_embeds=embeddings, attention_mask=mask, do_sample=False, use_cache=True, **generation

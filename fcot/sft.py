@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
@@ -65,8 +66,8 @@ class SFT(PageModule):
             metrics=metrics,
             label=label,
         )
-        self.lr_scale, self.freeze = lr_scale or {}, freeze or []
-        unknown = (set(self.lr_scale) | set(self.freeze)) - set(PARTS)
+        self.lr_scale, self.frozen_parts = lr_scale or {}, freeze or []
+        unknown = (set(self.lr_scale) | set(self.frozen_parts)) - set(PARTS)
         if unknown:
             raise UserError(f"There is no part {sorted(unknown)}. Parts are {', '.join(PARTS)}.")
         self.from_scratch, self.drop_path = from_scratch, drop_path
@@ -79,11 +80,11 @@ class SFT(PageModule):
     def build(self) -> StudentTeacher:
         """Load the student alone; what is not frozen learns."""
         pair = StudentTeacher(self.folder.path, from_scratch=self.from_scratch)
-        pair.train_parts(*(part for part in PARTS if part not in self.freeze))
+        pair.train_parts(*(part for part in PARTS if part not in self.frozen_parts))
         add_drop_path(pair.student.model.vision_tower, self.drop_path)
         return pair
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return optimizer and schedule, learning rates scaled by part."""
         configured = super().configure_optimizers()
         for group in configured["optimizer"].param_groups:

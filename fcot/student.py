@@ -19,6 +19,8 @@ from transformers.models.internvl.modeling_internvl import InternVLMultiModalPro
 from fcot.compress import Compressor, make_compressor
 from fcot.internvl.tokens import raster_side, tokens_per_tile
 
+OF_ANOTHER_MODEL = ("config", "model", "merge.json")  # starts of names in a model folder that are not copied
+
 
 class CompressedInternVLConfig(InternVLConfig):
     """InternVL's configuration plus the compressor's.
@@ -145,11 +147,16 @@ def save_student(
     """
     folder.mkdir(parents=True, exist_ok=True)
     for file in sorted(source.iterdir()):
-        if file.suffix in (".json", ".jinja", ".model", ".txt") and not file.name.startswith(("config", "model")):
+        if file.suffix in (".json", ".jinja", ".model", ".txt") and not file.name.startswith(OF_ANOTHER_MODEL):
             shutil.copyfile(file, folder / file.name)
     model.config.save_pretrained(folder)
-    tensors = model.state_dict() if weights is None else weights
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    whole: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in (model.state_dict() if weights is None else weights).items():
+        plain = tensor.detach().cpu().contiguous()
+        # tied tensors are written under each of their names, as a merge writes them
+        whole[name] = plain.clone() if plain.data_ptr() in seen else plain
+        seen.add(plain.data_ptr())
     save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
 
 

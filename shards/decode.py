@@ -58,6 +58,8 @@ def decode_image(data: bytes, member: str) -> Image.Image:
             image.load()
     except SampleError:
         raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise SampleError("image_too_large", f"{member}: {error}") from error
     except Exception as error:  # Pillow's decoders raise many types; each means the same here
         raise SampleError("undecodable_image", f"{member}: {error}") from error
     return image
@@ -76,7 +78,7 @@ def prepare(raw: Mapping[str, Any], layout: PageLayout, *, with_prompt: bool = F
     """
     record = _record(raw)
     conversations = record["conversations"]
-    images = sorted(name for name in raw if name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS)
+    images = sorted((name for name in raw if name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS), key=_place)
     cuts = [cut(decode_image(raw[name], name), layout.max_tiles, tile_size=layout.tile_size) for name in images]
     counts = [len(tiles) for tiles in cuts]
     encoded = layout.encoder.encode(conversations, counts)
@@ -93,6 +95,12 @@ def prepare(raw: Mapping[str, Any], layout: PageLayout, *, with_prompt: bool = F
     )
 
 
+def _place(member: str) -> tuple[int, str]:
+    """Return what to sort image members by: their number, so that `10.png` comes after `9.png`, then the name."""
+    number = member.partition(".")[0]
+    return (int(number) if number.isdecimal() else -1, member)
+
+
 def _record(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Parse the sample's JSON member and check its form."""
     if "json" not in raw:
@@ -106,4 +114,7 @@ def _record(raw: Mapping[str, Any]) -> dict[str, Any]:
         raise SampleError("bad_json", "the .json member has no list 'conversations' of turns")
     if len(conversations) < 2:
         raise SampleError("no_answer", f"a conversation of {len(conversations)} turns has no answer")
-    return record
+    if not isinstance(record.get("references") or [], list):
+        raise SampleError("bad_json", f"references are {record['references']!r}, expected a list of answers")
+    checked: dict[str, Any] = record
+    return checked

@@ -5,9 +5,12 @@ from collections import Counter
 from pathlib import Path
 
 import torch
+from torch.utils.data import get_worker_info
 
 from fcot.errors import UserError
 from fcot.internvl.tokens import SampleError
+
+MAX_WORKERS = 256
 
 
 class Ledger:
@@ -23,25 +26,30 @@ class Ledger:
         self.path = path
         self.total = total
         self.max_skipped = max_skipped
-        self._counts = torch.zeros(2, dtype=torch.int64).share_memory_()  # seen, skipped
+        # seen and skipped, a row for each worker: two that add to one number at once would lose counts
+        self._counts = torch.zeros(MAX_WORKERS, 2, dtype=torch.int64).share_memory_()
 
     @property
     def seen(self) -> int:
         """Samples looked at so far, used or not."""
-        return int(self._counts[0])
+        return int(self._counts[:, 0].sum())
 
     @property
     def skipped(self) -> int:
         """Samples skipped so far."""
-        return int(self._counts[1])
+        return int(self._counts[:, 1].sum())
+
+    def _row(self) -> torch.Tensor:
+        worker = get_worker_info()
+        return self._counts[0 if worker is None else worker.id % MAX_WORKERS]
 
     def saw(self) -> None:
         """Count one sample."""
-        self._counts[0] += 1
+        self._row()[0] += 1
 
     def skip(self, shard: str, key: str, error: SampleError) -> None:
         """Count and name one skipped sample."""
-        self._counts[1] += 1
+        self._row()[1] += 1
         if self.path is not None:
             line = {"shard": shard, "key": key, "reason": error.reason, "detail": str(error)}
             with self.path.open("a", encoding="utf-8") as file:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import webdataset as wds
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
 from fcot.batch import Batch, PageLayout, Sequences
 from fcot.errors import UserError
@@ -132,13 +132,16 @@ class BatchStream(IterableDataset[Batch]):
             wds.DataPipeline(
                 wds.SimpleShardList(urls),
                 wds.split_by_node,
-                wds.split_by_worker,
+                *([wds.split_by_worker] if self.limit is None else []),
                 wds.tarfile_to_samples(handler=wds.reraise_exception),
             )
         )
         yield from stream
 
     def _prepared(self, rng: np.random.Generator | None) -> Iterator[Prepared]:
+        worker = get_worker_info()
+        if self.limit is not None and worker is not None and worker.id > 0:
+            return  # the first worker reads alone: what a limit keeps must not depend on how many there are
         for number, raw in enumerate(self._raw(rng)):
             if number == self.limit:
                 return

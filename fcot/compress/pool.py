@@ -10,4 +10,5 @@ class Pool(Compressor):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Compress `[tiles, tokens, width]` to `[tiles, tokens // ratio, width]`."""
-        return tokens.unflatten(1, (-1, self.ratio)).mean(2)
+        pooled: Tensor = tokens.unflatten(1, (-1, self.ratio)).mean(2)
+        return pooled

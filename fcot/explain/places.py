@@ -18,7 +18,7 @@ def place(key: str, words: list[str], *, value: str | None = None, broken: bool 
         broken: Look for the file that is not valid YAML instead of a key.
     """
     options = {word.split("=")[0].rstrip("+") for word in words if word.startswith("--")}
-    if key and f"--{key}" in options:
+    if key and any(f"{option}.".startswith(f"--{key}.") for option in options):
         return " (command line)"
     for path in reversed(config_files(words)):
         try:

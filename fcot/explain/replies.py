@@ -1,6 +1,7 @@
 """One reply for each kind of complaint."""
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -108,17 +109,21 @@ def denied(complaint: Complaint, found: Found, parser: Parser, words: list[str])
 def not_there(complaint: Complaint, found: Found, parser: Parser, words: list[str]) -> str:
     """Reply to a class path in a module that does not have it."""
     module, name = found[1], found[2]
-    known = {known for known, thing in vars(sys.modules[module]).items() if isinstance(thing, type)}
+    known = {
+        known
+        for known, thing in vars(sys.modules[module]).items()
+        if isinstance(thing, type) and thing.__module__.startswith(module)
+    }
     where = place(complaint.key, words, value=f"{module}.{name}")
     return f"{module} has no class {name!r}, which {complaint.key}{where} names.{suggest(name, known, parser)}"
 
 
 def no_file(complaint: Complaint, found: Found, parser: Parser, words: list[str]) -> str:
     """Reply to a file that is not there."""
-    path = Path(found[1])
+    path = Path(os.path.relpath(found[1]))
     others = {str(other.relative_to(path.parent)) for other in path.parent.glob("*.yaml")}
     option = f"--{complaint.key}" if complaint.key else "the command line"
-    return f"There is no file {found[1]!r}, which {option} names.{suggest(path.name, others, parser)}"
+    return f"There is no file {str(path)!r}, which {option} names.{suggest(path.name, others, parser)}"
 
 
 def no_value(complaint: Complaint, found: Found, parser: Parser, words: list[str]) -> str:
@@ -129,9 +134,9 @@ def no_value(complaint: Complaint, found: Found, parser: Parser, words: list[str
 
 def wrong_type(complaint: Complaint, found: Found, parser: Parser, words: list[str]) -> str:
     """Reply to a value of another type."""
-    names = re.findall(r"<class '(?:\w+\.)*(\w+)'>|([\w.]+\[[^<]*\])", complaint.kinds or found[0])
-    wanted = " or ".join(plain or generic for plain, generic in names).replace("NoneType", "null")
-    return f"{complaint.key} is {complaint.value!r}{place(complaint.key, words)}.\nIt must be {wanted or found[0]}."
+    kinds = re.sub(r"typing\.Literal\[(.*?)\]", r"\1", complaint.kinds or found[0].removeprefix("Expected a "))
+    wanted = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", kinds).replace("NoneType", "null")
+    return f"{complaint.key} is {complaint.value!r}{place(complaint.key, words)}.\nIt must be {wanted}."
 
 
 def missing(complaint: Complaint, found: Found, parser: Parser, words: list[str]) -> str:

@@ -28,7 +28,7 @@ class ModelFolder:
         if not (self.path / "config.json").is_file():
             raise UserError(
                 f"There is no model folder at {str(self.path)!r} (no config.json in it).\n"
-                f"Get one with: huggingface-cli download OpenGVLab/{self.path.name} --local-dir {self.path}\n"
+                f"Get one with: hf download OpenGVLab/{self.path.name} --local-dir {self.path}\n"
                 "or give the path of yours with --model.checkpoint."
             )
         kind = self._json("config.json").get("model_type")
@@ -43,9 +43,11 @@ class ModelFolder:
         if not file.is_file():
             raise UserError(f"{file} is missing. Copy the whole model folder, not the weights alone.")
         try:
-            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            content = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise UserError(f"{file} is not valid JSON ({error}). Fetch the file again.") from error
+        if not isinstance(content, dict):
+            raise UserError(f"{file} holds no JSON object. Fetch the file again.")
         return content
 
     @cached_property

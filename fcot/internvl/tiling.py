@@ -67,7 +67,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):  # 16- or 32-bit grey: scale by the type's full range
         pixels = np.asarray(image, dtype=np.float64)
-        full = 255.0 if pixels.max(initial=0.0) <= 255 else 65535.0
+        is_16_bit = image.mode.startswith("I;16") or pixels.max(initial=0.0) > 255
+        full = 65535.0 if is_16_bit else 255.0
         image = Image.fromarray((pixels / full * 255.0).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         rgba = image.convert("RGBA")

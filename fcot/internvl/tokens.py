@@ -197,8 +197,11 @@ def turns(conversations: Sequence[Mapping[str, str]], num_images: int) -> tuple[
     Raises:
         SampleError: If turns do not alternate, an answer is missing or empty, or placeholders and images differ.
     """
-    questions = [str(turn.get("value", "")) for turn in conversations[0::2]]
-    answers = [str(turn.get("value", "")) for turn in conversations[1::2]]
+    for turn in conversations:
+        if not isinstance(turn.get("value"), str):
+            raise SampleError("bad_json", f"the value of a turn is {turn.get('value')!r}, expected text")
+    questions = [turn["value"] for turn in conversations[0::2]]
+    answers = [turn["value"] for turn in conversations[1::2]]
     roles = [turn.get("from") for turn in conversations]
     if not roles or roles != ["human", "gpt"] * (len(roles) // 2):
         raise SampleError("no_answer", f"turns are {roles}, expected human and gpt in turn")

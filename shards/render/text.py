@@ -11,7 +11,8 @@ QUESTION = "Read the text."
 
 def wrapped(words: tuple[str, ...], start: int, columns: int, rows: int) -> list[str]:
     """Lay words out in lines of at most `columns` characters; a longer word is broken."""
-    lines, line = [], ""
+    lines: list[str] = []
+    line = ""
     position = start
     rest = ""
     while len(lines) < rows:

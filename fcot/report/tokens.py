@@ -1,0 +1,144 @@
+"""The picture of a page's visual tokens: its tiles, the tokens of each, and what a student makes of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib import get_data_path
+from PIL import Image, ImageDraw, ImageFont
+
+from fcot.compress.conv2d import window
+from fcot.errors import UserError
+from fcot.evaluation import Record
+from fcot.internvl.checkpoint import ModelFolder
+from fcot.internvl.tiling import cut, grid
+from fcot.internvl.tokens import raster_side
+from fcot.report.runs import setting, settings_of, trainings
+
+INK, BLUE, MIST, WHITE = (51, 51, 51), (47, 111, 159), (90, 155, 205), (255, 255, 255)
+WIDTH, GAP, MARGIN = 2000, 14, 60  # pixels: the picture, between tiles, between panels
+HEAD = 110  # room for a panel's two lines of text
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """How a model sees pages.
+
+    Attributes:
+        tile_size: Side of a tile in pixels.
+        max_tiles: Most tiles of a page, thumbnail not counted.
+        side: Side of a tile's raster of tokens at ratio 1.
+        compressor: Short name of the students' compressor.
+    """
+
+    tile_size: int
+    max_tiles: int
+    side: int
+    compressor: str
+
+    def count(self, width: int, height: int, ratio: int) -> int:
+        """Return the visual tokens of a page of a size in pixels."""
+        columns, rows = grid(width, height, self.max_tiles, tile_size=self.tile_size)
+        tiles = columns * rows + (columns * rows > 1)
+        return tiles * (self.side**2 // ratio)
+
+
+def eyes_of(run: Path) -> Eyes | None:
+    """Return how a run's models see pages, by the configuration of a re-alignment; None if there is none."""
+    for path in trainings(run).values():
+        settings = settings_of(path.parent, path.name)
+        if setting(settings, "model", "compressor", setting(settings, "model", "ratio")) is None:
+            continue
+        try:
+            folder = ModelFolder(Path(setting(settings, "model", "checkpoint", "")))
+        except UserError:  # the teacher's folder has moved since; the page is then shown without its tokens
+            continue
+        return Eyes(
+            tile_size=folder.tile_size,
+            max_tiles=setting(settings, "model", "max_tiles") or folder.max_tiles,
+            side=raster_side(folder.config),
+            compressor=setting(settings, "model", "compressor", "conv"),
+        )
+    return None
+
+
+def windows(compressor: str, ratio: int, side: int) -> np.ndarray | None:
+    """Return which output token each token of a tile's raster goes into, `[side, side]`.
+
+    None for compressors whose outputs each see the whole tile.
+    """
+    place = np.arange(side * side).reshape(side, side)
+    if ratio == 1:
+        return place
+    if compressor == "conv2d":
+        rows, columns = window(ratio, side)
+        return place // side // rows * (side // columns) + place % side // columns
+    if compressor in ("conv", "pool"):  # neighbours in raster order
+        return place // ratio
+    return None
+
+
+def draw_tokens(page: Image.Image, eyes: Eyes, panels: Sequence[tuple[int, str]]) -> Image.Image:
+    """Draw a page as its tiles with their tokens, once for each ratio, side by side.
+
+    Args:
+        page: The page.
+        eyes: How the models see it.
+        panels: Ratio and title of each panel.
+    """
+    columns, rows = grid(*page.size, eyes.max_tiles, tile_size=eyes.tile_size)
+    tiles = cut(page, eyes.max_tiles, tile_size=eyes.tile_size)
+    across = columns + (len(tiles) > 1)
+    room = (WIDTH - MARGIN * (len(panels) - 1)) // len(panels) - GAP * (across - 1) - 2 * GAP * (across > columns)
+    size = min(room // across, 360) // eyes.side * eyes.side
+    panel_width = across * (size + GAP) + 2 * GAP
+    canvas = Image.new("RGB", (len(panels) * (panel_width + MARGIN) - MARGIN, HEAD + rows * (size + GAP) + 40), WHITE)
+    text = ImageDraw.Draw(canvas)
+    for number, (ratio, title) in enumerate(panels):
+        left, groups = number * (panel_width + MARGIN), windows(eyes.compressor, ratio, eyes.side)
+        tokens = eyes.side**2 // ratio
+        text.text((left, 4), f"{title}: {eyes.count(*page.size, ratio)} visual tokens", INK, face(34, bold=True))
+        text.text((left, 54), f"{len(tiles)} tiles × {tokens} tokens", INK, face(28))
+        for place, tile in enumerate(tiles):
+            thumbnail = place == columns * rows
+            column, row = (columns, 0) if thumbnail else (place % columns, place // columns)
+            corner = left + column * (size + GAP) + 2 * GAP * thumbnail, HEAD + row * (size + GAP)
+            canvas.paste(draw_tile(Image.fromarray(tile.permute(1, 2, 0).numpy()), groups, size), corner)
+            if thumbnail:
+                text.text((corner[0], corner[1] + size + 8), "thumbnail", INK, face(26))
+    return canvas
+
+
+def draw_tile(tile: Image.Image, groups: np.ndarray | None, size: int) -> Image.Image:
+    """Draw one tile with the outlines of its tokens; tokens alternate in tint where several cells become one."""
+    enlarged = tile.resize((size, size), Image.Resampling.BICUBIC)
+    overlay = Image.new("RGBA", (size, size))
+    draw = ImageDraw.Draw(overlay)
+    if groups is not None:
+        side = len(groups)
+        cell, merged = size // side, groups.max() + 1 < side * side
+        edges = np.diff(groups, axis=0) != 0, np.diff(groups, axis=1) != 0
+        for row, column in np.ndindex(side, side):
+            x, y = column * cell, row * cell
+            if merged and tinted(groups, row, column):
+                draw.rectangle((x, y, x + cell - 1, y + cell - 1), (*MIST, 70))
+            if column < side - 1 and edges[1][row, column]:
+                draw.line((x + cell, y, x + cell, y + cell), (*BLUE, 255), 3)
+            if row < side - 1 and edges[0][row, column]:
+                draw.line((x, y + cell, x + cell, y + cell), (*BLUE, 255), 3)
+    draw.rectangle((0, 0, size - 1, size - 1), outline=(*INK, 255), width=4)
+    return Image.alpha_composite(enlarged.convert("RGBA"), overlay).convert("RGB")
+
+
+def tinted(groups: np.ndarray, row: int, column: int) -> bool:
+    """Return whether a cell's token is tinted: every other one, across and down."""
+    across = len(dict.fromkeys(groups[row, : column + 1]))
+    down = len(dict.fromkeys(groups[: row + 1, column]))
+    return bool((across + down) % 2)
+
+
+def face(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """Return a font that ships with matplotlib."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / name), size)

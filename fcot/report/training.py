@@ -1,0 +1,79 @@
+"""The curves of the trainings, from their TensorBoard files."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fcot.report.markup import absent, figure, picture
+from fcot.report.plots import draw_curves
+from fcot.report.runs import NAME, by_age, name_of
+
+REALIGNMENT = {"train/kl": "KL to the teacher", "train/ce": "cross-entropy", "train/agreement": "agreement of top tokens"}
+EVENTS = "events.out.tfevents.*"
+TESTS = re.compile(r"test/")
+
+Scalars = dict[str, list[tuple[int, float]]]  # by tag: (step, value)
+
+
+def training_section(run: Path, missing: list[str]) -> str:
+    """Return the section; says in `missing` which trainings left no curves."""
+    found = {name: scalars for name, scalars in find_scalars(run).items() if "train/loss" in scalars}
+    realigned = {name: scalars for name, scalars in found.items() if "train/kl" in scalars}
+    trained = {name: scalars for name, scalars in found.items() if name not in realigned}
+    parts = ["<p>Pale lines are single steps, strong ones their moving average; rings are held-out pages.</p>"]
+    if realigned:
+        panels = {title: curves(realigned, tag) for tag, title in REALIGNMENT.items()}
+        alt = "KL, cross-entropy and agreement with the teacher over the steps of re-alignment"
+        caption = (
+            "Re-alignment. KL: how far the student's distribution of the next token is from the teacher's. "
+            "Agreement: how often both find the same token most likely."
+        )
+        parts.append(figure(picture(draw_curves(panels), alt, width=980), caption))
+    else:
+        missing.append("No curves of a re-alignment were found.")
+        parts.append(absent(missing[-1]))
+    if trained:
+        alt = "Loss over the steps of post-training"
+        plot = picture(draw_curves({"cross-entropy on answers": curves(trained, "train/loss")}), alt, width=640)
+        parts.append(figure(plot, "Post-training. The loss is the cross-entropy of the answers' tokens."))
+    else:
+        missing.append("No curves of a post-training were found.")
+        parts.append(absent(missing[-1]))
+    return "".join(parts if found else parts[1:])
+
+
+def curves(trainings: Mapping[str, Scalars], tag: str) -> dict[str, dict[str, Any]]:
+    """Return a tag of each training as a panel's curves."""
+    found = {}
+    for name, scalars in trainings.items():
+        ratio = NAME.fullmatch(name)["ratio"]  # type: ignore[index]  # matches any name
+        label = {None: name, "1": "teacher (control)"}.get(ratio, f"ratio {ratio}")
+        held_out = scalars.get(tag.replace("train/", "val/"), [])
+        found[label] = {"ratio": int(ratio) if ratio else None, "train": scalars.get(tag, []), "val": held_out}
+    return found
+
+
+def find_scalars(run: Path) -> dict[str, Scalars]:
+    """Return the scalars of every training below a folder, by the training's name."""
+    found: dict[str, Scalars] = {}
+    for path in by_age(run.rglob(EVENTS)):
+        for tag, points in read_scalars(path).items():
+            known = found.setdefault(name_of(path.parent, run), {}).setdefault(tag, [])
+            # A run that went on from a checkpoint, or began anew, replaces what it did again.
+            known[:] = [point for point in known if point[0] < points[0][0]] + points
+    return dict(sorted(found.items()))
+
+
+def read_scalars(path: Path) -> Scalars:
+    """Return the scalars of one event file."""
+    from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+        EventAccumulator,
+    )
+
+    events = EventAccumulator(str(path), size_guidance={"scalars": 0})  # 0: all of them
+    events.Reload()
+    return {
+        tag: [(event.step, float(event.value)) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }
