@@ -20,7 +20,9 @@ class SaveStudent(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the folder, on the first process."""
-        if trainer.is_global_zero and not trainer.fast_dev_run and isinstance(pl_module, PageModule):  # type: ignore[attr-defined]
-            folder = self.folder or Path(trainer.log_dir or trainer.default_root_dir) / "student"
+        folder = self.folder or Path(trainer.log_dir or trainer.default_root_dir) / "student"
+        if trainer.fast_dev_run or not isinstance(pl_module, PageModule):  # type: ignore[attr-defined]
+            return
+        if trainer.is_global_zero:
             save_student(pl_module.pair.student, folder, pl_module.folder.path)
             trainer.print(f"Saved the student to {folder}")

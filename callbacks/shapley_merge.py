@@ -56,6 +56,7 @@ class ShapleyMerge(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Merge, unless there is nothing to merge."""
+        run = Path(trainer.log_dir or trainer.default_root_dir)  # asks all processes, so not of one alone
         snapshots = next((c for c in trainer.checkpoint_callbacks if isinstance(c, Snapshots)), None)
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.print("ShapleyMerge: nothing to merge in a fast_dev_run.")
@@ -63,7 +64,6 @@ class ShapleyMerge(Callback):
             count = 0 if snapshots is None else len(snapshots.folders())
             trainer.print(f"ShapleyMerge: {count} snapshots, and it takes two. Add the Snapshots callback.")
         elif trainer.is_global_zero and isinstance(pl_module, PageModule):
-            run = Path(trainer.log_dir or trainer.default_root_dir)
             self.merge(pl_module, trainer.datamodule, snapshots, run, tell=trainer.print)  # type: ignore[attr-defined]
 
     def merge(

@@ -198,16 +198,36 @@ class PageModule(LightningModule, ABC):
         self.evaluation.gather()
         row = self.score_row(self.evaluation, split="test")
         self.log("test/mean", row["scores"]["mean"]["mean"])
+        folder = self.run_folder()  # asks all processes, so not of one alone
         if self.trainer.is_global_zero:
-            folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
-            folder.mkdir(parents=True, exist_ok=True)
             self.evaluation.write_records(folder / "test.jsonl")
             (folder / "test.json").write_text(json.dumps(row, indent=1) + "\n")
             print_table([row])
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[str]:
-        """Return the answers to a batch."""
-        return self.answers(batch)
+        """Answer a batch and append the answers to `predict.jsonl` in the run folder."""
+        answers = self.answers(batch)
+        rows = zip(batch.keys, batch.tasks, batch.questions, answers, strict=True)
+        with (self.run_folder() / f"predict{self.rank_suffix}.jsonl").open("a", encoding="utf-8") as file:
+            for key, task, question, answer in rows:
+                line = {"key": key, "task": task, "question": question, "prediction": answer}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        return answers
+
+    def on_predict_start(self) -> None:
+        """Start the file anew."""
+        (self.run_folder() / f"predict{self.rank_suffix}.jsonl").unlink(missing_ok=True)
+
+    @property
+    def rank_suffix(self) -> str:
+        """Return "" for a single process, "-3" for the fourth of several."""
+        return f"-{self.global_rank}" if self.trainer.world_size > 1 else ""
+
+    def run_folder(self) -> Path:
+        """Return the run folder, made if missing."""
+        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def read(self, batch: Batch, evaluation: Evaluation, side: str = "student") -> list[Record]:
         """Read a batch of pages and add the scored answers to an evaluation."""
