@@ -63,8 +63,11 @@ class ShapleyMerge(Callback):
         elif snapshots is None or len(snapshots.folders()) < 2:
             count = 0 if snapshots is None else len(snapshots.folders())
             trainer.print(f"ShapleyMerge: {count} snapshots, and it takes two. Add the Snapshots callback.")
-        elif trainer.is_global_zero and isinstance(pl_module, PageModule):
-            self.merge(pl_module, trainer.datamodule, snapshots, run, tell=trainer.print)  # type: ignore[attr-defined]
+        elif isinstance(pl_module, PageModule):
+            if trainer.is_global_zero:
+                data: LightningDataModule = trainer.datamodule  # type: ignore[attr-defined]
+                self.merge(pl_module, data, snapshots, run, tell=trainer.print)
+            trainer.strategy.barrier("ShapleyMerge")
 
     def merge(
         self,
@@ -86,7 +89,7 @@ class ShapleyMerge(Callback):
         student = module.pair.student
         before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
         output = self.folder or run / "merged"
-        loader = data.loader("dev", with_prompts=True, layout=module.layout, limit=self.samples)  # type: ignore[attr-defined]
+        loader = data.loader("dev", with_prompts=True, layout=module.layout, limit=self.samples, whole=True)  # type: ignore[attr-defined]
 
         def utility(weights: Mapping[str, Tensor]) -> float:
             load(student, weights.items())

@@ -246,17 +246,16 @@ class PageModule(LightningModule, ABC):
         )
 
     @torch.no_grad()
-    def evaluate(self, loader: Iterable[Batch], side: str = "student") -> Evaluation:
-        """Read all pages of a loader in evaluation mode and return the scored answers."""
+    def evaluate(self, loader: Iterable[Batch]) -> Evaluation:
+        """Read all pages of a loader in evaluation mode and return the scored answers of this process."""
         evaluation = Evaluation(self.metrics)
         training = self.training
         self.eval()
         try:
             for batch in loader:
-                self.read(batch.to(self.device), evaluation, side)
+                self.read(batch.to(self.device), evaluation)
         finally:
             self.train(training)
-        evaluation.gather()
         return evaluation
 
     def score_row(self, evaluation: Evaluation, *, split: str) -> dict[str, Any]:

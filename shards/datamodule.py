@@ -81,6 +81,7 @@ class Shards(LightningDataModule):
         with_prompts: bool = False,
         layout: PageLayout | None = None,
         limit: int | None = None,
+        whole: bool = False,
     ) -> BatchStream:
         """Return the batches of a split.
 
@@ -90,6 +91,7 @@ class Shards(LightningDataModule):
             with_prompts: Add prompts for generation.
             layout: What the models need (default: asked of the trainer's module).
             limit: Read only this many samples (default: the split's own limit).
+            whole: Give every process all samples instead of its share.
 
         Raises:
             UserError: If the module is not one of fcot's, or the set is missing.
@@ -112,6 +114,7 @@ class Shards(LightningDataModule):
             ordered_shards=self.ordered,
             with_prompts=with_prompts,
             limit=limit or (None if training else self.limits.get(split)),
+            whole=whole,
         )
 
     def _skipped_file(self) -> Path | None:

@@ -89,6 +89,7 @@ class BatchStream(IterableDataset[Batch]):
         ordered_shards: Keep the order of shards, shuffle only among neighbours: a set that is a curriculum.
         with_prompts: Add prompts for generation.
         limit: Read only this many samples.
+        whole: Give every process all samples instead of its share.
     """
 
     def __init__(
@@ -102,13 +103,14 @@ class BatchStream(IterableDataset[Batch]):
         ordered_shards: bool = False,
         with_prompts: bool = False,
         limit: int | None = None,
+        whole: bool = False,
     ) -> None:
         super().__init__()
         self.paths = shard_paths(source)
         self.layout, self.ledger = layout, ledger
         self.batch_size, self.limit = batch_size, limit
         self.shuffle_seed, self.ordered_shards = shuffle_seed, ordered_shards
-        self.with_prompts = with_prompts
+        self.with_prompts, self.whole = with_prompts, whole
         self.epoch = 0
 
     def __iter__(self) -> Iterator[Batch]:
@@ -131,7 +133,7 @@ class BatchStream(IterableDataset[Batch]):
         stream: Iterator[dict[str, Any]] = iter(
             wds.DataPipeline(
                 wds.SimpleShardList(urls),
-                wds.split_by_node,
+                *([] if self.whole else [wds.split_by_node]),
                 *([wds.split_by_worker] if self.limit is None else []),
                 wds.tarfile_to_samples(handler=wds.reraise_exception),
             )

@@ -45,7 +45,16 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     from fcot.report.rows import provenance, share, tasks_of
 
     tasks = tasks_of(rows)
-    titles = ["model", "ratio", "stage", "mean [95 %]", "% of teacher [95 %]", *tasks, "visual tokens / page", "s / page"]
+    titles = [
+        "model",
+        "ratio",
+        "stage",
+        "mean [95 %]",
+        "% of teacher [95 %]",
+        *tasks,
+        "visual tokens / page",
+        "s / page",
+    ]
     rules = [":--" if title in ("model", "stage") else "--:" for title in titles]
     lines = [titles, rules]
     for row in rows:

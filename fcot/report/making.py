@@ -22,8 +22,7 @@ def making_section(run: Path, found: Mapping[str, Any]) -> str:
     tests = "".join(f"<li><code>{escape(str(row['name']))}</code>: {escape(str(row['model']))}</li>" for row in rows)
     environment = ", ".join(f"{name} {version}" for name, version in found["environment"].items())
     return (
-        settings
-        + "<p>Every model answers the same pages: "
+        settings + "<p>Every model answers the same pages: "
         f"{escape(provenance(rows))} Intervals are percentiles of {RESAMPLES} resamplings of the pages within each task; "
         "tasks weigh the same in a mean. Ratios and differences draw both models' answers to a page together, so a page "
         "that is hard for both counts for neither. An answer with a written-out calculation is scored by its "

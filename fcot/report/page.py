@@ -72,7 +72,11 @@ def title_of(scored: Sequence[Scored]) -> str:
 
 def introduction(claims: Sequence[str], scored: Sequence[Scored], rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the main claim, the figures that matter most, what this is about, and the other claims."""
-    lead = f'<p class="lead">{escape(claims[0])}</p>' if claims else absent("No student was tested, so nothing is claimed.")
+    lead = (
+        f'<p class="lead">{escape(claims[0])}</p>'
+        if claims
+        else absent("No student was tested, so nothing is claimed.")
+    )
     about = (
         "<p>A vision-language model reads a page as hundreds of visual tokens, and they cost most of its memory and "
         "time. Here a trained model, the <b>teacher</b>, is given a small compressor that merges neighbouring visual "

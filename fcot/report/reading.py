@@ -76,7 +76,7 @@ def reading_section(
     return (
         "<p>Nobody picked these pages by eye: for each of the tasks with the longest answers this is the first page "
         f"of the {escape(str(split))} split that not all models shown answer alike. In the answers, "
-        '<ins>this</ins> is not in the reference and <del>this</del> is missing from the answer.</p>'
+        "<ins>this</ins> is not in the reference and <del>this</del> is missing from the answer.</p>"
         + note
         + "".join(example_block(example, models, pages.get(example.record.key)) for example in examples)
     )

@@ -9,7 +9,11 @@ from fcot.report.markup import absent, figure, picture
 from fcot.report.plots import draw_curves
 from fcot.report.runs import NAME, by_age, name_of
 
-REALIGNMENT = {"train/kl": "KL to the teacher", "train/ce": "cross-entropy", "train/agreement": "agreement of top tokens"}
+REALIGNMENT = {
+    "train/kl": "KL to the teacher",
+    "train/ce": "cross-entropy",
+    "train/agreement": "agreement of top tokens",
+}
 EVENTS = "events.out.tfevents.*"
 TESTS = re.compile(r"test/")
 
@@ -74,6 +78,5 @@ def read_scalars(path: Path) -> Scalars:
     events = EventAccumulator(str(path), size_guidance={"scalars": 0})  # 0: all of them
     events.Reload()
     return {
-        tag: [(event.step, float(event.value)) for event in events.Scalars(tag)]
-        for tag in events.Tags()["scalars"]
+        tag: [(event.step, float(event.value)) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]
     }
