@@ -16,7 +16,7 @@ from fcot.batch import Batch
 from fcot.errors import UserError
 from fcot.module import PageModule
 
-UNLIKE = 16.0  # grey levels between a page and its thumbnail from which on they show different things
+UNLIKE = 10.0  # mean grey levels; drawn pages are within 6 of their thumbnail, wrong grids 13 and more away
 
 
 def take(batch: Batch, samples: Sequence[int]) -> Batch:
@@ -136,17 +136,7 @@ class Predictions(Callback):
         """Choose pages of the batch."""
         self._choose(batch)
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Choose pages of the batch."""
-        self._choose(batch)
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the chosen pages and show them."""
@@ -180,13 +170,11 @@ class Predictions(Callback):
             self._chosen.append(take(self._spare, range(min(self._missing, len(self._spare)))))
         number = 0
         for batch in self._chosen:
-            for line, tiles in zip(self._read(trainer, module, batch, split), self._tiles(batch), strict=True):
+            tiles = batch.tiles.split(batch.num_tiles.tolist())
+            for line, page in zip(self._read(trainer, module, batch, split), tiles, strict=True):
                 number += 1
-                self._write(trainer, line, tiles, tag=f"{split}_pages/{number}")
+                self._write(trainer, line, page, tag=f"{split}_pages/{number}")
         self._chosen, self._spare, self._missing = [], None, 0
-
-    def _tiles(self, batch: Batch) -> Sequence[Tensor]:
-        return batch.tiles.split(batch.num_tiles.tolist())
 
     def _read(self, trainer: Trainer, module: LightningModule, batch: Batch, split: str) -> list[dict[str, Any]]:
         assert isinstance(module, PageModule)

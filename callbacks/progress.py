@@ -1,5 +1,6 @@
 """How far a run is: a bar on a terminal, a line now and then where there is none."""
 
+import logging
 import sys
 from collections import deque
 from time import monotonic
@@ -7,7 +8,9 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks.progress.rich_progress import ProcessingSpeedColumn
 from rich.console import Console
+from rich.progress import BarColumn, ProgressColumn
 
 from fcot.batch import Batch
 
@@ -64,6 +67,26 @@ def as_clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+class CurrentStderr:
+    """Writes to what `sys.stderr` is at the time: while a bar is drawn, to the space above it."""
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        sys.stderr.flush()
+
+
+def log_above_bars() -> None:
+    """Let log lines appear above a bar; a handler keeps the stream it was made with and writes into the bar."""
+    for name in (None, "lightning.pytorch", "lightning.fabric"):
+        for handler in logging.getLogger(name).handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stderr, sys.__stderr__):
+                handler.setStream(CurrentStderr())
+
+
 class Progress(RichProgressBar):
     """Shows steps, losses and samples a second; one line every few steps where output is no terminal.
 
@@ -93,6 +116,8 @@ class Progress(RichProgressBar):
         super().setup(trainer, pl_module, stage)
         console = Console()
         self._plain = not (console.is_jupyter or (sys.stdout.isatty() and not console.is_dumb_terminal))
+        if self.is_enabled:
+            log_above_bars()
 
     def _say(self, *parts: str) -> None:
         if self._plain and self._enabled:
@@ -200,6 +225,14 @@ class Progress(RichProgressBar):
             self._say(f"{verb} batch {batch_idx + 1}", speed and f"{speed} samples/s")
 
     # -- what is shown -----------------------------------------------------------------------------------
+
+    def configure_columns(self, trainer: Trainer) -> list[ProgressColumn]:
+        """Return the columns of a bar: short, without batches a second, for there are samples a second."""
+        columns = [c for c in super().configure_columns(trainer) if not isinstance(c, ProcessingSpeedColumn)]
+        for column in columns:
+            if isinstance(column, BarColumn):
+                column.bar_width = 16
+        return columns
 
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule

@@ -56,7 +56,7 @@ class Snapshots(ModelCheckpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the start in place of an earlier run's snapshots, unless this run is resumed."""
-        if trainer.global_step == 0 and self._writes(trainer, pl_module):
+        if trainer.global_step == 0 and self._writes(pl_module, trainer):
             for old in (self.base, *self._on_disk()):
                 shutil.rmtree(old, ignore_errors=True)
             self._write(pl_module, self.base)
@@ -67,7 +67,7 @@ class Snapshots(ModelCheckpoint):
         """Save when a step is due; with gradient accumulation, once."""
         step = trainer.global_step
         folder = Path(self.dirpath or ".") / f"{STEP}{step:06d}"
-        if step in self.due(trainer.max_steps) and not folder.exists() and self._writes(trainer, pl_module):
+        if step in self.due(trainer.max_steps) and not folder.exists() and self._writes(pl_module, trainer):
             self._write(pl_module, folder)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -77,7 +77,7 @@ class Snapshots(ModelCheckpoint):
         """Save nothing: snapshots follow steps."""
 
     @staticmethod
-    def _writes(trainer: Trainer, module: LightningModule) -> TypeGuard[PageModule]:
+    def _writes(module: LightningModule, trainer: Trainer) -> TypeGuard[PageModule]:
         return not trainer.fast_dev_run and trainer.is_global_zero and isinstance(module, PageModule)  # type: ignore[attr-defined]
 
     def _write(self, pl_module: PageModule, folder: Path) -> None:

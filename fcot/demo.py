@@ -24,6 +24,7 @@ class Preset:
         dev_pages: Dev pages a coalition of snapshots is scored on.
         test_pages: Test pages, shared by all models.
         data: Folder the pages are drawn in.
+        options: Further options of every run.
     """
 
     ratios: tuple[int, ...]
@@ -34,6 +35,7 @@ class Preset:
     dev_pages: int
     test_pages: int
     data: str
+    options: tuple[str, ...] = ()
 
 
 PRESETS = {
@@ -90,7 +92,7 @@ def data_options(root: str, preset: Preset, *, test: int) -> list[str]:
     """Return the options of a set of pages."""
     samples = {"train": preset.pages, "dev": preset.dev_pages, **({"test": test} if test else {})}
     pairs = ", ".join(f"{split}: {count}" for split, count in samples.items())
-    return ["--data.root", root, "--data.recipe_samples", f"{{{pairs}}}"]
+    return [*preset.options, "--data.root", root, "--data.recipe_samples", f"{{{pairs}}}"]
 
 
 def demo(preset: Literal["demo", "tables"] = "demo", output: Path = Path("runs/demo")) -> None:

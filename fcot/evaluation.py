@@ -145,31 +145,60 @@ def as_text(interval: Mapping[str, Any] | Interval) -> str:
     return f"{values['mean']:.3f} [{values['low']:.3f}, {values['high']:.3f}]"
 
 
+def tested(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return "split test, n = 400, seed 0" for rows of a table."""
+    rows = list(rows)
+    splits, counts, seeds = ({str(row[name]): None for row in rows} for name in ("split", "n", "seed"))
+    return f"split {', '.join(splits)}, n = {' or '.join(counts)}, seed {', '.join(seeds)}"
+
+
 def print_table(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print rows of model, ratio, stage, split, n, seed, scores, visual_tokens, seconds_per_page."""
+    """Print rows of model, ratio, stage, split, n, seed, scores, visual_tokens, seconds_per_page.
+
+    The share of the teacher's score stands beside the mean if rows have it (`vs_teacher`).
+    """
+    from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     rows = list(rows)
     tasks = list(dict.fromkeys(task for row in rows for task in row["scores"] if task != "mean"))
-    metrics = {task: row["scores"][task]["metric"] for row in rows for task in row["scores"]}
-    table = Table(title=f"split {rows[0]['split']}, n = {rows[0]['n']}, seed {rows[0]['seed']}, 95 % intervals")
-    for title in ("model", "ratio", "stage", "mean"):
-        table.add_column(title, no_wrap=title != "model")
-    for task in tasks:
-        table.add_column(f"{task}\n{metrics[task]}", no_wrap=True)
-    table.add_column("visual\ntokens", justify="right")
-    table.add_column("s / page", justify="right")
+    related = any("vs_teacher" in row for row in rows)
+    title, metrics = f"{tested(rows)}, 95 % intervals", named_metrics(rows, tasks)
+    table = Table(
+        title=escape(title), caption=escape(metrics), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
+    )
+    table.add_column("stage\n[dim]model[/dim]", overflow="fold", min_width=12)
+    for title in ("ratio", "mean", *(["% of\nteacher"] if related else [])):
+        table.add_column(title, justify="right", no_wrap=True)
+    for title in (*map(escape, tasks), "visual\ntokens", "s/page"):
+        table.add_column(title, justify="right", overflow="fold", min_width=5)
     for row in rows:
-        scores = row["scores"]
-        cells = [f"{scores[task]['mean']:.3f}" if task in scores else "" for task in tasks]
+        scores, shared = row["scores"], row.get("vs_teacher")
         table.add_row(
-            str(row["model"]),
+            f"{escape(row['stage'])}\n[dim]{escape(row['model'])}[/dim]",
             str(row["ratio"]),
-            str(row["stage"]),
-            as_text(scores["mean"]),
-            *cells,
+            stacked(scores["mean"]),
+            *([stacked(shared, scale=100, decimals=1) if shared else ""] if related else []),
+            *(f"{scores[task]['mean']:.3f}" if task in scores else "" for task in tasks),
             f"{row['visual_tokens']:.1f}",
             f"{row['seconds_per_page']:.3f}",
         )
-    Console(width=max(Console().width, 130)).print(table)
+    screen = Console()
+    (screen if screen.is_terminal else Console(width=120)).print(table)
+
+
+def stacked(interval: Mapping[str, Any], *, scale: float = 1.0, decimals: int = 3) -> str:
+    """Return a figure over its interval, two lines; an end that is None has no bound."""
+    low, high = ("∞" if interval[end] is None else f"{scale * interval[end]:.{decimals}f}" for end in ("low", "high"))
+    return f"{scale * interval['mean']:.{decimals}f}\n[dim]{low}\N{EN DASH}{high}[/dim]"
+
+
+def named_metrics(rows: Iterable[Mapping[str, Any]], tasks: Iterable[str]) -> str:
+    """Return "anls: table, text; exact match: form", what the score of each task is."""
+    metrics = {task: row["scores"][task]["metric"] for row in rows for task in row["scores"]}
+    by_metric: dict[str, list[str]] = {}
+    for task in tasks:
+        by_metric.setdefault(metrics[task].replace("_", " "), []).append(task)
+    return "; ".join(f"{metric}: {', '.join(named)}" for metric, named in by_metric.items())

@@ -40,7 +40,7 @@ def take_plugins(words: list[str]) -> tuple[list[str], list[str]]:
         Named plugins, those of the environment variable FCOT_PLUGINS first, and the remaining words.
 
     Raises:
-        UserError: If the option has no value.
+        UserError: If a name is missing or none.
     """
     named = [name.strip() for name in os.environ.get("FCOT_PLUGINS", "").split(",") if name.strip()]
     rest: list[str] = []
@@ -51,9 +51,10 @@ def take_plugins(words: list[str]) -> tuple[list[str], list[str]]:
             rest.append(word)
             continue
         value = value if equals else next(pending, "")
-        if not value or value.startswith("-"):
-            raise UserError("--plugins has no value.\nName a package: --plugins my_package.")
         named += value.split(",")
+    for name in named:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise UserError(f"{name!r} is no name of a package.\nGive what you would import: --plugins my_package.")
     return named, rest
 
 
@@ -102,7 +103,7 @@ def load(name: str) -> None:
 def own_modules() -> Iterator[str]:
     """Yield top-level modules and packages in the working folder and in folders of PYTHONPATH.
 
-    A folder of installed packages on PYTHONPATH is nobody's own code, and what is shadowed is not there.
+    A folder of installed packages on PYTHONPATH is nobody's own code. What is shadowed by another module is left out.
     """
     folders = [
         Path.cwd(),
@@ -111,10 +112,8 @@ def own_modules() -> Iterator[str]:
     for folder in folders:
         if any(folder.glob("*.dist-info")):
             continue
-        for module in iter_modules([str(folder)]):
-            if module.name.isidentifier() and module.name not in sys.stdlib_module_names:
-                if is_at(module.name, folder):
-                    yield module.name
+        names = {module.name for module in iter_modules([str(folder)])} - {"jsonargparse", *sys.stdlib_module_names}
+        yield from (name for name in sorted(names) if name.isidentifier() and is_at(name, folder))
 
 
 def is_at(name: str, folder: Path) -> bool:

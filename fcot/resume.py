@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+
+from fcot.errors import UserError
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -55,6 +58,17 @@ class DurableCheckpointIO(TorchCheckpointIO):
         partial.replace(target)
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
-        """Read a checkpoint; anything but tensors and plain values is refused, whatever is asked."""
-        found: dict[str, Any] = super().load_checkpoint(path, map_location=map_location, weights_only=True)
+        """Read a checkpoint, tensors and plain values only, whatever is asked.
+
+        Raises:
+            UserError: If the file holds anything else, or is damaged.
+        """
+        try:
+            found: dict[str, Any] = super().load_checkpoint(path, map_location=map_location, weights_only=True)
+        except (UnpicklingError, RuntimeError, EOFError) as error:
+            reason = (str(error) or repr(error)).splitlines()[0][:200]
+            raise UserError(
+                f"{path} is no checkpoint of tensors and plain values ({reason}).\n"
+                "Nothing in it was run. Give a checkpoint that fcot wrote."
+            ) from error
         return found

@@ -1,5 +1,6 @@
 """The student as a transformers model: InternVL with a compressor inside its projector."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -150,6 +151,7 @@ def save_student(
         if file.suffix in (".json", ".jinja", ".model", ".txt") and not file.name.startswith(OF_ANOTHER_MODEL):
             shutil.copyfile(file, folder / file.name)
     model.config.save_pretrained(folder)
+    _say_tokens(folder / "processor_config.json", model.config.image_seq_length)
     whole: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in (model.state_dict() if weights is None else weights).items():
@@ -158,6 +160,12 @@ def save_student(
         whole[name] = plain.clone() if plain.data_ptr() in seen else plain
         seen.add(plain.data_ptr())
     save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _say_tokens(file: Path, count: int) -> None:
+    """Write a tile's visual tokens where transformers' processor looks for them; it assumes 256 otherwise."""
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"processor_class": "InternVLProcessor"}
+    file.write_text(json.dumps({**known, "image_seq_length": count}, indent=2) + "\n", encoding="utf-8")
 
 
 def load_student(path: Path, **kwargs: Any) -> InternVLForConditionalGeneration:

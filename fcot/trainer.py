@@ -4,13 +4,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import CheckpointIO
 
-from fcot.accelerators.npu import NPUAccelerator, npu_options
+from fcot.accelerators.npu import NPUAccelerator, npu_precision, npu_strategy
 from fcot.errors import UserError
 from fcot.resume import DurableCheckpointIO, LastCheckpoint
 
@@ -38,15 +37,10 @@ class Trainer(LightningTrainer):
         **options: Any,
     ) -> None:
         root = Path(default_root_dir)
-        options["callbacks"] = listed(options.get("callbacks"))
-        options["plugins"] = listed(options.get("plugins"))
-        if not any(isinstance(plugin, CheckpointIO) for plugin in options["plugins"]):
-            options["plugins"].append(DurableCheckpointIO())
-        if keeps_no_last(options["callbacks"]) and options.get("enable_checkpointing") is not False:
-            if checkpoint_every_n_steps > 0:
-                options["callbacks"].append(LastCheckpoint(root / "checkpoints", checkpoint_every_n_steps))
-        if options.get("logger") in (None, True):
-            options["logger"] = TensorBoardLogger(root, name="", version="")
+        if not options.get("barebones"):  # which measures Lightning's overhead, and refuses all of this
+            keep_last(options, root / "checkpoints", checkpoint_every_n_steps)
+            if options.get("logger") in (None, True):
+                options["logger"] = TensorBoardLogger(root, name="", version="")
         use_npu(options)
         super().__init__(default_root_dir=root, enable_model_summary=enable_model_summary, **options)
 
@@ -63,9 +57,15 @@ def listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, Iterable) else [value]
 
 
-def keeps_no_last(callbacks: list[Callback]) -> bool:
-    """Return whether none of the callbacks already writes a last checkpoint."""
-    return not any(isinstance(callback, ModelCheckpoint) and callback.save_last for callback in callbacks)
+def keep_last(options: dict[str, Any], folder: Path, every_n_steps: int) -> None:
+    """Have checkpoints written durably, and a last one kept, unless the options say otherwise."""
+    options["plugins"] = listed(options.get("plugins"))
+    if not any(isinstance(plugin, CheckpointIO) for plugin in options["plugins"]):
+        options["plugins"].append(DurableCheckpointIO())
+    options["callbacks"] = listed(options.get("callbacks"))
+    kept = any(isinstance(callback, ModelCheckpoint) and callback.save_last for callback in options["callbacks"])
+    if every_n_steps > 0 and not kept and options.get("enable_checkpointing") is not False:
+        options["callbacks"].append(LastCheckpoint(folder, every_n_steps))
 
 
 def use_npu(options: dict[str, Any]) -> None:
@@ -75,9 +75,9 @@ def use_npu(options: dict[str, Any]) -> None:
         UserError: If an NPU is asked for and none is there.
     """
     accelerator = options.get("accelerator", "auto")
-    available = NPUAccelerator.is_available()
     if accelerator not in ("auto", "npu") and not isinstance(accelerator, NPUAccelerator):
         return
+    available = NPUAccelerator.is_available()
     if not available and accelerator == "auto":
         return
     if not available:
@@ -85,10 +85,10 @@ def use_npu(options: dict[str, Any]) -> None:
             "accelerator is 'npu', but torch_npu is not installed or sees no Ascend device.\n"
             "Install torch_npu for this version of torch, or choose --trainer.accelerator auto."
         )
-    chosen = npu_options(options.get("devices", "auto"), options.get("precision"), options.get("num_nodes") or 1)
     options["accelerator"] = NPUAccelerator()
     if options.get("strategy", "auto") in ("auto", "ddp"):
-        options["strategy"] = chosen["strategy"]
-    options["precision"] = chosen["precision"]
-    if chosen["plugin"] is not None:
-        options["plugins"].append(chosen["plugin"])
+        options["strategy"] = npu_strategy(options.get("devices", "auto"), options.get("num_nodes") or 1)
+    mixed = npu_precision(options.get("precision"))
+    if mixed is not None:
+        options["plugins"] = [*listed(options.get("plugins")), mixed]
+        options["precision"] = None

@@ -3,17 +3,17 @@
 import logging
 import warnings
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 import callbacks
+from callbacks.progress import Progress
 from fcot.errors import UserError
 from fcot.explain import RaisesParseError
 from fcot.module import PageModule
@@ -36,23 +36,42 @@ def run_trainer(words: list[str]) -> None:
         UserError: If what the options describe cannot be built or run.
         ParseError: If they cannot be read.
     """
-    quieten()
-    load_classes()
-    descriptions = {name: {"description": VERBS[name].summary} for name in TrainerCLI.subcommands()}
+    about = {name: about_verb(name) for name in TrainerCLI.subcommands()}
     try:
-        TrainerCLI(
-            PageModule,
-            Shards,
-            trainer_class=Trainer,
-            subclass_mode_model=True,
-            auto_configure_optimizers=False,
-            seed_everything_default=0,
-            parser_class=Parser,
-            parser_kwargs={"prog": PROGRAM, **descriptions},
-            args=words,
-        )
+        make_cli(words, parser_kwargs={"prog": PROGRAM, **about})
     except MisconfigurationException as error:  # what Lightning calls a user error
         raise UserError(str(error)) from error
+
+
+def about_verb(name: str) -> dict[str, str]:
+    """Return the head of a verb's help."""
+    usage = f"{PROGRAM} {name} --config FILE [--OPTION VALUE …]\n       {PROGRAM} {name} --model.help Realign"
+    return {"usage": usage, "description": VERBS[name].summary}
+
+
+def from_config(path: Path) -> tuple[Trainer, PageModule, Shards]:
+    """Build trainer, module and data from the config.yaml of a run, without running anything."""
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    parts = {key: settings[key] for key in ("seed_everything", "trainer", "model", "data") if key in settings}
+    cli = make_cli(parts, run=False, save_config_callback=None)
+    return cli.trainer, cli.model, cli.datamodule
+
+
+def make_cli(args: list[str] | dict[str, Any], **options: Any) -> "TrainerCLI":
+    """Parse words or settings, build what they describe, and run the verb if there is one."""
+    quieten()
+    load_classes()
+    return TrainerCLI(
+        PageModule,
+        Shards,
+        trainer_class=Trainer,
+        subclass_mode_model=True,
+        auto_configure_optimizers=False,
+        seed_everything_default=0,
+        parser_class=Parser,
+        args=args,
+        **options,
+    )
 
 
 def load_classes() -> None:
@@ -68,6 +87,8 @@ def quieten() -> None:
     """Silence lines that tell a user nothing."""
     # Lightning still makes a LeafSpec at every step: https://github.com/Lightning-AI/pytorch-lightning/issues/21326
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    # What is frozen stays in evaluation mode on purpose (fcot.pair.StudentTeacher.train).
+    warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
     # advertisements of other products: https://github.com/Lightning-AI/pytorch-lightning/issues/21294
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(is_no_tip)
 
@@ -84,14 +105,17 @@ class Parser(RaisesParseError, LightningArgumentParser):
 class TrainerCLI(LightningCLI):
     """LightningCLI for `PageModule` and `Shards`."""
 
+    trainer: Trainer
+    model: PageModule
+
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Return the verbs and the arguments they do not offer: checkpoints are always read weights-only."""
         return {verb: {*skipped, "weights_only"} for verb, skipped in LightningCLI.subcommands().items()}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse; Lightning's own warns that the words came from within Python."""
-        self.config = parser.parse_args(args)
+        """Parse words or settings; Lightning's own warns that words came from within Python."""
+        self.config = parser.parse_args(args) if isinstance(args, list) else parser.parse_object(args)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the checkpoint closed: Lightning reads all of it for settings that then beat the command line."""
@@ -99,9 +123,10 @@ class TrainerCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Refuse a checkpoint that is not there, and keep a test's configuration apart from the training's."""
         path = self._get(self.config, "ckpt_path")
-        if path and path not in NAMED_CHECKPOINTS and "://" not in path and not Path(path).exists():
+        elsewhere = str(path).startswith("registry") or "://" in str(path)
+        if path and path not in NAMED_CHECKPOINTS and not elsewhere and not Path(path).exists():
             raise UserError(
-                f"There is no checkpoint at {path!r}.\n"
+                f"There is no checkpoint at {str(path)!r}.\n"
                 "Give a file, or `--ckpt_path last` for the newest one in the run's own folder."
             )
         filename = "config.yaml" if self.subcommand == "fit" else f"config_{self.subcommand}.yaml"
@@ -112,21 +137,21 @@ class TrainerCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except ValueError as error:
-            raise UserError(str(error)) from error
+            cause: BaseException = error
+            while cause.__cause__ is not None and str(cause).startswith("Does not validate against any"):
+                cause = cause.__cause__  # jsonargparse wraps whatever a constructor raises in the types it tried
+            raise (UserError(str(cause)) if isinstance(cause, ValueError) else cause) from None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer, with this project's progress bar where the configuration names none."""
         trainer = self._get(self.config_init, "trainer")
         chosen = trainer.get("callbacks") or []
         chosen = list(chosen) if isinstance(chosen, list) else [chosen]
-        wanted = trainer.get("enable_progress_bar") is not False
-        if (
-            wanted
-            and not any(isinstance(callback, ProgressBar) for callback in chosen)
-            and find_spec("callbacks.progress")
-        ):
-            kwargs["callbacks"] = [*chosen, import_module("callbacks.progress").Progress()]
-        built: Trainer = super().instantiate_trainer(**kwargs)
+        has_bar = any(isinstance(callback, ProgressBar) for callback in chosen)
+        if not has_bar and trainer.get("enable_progress_bar") is not False and not trainer.get("barebones"):
+            kwargs["callbacks"] = [*chosen, Progress()]
+        built = super().instantiate_trainer(**kwargs)
+        assert isinstance(built, Trainer)
         return built
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
@@ -137,22 +162,3 @@ class TrainerCLI(LightningCLI):
                 f"Train first, or give the --trainer.default_root_dir of the run that you want to {subcommand}."
             )
         return {**kwargs, "weights_only": True}
-
-
-def from_config(path: Path) -> tuple[Trainer, PageModule, Shards]:
-    """Build trainer, module and data from the config.yaml of a run, without running anything."""
-    quieten()
-    load_classes()
-    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    cli = TrainerCLI(
-        PageModule,
-        Shards,
-        trainer_class=Trainer,
-        subclass_mode_model=True,
-        auto_configure_optimizers=False,
-        save_config_callback=None,
-        parser_class=Parser,
-        run=False,
-        args={key: settings[key] for key in ("seed_everything", "trainer", "model", "data") if key in settings},
-    )
-    return cli.trainer, cli.model, cli.datamodule

@@ -26,6 +26,7 @@ class Ledger:
         self.path = path
         self.total = total
         self.max_skipped = max_skipped
+        self._start = path.stat().st_size if path is not None and path.exists() else 0  # an earlier run's lines
         # seen and skipped, a row for each worker: two that add to one number at once would lose counts
         self._counts = torch.zeros(MAX_WORKERS, 2, dtype=torch.int64).share_memory_()
 
@@ -41,7 +42,8 @@ class Ledger:
 
     def _row(self) -> torch.Tensor:
         worker = get_worker_info()
-        return self._counts[0 if worker is None else worker.id % MAX_WORKERS]
+        row: torch.Tensor = self._counts[0 if worker is None else worker.id % MAX_WORKERS]
+        return row
 
     def saw(self) -> None:
         """Count one sample."""
@@ -66,10 +68,10 @@ class Ledger:
         """
         whole = self.seen if final else max(self.total or 1000, self.seen)
         if self.skipped > self.max_skipped * whole:
+            named = "" if self.path is None else f"They are named in {self.path}. "
             raise UserError(
                 f"{self.skipped} of {whole} samples could not be used, more than max_skipped="
-                f"{self.max_skipped:.2%} ({self.summary()}).\n"
-                f"They are named in {self.path}. Mend them, or raise --data.max_skipped."
+                f"{self.max_skipped:.2%} ({self.summary()}).\n{named}Mend them, or raise --data.max_skipped."
             )
 
     def summary(self) -> str:
@@ -77,5 +79,6 @@ class Ledger:
         if self.path is None or not self.path.exists():
             return f"{self.skipped} skipped"
         with self.path.open(encoding="utf-8") as file:
+            file.seek(self._start)
             reasons = Counter(json.loads(line)["reason"] for line in file)
         return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,13 @@ def set_size(source: Path) -> int | None:
     """Return how many samples a set's manifest counts, None without a manifest."""
     manifest = source / MANIFEST
     return int(json.loads(manifest.read_text())["samples"]) if manifest.is_file() else None
+
+
+def shard_sizes(source: Path) -> dict[str, int]:
+    """Return how many samples each shard has by a set's manifest, {} if it does not say."""
+    manifest = source / MANIFEST
+    listed = json.loads(manifest.read_text()).get("shards", []) if manifest.is_file() else []
+    return {shard["name"]: shard["samples"] for shard in listed}
 
 
 def set_fingerprint(source: Path) -> str:
@@ -106,7 +114,7 @@ class BatchStream(IterableDataset[Batch]):
         whole: bool = False,
     ) -> None:
         super().__init__()
-        self.paths = shard_paths(source)
+        self.paths, self.sizes = shard_paths(source), shard_sizes(source)
         self.layout, self.ledger = layout, ledger
         self.batch_size, self.limit = batch_size, limit
         self.shuffle_seed, self.ordered_shards = shuffle_seed, ordered_shards
@@ -114,6 +122,12 @@ class BatchStream(IterableDataset[Batch]):
         self.epoch = 0
 
     def __iter__(self) -> Iterator[Batch]:
+        if self.epoch > 0 and self.shuffle_seed is not None and self.ledger.seen == self.ledger.skipped:
+            # a trainer would start one empty epoch after another, for ever
+            raise UserError(
+                f"None of the {self.ledger.seen} samples in {self.paths[0].parent} could be used "
+                f"({self.ledger.summary()}).\nGive shards in the canonical form: images and a .json of conversations."
+            )
         seed = None if self.shuffle_seed is None else [self.shuffle_seed, self.epoch]
         rng = None if seed is None else np.random.default_rng(seed)
         self.epoch += 1
@@ -138,7 +152,22 @@ class BatchStream(IterableDataset[Batch]):
                 wds.tarfile_to_samples(handler=wds.reraise_exception),
             )
         )
-        yield from stream
+        read: Counter[str] = Counter()
+        try:
+            for raw in stream:
+                read[Path(raw["__url__"]).name] += 1
+                yield raw
+        except Exception as error:  # tar readers raise many types; each means the same here
+            raise UserError(
+                f"A shard in {self.paths[0].parent} cannot be read ({error}).\nFetch it or build the set again."
+            ) from error
+        # a shard cut between two members, or with a damaged header, ends early without any error
+        short = [name for name, count in read.items() if count != self.sizes.get(name, count)]
+        if short:
+            raise UserError(
+                f"{self.paths[0].parent / short[0]} has {read[short[0]]} samples, and the set's {MANIFEST} says "
+                f"{self.sizes[short[0]]}.\nThe file is damaged: fetch it or build the set again."
+            )
 
     def _prepared(self, rng: np.random.Generator | None) -> Iterator[Prepared]:
         worker = get_worker_info()
@@ -151,7 +180,8 @@ class BatchStream(IterableDataset[Batch]):
             try:
                 yield prepare(raw, self.layout, with_prompt=self.with_prompts)
             except SampleError as error:
-                self.ledger.skip(Path(raw["__url__"]).name, str(raw["__key__"]), error)
+                shard = Path(raw["__url__"])
+                self.ledger.skip(f"{shard.parent.name}/{shard.name}", str(raw["__key__"]), error)
 
     def _batches(self, bucket: list[Prepared], rng: np.random.Generator | None) -> Iterator[Batch]:
         bucket = sorted(bucket, key=lambda sample: self._length(sample.encoded))

@@ -1,8 +1,15 @@
 """A model and pages small enough for every test, made once a session."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from fcot.batch import Batch
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +38,37 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, samples in (("train", 32), ("dev", 8), ("test", 8)):
         build_set(root, "letters", split, samples, workers=1)
     return root
+
+
+@pytest.fixture(scope="session")
+def make_batch(tiny_checkpoint: Path) -> Callable[..., Batch]:
+    """Return a function that batches (question, answer, number of tiles) for the tiny model, tiles of noise."""
+    import numpy as np
+    import torch
+
+    from fcot.batch import PageLayout
+    from fcot.internvl.checkpoint import ModelFolder
+    from shards.decode import Prepared
+    from shards.reader import collate
+
+    encoder = ModelFolder(tiny_checkpoint).encoder()
+
+    def prepared(question: str, answer: str, tiles: int) -> Prepared:
+        images = [1] * tiles
+        conversation = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+        pixels = np.random.default_rng(len(question)).integers(0, 256, (tiles, 3, 56, 56), dtype=np.uint8)
+        return Prepared(
+            key=question,
+            task="text",
+            question=question,
+            references=[answer],
+            tiles=torch.from_numpy(pixels),
+            encoded=encoder.encode(conversation, images),
+            prompt=encoder.encode(conversation, images, prompt_only=True),
+        )
+
+    def make(*samples: tuple[str, str, int], ratio: int = 2) -> Batch:
+        layout = PageLayout(encoder, 56, 6, {"teacher": 4, "student": 4 // ratio})
+        return collate([prepared(*sample) for sample in samples], layout)
+
+    return make

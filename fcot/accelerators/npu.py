@@ -2,7 +2,7 @@
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.accelerators import Accelerator, AcceleratorRegistry
@@ -10,7 +10,10 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 
 NAME = "npu"
-MIXED = {"bf16": "bf16-mixed", "bf16-mixed": "bf16-mixed", "16": "16-mixed", "16-mixed": "16-mixed"}
+MIXED: dict[str, Literal["16-mixed", "bf16-mixed"]] = {
+    **dict.fromkeys(("16", "16-mixed"), "16-mixed"),
+    **dict.fromkeys(("bf16", "bf16-mixed"), "bf16-mixed"),
+}
 
 
 class NPUAccelerator(Accelerator):
@@ -23,10 +26,6 @@ class NPUAccelerator(Accelerator):
     def teardown(self) -> None:
         """Give cached memory back."""
         torch.accelerator.empty_cache()
-
-    def get_device_stats(self, device: Any) -> dict[str, Any]:
-        """Return the device's memory statistics in bytes."""
-        return dict(torch.accelerator.memory_stats(device))
 
     @staticmethod
     def parse_devices(devices: int | str | list[int]) -> list[int]:
@@ -73,20 +72,17 @@ class NPUDDPStrategy(DDPStrategy):
         """Return None: with device ids, Lightning opens a CUDA stream around DDP's construction."""
 
 
-def npu_options(devices: int | str | list[int], precision: Any, num_nodes: int = 1) -> dict[str, Any]:
-    """Return the Trainer options that Lightning would guess wrong for NPUs: strategy and precision.
-
-    Args:
-        devices: As for the Trainer.
-        precision: As for the Trainer; mixed precision becomes a plugin that casts on the NPU.
-        num_nodes: Machines of the run.
-    """
+def npu_strategy(devices: int | str | list[int], num_nodes: int = 1) -> Strategy:
+    """Return the strategy for devices given as for the Trainer; Lightning would put a single one on the CPU."""
     indices = NPUAccelerator.parse_devices(-1 if devices == "auto" else devices)
-    one = len(indices) == 1 and num_nodes == 1
-    strategy: Strategy = SingleDeviceStrategy(torch.device(NAME, indices[0])) if one else NPUDDPStrategy()
+    alone = len(indices) == 1 and num_nodes == 1
+    return SingleDeviceStrategy(torch.device(NAME, indices[0])) if alone else NPUDDPStrategy()
+
+
+def npu_precision(precision: Any) -> MixedPrecision | None:
+    """Return a plugin for mixed precision, None for any other; Lightning's own would cast on CUDA devices."""
     mixed = MIXED.get(str(precision))
-    plugin = MixedPrecision(mixed, NAME) if mixed else None  # type: ignore[arg-type]
-    return {"strategy": strategy, "precision": None if mixed else precision, "plugin": plugin}
+    return MixedPrecision(mixed, NAME) if mixed else None
 
 
 AcceleratorRegistry.register(NAME, NPUAccelerator, description="Ascend NPU", override=True)

@@ -53,7 +53,8 @@ def classes(hint: Any) -> Iterator[type]:
 def subclasses(base: type) -> Iterator[type]:
     """Yield the public subclasses of a class, at any depth."""
     if base.__module__ != "builtins":
-        for kind in base.__subclasses__():
+        kinds: list[type] = base.__subclasses__()
+        for kind in kinds:
             if not kind.__name__.startswith("_"):
                 yield kind
             yield from subclasses(kind)

@@ -28,9 +28,14 @@ def report(run: Path, data: Path | None = None) -> None:
     scored = find_scored(run)
     rows, missing = compared_rows(scored)
     claims = claims_of(rows, scored)
-    found = {"rows": rows, "claims": claims, "environment": environment(), "missing": missing}
+    found = {
+        "rows": rows,
+        "claims": [sentence for said in claims.values() for sentence in said],
+        "environment": environment(),
+        "missing": missing,
+    }
     page = run / "report.html"
-    write_page(page, run=run, data=data, scored=scored, found=found)  # adds to what is missing
+    write_page(page, run=run, data=data, scored=scored, claims=claims, found=found)  # adds to what is missing
     text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
     (run / "report.json").write_text(text + "\n", encoding="utf-8")
     (run / "table.md").write_text(markdown_table(rows), encoding="utf-8")

@@ -10,19 +10,20 @@ from fcot.report.runs import Scored
 SHARES = {1: "All", 2: "Half", 4: "A quarter"}
 
 
-def claims_of(rows: Sequence[Mapping[str, Any]], scored: Sequence[Scored]) -> list[str]:
-    """Return one sentence for each thing that was compared, the main one first."""
+def claims_of(rows: Sequence[Mapping[str, Any]], scored: Sequence[Scored]) -> dict[int, list[str]]:
+    """Return, by ratio, one sentence for each thing that was compared, the main one first."""
     by_name = {row["name"]: row for row in rows}
-    ratios = sorted({model.ratio for model in scored} - {1})
-    said: list[str | None] = [against_teacher(by_name, scored, ratio) for ratio in ratios]
-    for ratio in ratios:
-        said += [
+    found = {}
+    for ratio in sorted({model.ratio for model in scored} - {1}):
+        said = [
+            against_teacher(by_name, scored, ratio),
             against_control(by_name, scored, ratio),
             by_realignment(scored, ratio),
             by_merge(scored, ratio),
             in_time(scored, ratio),
         ]
-    return [sentence for sentence in said if sentence]
+        found[ratio] = [sentence for sentence in said if sentence]
+    return {ratio: said for ratio, said in found.items() if said}
 
 
 def against_teacher(rows: Mapping[str, Mapping[str, Any]], scored: Sequence[Scored], ratio: int) -> str | None:
@@ -55,7 +56,7 @@ def against_control(rows: Mapping[str, Mapping[str, Any]], scored: Sequence[Scor
     compared = rows[model.name]["vs_control"]
     return (
         f"Against the control, a teacher with all its visual tokens and the same post-training, the "
-        f"{model.label.lower()} student at ratio {ratio} reaches {share(compared)}."
+        f"{model.label.lower()} student at ratio {ratio} reaches {share(compared)} of the mean score."
     )
 
 
@@ -93,8 +94,8 @@ def in_time(scored: Sequence[Scored], ratio: int) -> str | None:
     if not model or not teacher:
         return None
     took, before = model.row["seconds_per_page"], teacher.row["seconds_per_page"]
-    relative = f", {100 * took / before:.0f} % of the time" if before else ""
+    relative = f"{100 * took / before:.0f} % of the teacher's {before:.3f} s" if before else "the teacher none"
     return (
-        f"A page takes {took:.3f} s at ratio {ratio} and {before:.3f} s with the teacher{relative} "
+        f"At ratio {ratio} a page takes {took:.3f} s, {relative} "
         "(the whole answer generated, in batches, measured once)."
     )

@@ -62,9 +62,9 @@ def with_interval(mean: str, interval: str) -> str:
 
 
 def bounds(values: Mapping[str, Any], scale: float = 1.0, decimals: int = 3, sign: str = "") -> str:
-    """Return "0.880 – 0.941" for the ends of an interval; an infinite one is None."""
+    """Return "0.880 &ndash; 0.941" for the ends of an interval; an infinite one is None."""
     ends = ("∞" if values[end] is None else f"{scale * values[end]:{sign}.{decimals}f}" for end in ("low", "high"))
-    return " – ".join(ends).replace("-", "−")
+    return " &ndash; ".join(ends).replace("-", "−")
 
 
 def absent(sentence: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from fcot.errors import UserError
 from fcot.merge.picture import draw_merge
 from fcot.report.markup import absent, figure, picture
 from fcot.report.runs import by_age, name_of
@@ -14,7 +15,7 @@ from fcot.report.runs import by_age, name_of
 
 def merge_section(run: Path, missing: list[str]) -> str:
     """Return the section; says in `missing` if no merge was made."""
-    reports = {path: json.loads(path.read_text(encoding="utf-8")) for path in by_age(run.rglob("merge.json"))}
+    reports = {path: read_merge(path) for path in by_age(run.rglob("merge.json"))}
     if not reports:
         missing.append("No merge was made.")
         return absent(missing[-1])
@@ -22,9 +23,22 @@ def merge_section(run: Path, missing: list[str]) -> str:
         "<p>Training leaves a handful of snapshots. Each group of them is mixed and scored on held-out pages; a "
         "snapshot's Shapley value φ is what it adds to a group on average over all orders of joining. Snapshots with a "
         "positive φ are mixed with weights in proportion to it, and the result must hold its own against simpler "
-        "ways of merging.</p>"
+        "ways of merging. The one that was kept is marked.</p>"
     )
     return introduction + "".join(merge_figure(name_of(path.parent, run), report) for path, report in reports.items())
+
+
+def read_merge(path: Path) -> dict[str, Any]:
+    """Read the report of a merge.
+
+    Raises:
+        UserError: If it is not what a merge writes.
+    """
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}).\nMerge again: python -m fcot merge …") from error
+    return report
 
 
 def merge_figure(name: str, report: Mapping[str, Any]) -> str:
@@ -39,6 +53,6 @@ def merge_figure(name: str, report: Mapping[str, Any]) -> str:
     facts = (
         f"{name}: {report['evaluations']} mixtures scored in {report['wall_seconds']:.0f} s. "
         f"Chosen: {report['chosen'].replace('_', ' ')}, {chosen:.4f}; the best snapshot alone has {alone:.4f}. "
-        f"These scores chose the merge, so they flatter it; the table above is of other pages.{notes}"
+        f"These scores chose the merge, so they flatter it; those above are of the test pages.{notes}"
     )
     return figure(image, escape(facts))

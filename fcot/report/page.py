@@ -7,22 +7,26 @@ from typing import Any
 
 from PIL import Image
 
+from fcot.evaluation import Record
 from fcot.report.claims import portion
 from fcot.report.making import limits_section, making_section
 from fcot.report.markup import absent, figure, picture, png_of
 from fcot.report.merges import merge_section
 from fcot.report.pages import find_pages
-from fcot.report.reading import Example, choose, reading_section, readers
+from fcot.report.reading import choose, readers, reading_section
 from fcot.report.rows import final, share, with_role
 from fcot.report.runs import Scored
 from fcot.report.scores import scores_section, time_section
-from fcot.report.tokens import draw_tokens, eyes_of
+from fcot.report.tokens import Eyes, draw_tokens, eyes_of
 from fcot.report.training import training_section
 
 Found = Mapping[str, Any]
+Claims = Mapping[int, Sequence[str]]  # by ratio
 
 
-def write_page(path: Path, *, run: Path, data: Path | None, scored: Sequence[Scored], found: Found) -> None:
+def write_page(
+    path: Path, *, run: Path, data: Path | None, scored: Sequence[Scored], claims: Claims, found: Found
+) -> None:
     """Write the page, one file that needs no other.
 
     Args:
@@ -30,23 +34,27 @@ def write_page(path: Path, *, run: Path, data: Path | None, scored: Sequence[Sco
         run: Folder of the run.
         data: Folder of the sets, or None to ask the run's configurations.
         scored: The tested models.
-        found: Rows, claims, environment and what is missing; what the page has to leave out is added to the last.
+        claims: What was found, by ratio.
+        found: Rows, environment and what is missing; what the page has to leave out is added to the last.
 
     Raises:
         UserError: If `data` does not hold the pages that were tested.
     """
-    rows, claims, missing = found["rows"], found["claims"], found["missing"]
-    models = readers(scored)
+    rows, missing = found["rows"], found["missing"]
+    models, eyes = readers(scored), eyes_of(run)
     examples = choose(models)
-    pages = find_pages(data, run, scored, [example.record for example in examples]) if examples else {}
+    wanted = [example.record for example in examples]
+    tiled = page_of_tiles(models[0].records, eyes) if models and eyes else None
+    pages = find_pages(data, run, scored, [*wanted, *([tiled] if tiled else [])]) if wanted else {}
     sections = {
+        "What was found": claims_section(claims),
         "Scores": scores_section(rows),
-        "The visual tokens of a page": tokens_section(run, scored, examples, pages, missing),
+        "The visual tokens of a page": tokens_section(run, scored, eyes, tiled, pages, missing),
         "What the models read": reading_section(models, examples, pages, missing),
         "Training": training_section(run, missing),
         "The merge": merge_section(run, missing),
         "Time": time_section(rows),
-        "How it was made": making_section(run, found),
+        "How it was made": making_section(run, found, scored),
         "Limits": limits_section(),
     }
     title = title_of(scored)
@@ -70,58 +78,71 @@ def title_of(scored: Sequence[Scored]) -> str:
     return f"Reading with {' or '.join(portion(ratio) for ratio in ratios)} of the visual tokens"
 
 
-def introduction(claims: Sequence[str], scored: Sequence[Scored], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the main claim, the figures that matter most, what this is about, and the other claims."""
-    lead = (
-        f'<p class="lead">{escape(claims[0])}</p>'
-        if claims
-        else absent("No student was tested, so nothing is claimed.")
+def introduction(claims: Claims, scored: Sequence[Scored], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the main claim, the figures that matter most, and what this is about."""
+    main = next(iter(claims.values()), ["No student was tested, so nothing is claimed."])[0]
+    return (
+        f'<p class="lead">{escape(main)}</p>'
+        + "".join(key_figures(ratio, scored, rows) for ratio in claims)
+        + "<p>A vision-language model reads a page as hundreds or thousands of visual tokens, usually many more than "
+        "the words around it, and pays for each in memory and time. Here a trained model, the <b>teacher</b>, is given "
+        "a small compressor that merges neighbouring visual tokens. This <b>student</b> is re-aligned to speak as the "
+        "teacher does, then trained on, and snapshots of that training are merged (the method of FCoT-VL, arXiv "
+        "2502.18512). This page shows what that cost and what it gained.</p>"
     )
-    about = (
-        "<p>A vision-language model reads a page as hundreds of visual tokens, and they cost most of its memory and "
-        "time. Here a trained model, the <b>teacher</b>, is given a small compressor that merges neighbouring visual "
-        "tokens. The <b>student</b> is first re-aligned to speak as the teacher does, then trained on, and its snapshots are "
-        "merged (FCoT-VL, arXiv 2502.18512). This page shows what that cost and what it gained.</p>"
-    )
-    others = "".join(f"<li>{escape(claim)}</li>" for claim in claims[1:])
-    return lead + key_figures(scored, rows) + about + (f"<ul>{others}</ul>" if others else "")
 
 
-def key_figures(scored: Sequence[Scored], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return three figures of the last student at the lowest ratio, teacher's beside them."""
-    ratio = min((model.ratio for model in scored if model.ratio > 1), default=1)
+def key_figures(ratio: int, scored: Sequence[Scored], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return three figures of the last student of a ratio, the teacher's beside them."""
     student, teacher = final(scored, ratio), with_role(scored, "teacher")
     if student is None or teacher is None:
         return ""
     row = next(row for row in rows if row["name"] == student.name)
     before, after = teacher.row, student.row
     facts = [
-        (f"{before['visual_tokens']:.1f} → {after['visual_tokens']:.1f}", "visual tokens a page"),
+        (f"{before['visual_tokens']:.1f} → {after['visual_tokens']:.1f}", f"visual tokens a page, ratio {ratio}"),
         (f"{before['seconds_per_page']:.3f} → {after['seconds_per_page']:.3f}", "seconds a page"),
     ]
     if "vs_teacher" in row:
         kept, _, interval = share(row["vs_teacher"]).partition(" [")
-        facts.insert(1, (kept, f"of the teacher's mean score, 95 % interval [{interval}"))
+        facts.insert(1, (kept, f"of the teacher's score [{interval}"))
     return f'<div class="facts">{"".join(f"<div><b>{fact}</b><span>{name}</span></div>" for fact, name in facts)}</div>'
+
+
+def claims_section(claims: Claims) -> str:
+    """Return the section with the further claims, by ratio if there are several."""
+    parts = [] if claims else [absent("No student was tested.")]
+    for number, (ratio, said) in enumerate(claims.items()):
+        title = f"<h3>{portion(ratio).capitalize()} of the visual tokens</h3>" if len(claims) > 1 else ""
+        listed = said if number else said[1:]  # the very first stands at the top of the page
+        parts.append(title + f"<ul>{''.join(f'<li>{escape(claim)}</li>' for claim in listed)}</ul>")
+    return "".join(parts) + "<p><small>Figures in brackets are the ends of 95 % intervals.</small></p>"
+
+
+def page_of_tiles(records: Sequence[Record], eyes: Eyes) -> Record | None:
+    """Return the page to draw tokens on: the most tiles up to four and a thumbnail, then the most text."""
+
+    def fit(record: Record) -> tuple[bool, int, int]:
+        few = record.visual_tokens <= 5 * eyes.side**2
+        return few, record.visual_tokens if few else -record.visual_tokens, len(record.references[0])
+
+    return max(records, key=fit, default=None)
 
 
 def tokens_section(
     run: Path,
     scored: Sequence[Scored],
-    examples: Sequence[Example],
+    eyes: Eyes | None,
+    record: Record | None,
     pages: Mapping[str, Image.Image],
     missing: list[str],
 ) -> str:
     """Return the section and write its picture to `tokens.png`; says in `missing` if it cannot be drawn."""
-    eyes = eyes_of(run)
-    fitting = [example.record for example in examples if example.record.key in pages]
-    if eyes is None or not fitting:
+    if eyes is None or record is None or record.key not in pages:
         what = "the test shards were not found" if eyes else "no re-alignment with its teacher's folder was found"
         missing.append(f"The visual tokens of a page are not drawn: {what}.")
         return absent(missing[-1])
-    record = max(fitting, key=lambda record: (record.visual_tokens <= 5 * eyes.side**2, record.visual_tokens))
-    page = pages[record.key]
-    panels = {1: "Teacher"}
+    page, panels = pages[record.key], {1: "Teacher"}
     for model in scored:
         counted = next((one.visual_tokens for one in model.records if one.key == record.key), None)
         if counted is not None and counted != eyes.count(*page.size, model.ratio):
@@ -132,9 +153,9 @@ def tokens_section(
     image = png_of(draw_tokens(page, eyes, list(panels.items())), colors=96)
     (run / "tokens.png").write_bytes(image)
     caption = (
-        f"Test page {escape(record.key)} as the models see it: cut into tiles, and as it has more than one, a thumbnail of "
-        "the whole page is a tile too and its tokens count. Each outlined cell is one visual token for the language model; "
-        "the student's are merged from neighbours, tinted in turn."
+        f"Test page {escape(record.key)} as the models see it: cut into tiles and, if there is more than one, with a "
+        "thumbnail of the whole page, which is a tile too and whose tokens count. Each outlined cell is one visual "
+        "token of the language model; the student's are merged from neighbours and tinted in turn."
     )
     return figure(picture(image, "A page cut into tiles and tokens, for teacher and student"), caption)
 

@@ -13,7 +13,7 @@ from fcot.evaluation import Record
 from fcot.internvl.tiling import to_rgb
 from fcot.report.runs import Scored, setting, settings_of, trainings
 
-IMAGES = ("png", "jpg", "jpeg", "webp")
+IMAGES, FORMATS = ("png", "jpg", "jpeg", "webp"), ("PNG", "JPEG", "WEBP")
 
 
 def find_pages(
@@ -65,7 +65,9 @@ def read_pages(shards: Iterable[Path], wanted: Mapping[str, Sequence[str]]) -> d
     for shard in shards:
         with tarfile.open(shard) as tar:
             for member in tar:
-                key, _, extension = member.name.partition(".")
+                folder, slash, name = member.name.rpartition("/")
+                stem, _, extension = name.partition(".")
+                key = folder + slash + stem
                 if key not in wanted or not (content := tar.extractfile(member)):
                     continue
                 if extension == "json" and answers(content.read()) == list(wanted[key]):
@@ -74,7 +76,11 @@ def read_pages(shards: Iterable[Path], wanted: Mapping[str, Sequence[str]]) -> d
                     images.setdefault(key, content.read())
         if right >= set(wanted):
             break
-    return {key: to_rgb(Image.open(io.BytesIO(images[key]))) for key in wanted if key in right and key in images}
+    return {
+        key: to_rgb(Image.open(io.BytesIO(images[key]), formats=FORMATS))
+        for key in wanted
+        if key in right and key in images
+    }
 
 
 def answers(member: bytes) -> list[str]:

@@ -85,38 +85,37 @@ def reading_section(
 def example_block(example: Example, models: Sequence[Scored], page: Image.Image | None) -> str:
     """Return one page with what each model says of it."""
     record = example.record
-    alike = f"answered differently on {example.differing} of {example.pages} pages of this task"
-    cards = [card("Reference", "", escape(visible(record.references[0])), "reference")]
+    alike = f"differ on {example.differing} of {example.pages} pages of this task"
+    cards = [card("Reference", "the right answer<br>&nbsp;", escape(visible(record.references[0])), "reference")]
     for model in models:
         said = next(one for one in model.records if one.key == record.key)
-        name = f"{model.label}, ratio {model.ratio}" if model.ratio > 1 else model.label
-        note = f"{model.score(said):.2f} · {said.visual_tokens} tokens"
-        cards.append(card(name, note, marked(said.prediction, record.references)))
+        note = f"score {model.score(said):.2f}<br>{said.visual_tokens} tokens, ratio {model.ratio}"
+        cards.append(card(model.label, note, marked(said.prediction, record.references)))
     shown = ""
     if page is not None:
         small = page.copy()
         small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-        alt = f"Test page {record.key}, task {record.task}"
         scale = 1.5 if small.width * 1.5 <= LONGEST_SIDE // 2 else 1.0
+        alt = f"Test page {record.key}, task {record.task}"
         shown = picture(png_of(small), alt, width=round(small.width * scale))
     return (
-        '<article class="example"><div class="asked">'
-        f"<h3>{escape(record.task)}</h3><p><q>{escape(record.question)}</q><br>"
-        f"<small>page {escape(record.key)}; {alike}</small></p>{shown}</div>"
+        f'<article class="example"><div class="asked">{shown}<div>'
+        f"<h3>{escape(record.task)}</h3><p><q>{escape(record.question)}</q></p>"
+        f"<p><small>Page {escape(record.key)}. These models {alike}.</small></p></div></div>"
         f'<div class="cards">{"".join(cards)}</div></article>'
     )
 
 
 def card(title: str, note: str, text: str, kind: str = "") -> str:
-    """Return what one model says; the text is HTML."""
+    """Return what one model says; note and text are HTML."""
     return f'<div class="card {kind}"><h4>{escape(title)}</h4><small>{note}</small><pre>{text}</pre></div>'
 
 
 def marked(prediction: str, references: Sequence[str]) -> str:
     """Return a prediction as HTML with its differences from the nearest reference marked."""
     said = visible(prediction)
-    nearest = max((matcher(visible(reference), said) for reference in references), key=SequenceMatcher.ratio)
-    wanted = nearest.a
+    candidates = [(visible(reference), matcher(visible(reference), said)) for reference in references]
+    wanted, nearest = max(candidates, key=lambda candidate: candidate[1].ratio())
     if nearest.ratio() < GARBLED:
         return f"<ins>{escape(said)}</ins>" if said else "<del>(nothing)</del>"
     pieces = []

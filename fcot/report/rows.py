@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fcot.errors import UserError
+from fcot.evaluation import tested
 from fcot.metrics import Interval, bootstrap_interval_by_group, paired_ratio_by_group
 from fcot.report.runs import FIELDS, Scored, metrics_of
 
@@ -54,9 +55,10 @@ def with_role(scored: Sequence[Scored], role: str, ratio: int | None = None) -> 
 
 
 def final(scored: Sequence[Scored], ratio: int) -> Scored | None:
-    """Return the student of a ratio that went furthest: merged, post-trained, re-aligned or the start."""
-    stages = ("merged", "sft", "realigned", "start")
-    return next((model for stage in stages if (model := with_role(scored, stage, ratio))), None)
+    """Return the student of a ratio that went furthest: merged, else post-trained, re-aligned, started, any."""
+    found = (with_role(scored, role, ratio) for role in ("merged", "sft", "realigned", "start"))
+    others = (model for model in reversed(scored) if model.ratio == ratio)
+    return next((model for model in found if model), None) or next(others, None)
 
 
 def ratio_to(model: Scored, other: Scored) -> Interval | None:
@@ -93,10 +95,10 @@ def paired(model: Scored, other: Scored) -> bool:
             "Test both again with the same --data.root and --data.test_samples."
         )
     metrics, others = metrics_of(model.row), metrics_of(other.row)
-    for task, metric in metrics.items():
-        if metric != others.get(task):
+    for task, (metric,) in metrics.items():
+        if (metric,) != others[task]:
             raise UserError(
-                f"{model.name} scores {task!r} by {metric[0]}, {other.name} by {(others.get(task) or ['nothing'])[0]}.\n"
+                f"{model.name} scores {task!r} by {metric}, {other.name} by {others[task][0]}.\n"
                 "Test both again with the same --model.metrics."
             )
     return True
@@ -115,12 +117,8 @@ def tasks_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def provenance(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the line that stands over every table: split, number of pages, seed, kind of interval."""
-    splits, counts, seeds = ({str(row[name]): None for row in rows} for name in ("split", "n", "seed"))
-    return (
-        f"Split {', '.join(splits)}, n = {' or '.join(counts)} pages, seed {', '.join(seeds)}; "
-        "95 % bootstrap intervals, comparisons paired by page."
-    )
+    """Return the line that stands at every table: split, number of pages, seed, kind of interval."""
+    return f"{tested(rows).capitalize()}; 95 % bootstrap intervals, comparisons paired by page."
 
 
 def share(interval: Mapping[str, Any]) -> str:

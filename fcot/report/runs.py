@@ -23,7 +23,7 @@ ROLES = {
     "start": "Pooled start",
     "realigned": "Re-aligned",
     "sft": "Post-trained",
-    "merged": "Post-trained, merged",
+    "merged": "Merged",
 }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from fcot.evaluation import tested
 from fcot.report.markup import bounds, figure, picture, table, with_interval
 from fcot.report.plots import draw_scores
 from fcot.report.rows import provenance, tasks_of
@@ -17,7 +18,7 @@ MEANINGS = {
     "Pooled start": "neighbouring visual tokens averaged, nothing trained yet",
     "Re-aligned": "compressor and projector trained to speak as the frozen teacher does; all else untouched",
     "Post-trained": "all parameters trained on reading and questions; the last snapshot",
-    "Post-trained, merged": "snapshots of that training mixed into one model, weighted by what each contributes",
+    "Merged": "snapshots of that training mixed into one model, in the way that is marked under “The merge”",
 }
 
 
@@ -33,14 +34,17 @@ def scores_section(rows: Rows) -> str:
     return (
         f"<dl>{explained}</dl>"
         + figure(plot, f"Mean over tasks. The dotted line is the teacher. {line}")
-        + figure(comparison(rows), f"Means over tasks, and each model against three others on the same pages. {line}")
+        + figure(
+            comparison(rows),
+            f"Means over tasks, and each model against teacher, start and control. {line}",
+        )
         + figure(by_task(rows), f"The same by task, with the metric that counts. {line}")
     )
 
 
 def comparison(rows: Rows) -> str:
     """Return the table of means and paired comparisons."""
-    head = ["model", "ratio", "mean score", "% of teacher", "points above<br>pooled start", "% of control",
+    head = ["model", "ratio", "mean score", "% of teacher", "difference to<br>pooled start", "% of control",
             "visual tokens<br>a page", "seconds<br>a page"]  # fmt: skip
     used = [column for column, field in ((3, "vs_teacher"), (4, "vs_start"), (5, "vs_control"))
             if not any(field in row for row in rows)]  # fmt: skip
@@ -64,7 +68,7 @@ def comparison(rows: Rows) -> str:
 def compared(interval: Mapping[str, Any] | None, *, scale: float = 1.0, decimals: int, sign: str = "") -> str:
     """Return a cell of a comparison, a dash where there is none."""
     if interval is None:
-        return "–"
+        return "&ndash;"
     value = f"{scale * interval['mean']:{sign}.{decimals}f}".replace("-", "−")
     return with_interval(value, bounds(interval, scale, decimals, sign))
 
@@ -83,7 +87,7 @@ def by_task(rows: Rows) -> str:
             escape(row["label"]),
             str(row["ratio"]),
             *(
-                with_interval(f"{score['mean']:.3f}", bounds(score, decimals=2)) if score else "–"
+                with_interval(f"{score['mean']:.3f}", bounds(score, decimals=2)) if score else "&ndash;"
                 for score in (row["scores"].get(task) for task in tasks)
             ),
         ]
@@ -105,23 +109,22 @@ def time_section(rows: Rows) -> str:
         [
             escape(row["label"]),
             str(row["ratio"]),
-            bar(row["visual_tokens"] / most) + f"{row['visual_tokens']:.1f}",
-            bar(row["seconds_per_page"] / slowest) + f"{row['seconds_per_page']:.3f}",
+            with_bar(f"{row['visual_tokens']:.1f}", row["visual_tokens"] / most),
+            with_bar(f"{row['seconds_per_page']:.3f}", row["seconds_per_page"] / slowest),
         ]
         for row in rows
     ]
     head = ["model", "ratio", "visual tokens a page", "seconds a page"]
     caption = (
-        "Time from prepared tiles to the finished answer (vision tower, compressor, language model), a batch's time over its "
-        f"pages, measured once without repetition. {escape(provenance(rows))}"
+        "From prepared tiles to the finished answer (vision tower, compressor, language model): the time of a batch "
+        f"over its pages, measured once. {escape(tested(rows).capitalize())}."
     )
-    return figure(table(head, lines, marks=breaks(rows)), caption) + (
-        "<p>The vision tower sees the whole page at every ratio, and every letter of the answer is generated one by "
-        "one, so time falls by less than the visual tokens do. A model that generates more letters also takes "
-        "longer.</p>"
+    return figure(table(head, lines, words=4, marks=breaks(rows)), caption) + (
+        "<p>The vision tower sees the whole page at every ratio, and the tokens of an answer are generated one by one, "
+        "so time need not fall as far as the visual tokens do. A model that says more also takes longer.</p>"
     )
 
 
-def bar(share: float) -> str:
-    """Return a bar as long as a share of its cell."""
-    return f'<span class="bar"><span style="width:{100 * share:.1f}%"></span></span>'
+def with_bar(value: str, share: float) -> str:
+    """Return a figure and a bar as long as a share of its cell."""
+    return f'<span class="value">{value}</span><span class="bar"><span style="width:{100 * share:.1f}%"></span></span>'

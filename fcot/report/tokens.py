@@ -10,15 +10,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fcot.compress.conv2d import window
 from fcot.errors import UserError
-from fcot.evaluation import Record
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tiling import cut, grid
 from fcot.internvl.tokens import raster_side
 from fcot.report.runs import setting, settings_of, trainings
 
 INK, BLUE, MIST, WHITE = (51, 51, 51), (47, 111, 159), (90, 155, 205), (255, 255, 255)
-WIDTH, GAP, MARGIN = 2000, 14, 60  # pixels: the picture, between tiles, between panels
-HEAD = 110  # room for a panel's two lines of text
+WIDTH, GAP, MARGIN = 2000, 14, 70  # pixels: the picture, between tiles, between panels
+HEAD, FOOT = 112, 36  # room for text above and below a panel's tiles
+LARGEST_TILE = 360
 
 
 @dataclass(frozen=True)
@@ -90,16 +90,16 @@ def draw_tokens(page: Image.Image, eyes: Eyes, panels: Sequence[tuple[int, str]]
     columns, rows = grid(*page.size, eyes.max_tiles, tile_size=eyes.tile_size)
     tiles = cut(page, eyes.max_tiles, tile_size=eyes.tile_size)
     across = columns + (len(tiles) > 1)
-    room = (WIDTH - MARGIN * (len(panels) - 1)) // len(panels) - GAP * (across - 1) - 2 * GAP * (across > columns)
-    size = min(room // across, 360) // eyes.side * eyes.side
-    panel_width = across * (size + GAP) + 2 * GAP
-    canvas = Image.new("RGB", (len(panels) * (panel_width + MARGIN) - MARGIN, HEAD + rows * (size + GAP) + 40), WHITE)
+    panel_width = (WIDTH - MARGIN * (len(panels) - 1)) // len(panels)
+    size = min((panel_width - GAP * (across + 1)) // across, LARGEST_TILE) // eyes.side * eyes.side
+    canvas = Image.new("RGB", (WIDTH, HEAD + rows * (size + GAP) + FOOT), WHITE)
     text = ImageDraw.Draw(canvas)
     for number, (ratio, title) in enumerate(panels):
         left, groups = number * (panel_width + MARGIN), windows(eyes.compressor, ratio, eyes.side)
-        tokens = eyes.side**2 // ratio
-        text.text((left, 4), f"{title}: {eyes.count(*page.size, ratio)} visual tokens", INK, face(34, bold=True))
-        text.text((left, 54), f"{len(tiles)} tiles × {tokens} tokens", INK, face(28))
+        per_tile, total = eyes.side**2 // ratio, eyes.count(*page.size, ratio)
+        counts = f"{len(tiles)} tiles \N{MULTIPLICATION SIGN} {per_tile} = {total} visual tokens"
+        text.text((left, 4), title, INK, face(34, bold=True))
+        text.text((left, 52), counts, INK, face(30))
         for place, tile in enumerate(tiles):
             thumbnail = place == columns * rows
             column, row = (columns, 0) if thumbnail else (place % columns, place // columns)

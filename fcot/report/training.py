@@ -1,7 +1,7 @@
 """The curves of the trainings, from their TensorBoard files."""
 
-import re
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ REALIGNMENT = {
     "train/agreement": "agreement of top tokens",
 }
 EVENTS = "events.out.tfevents.*"
-TESTS = re.compile(r"test/")
 
 Scalars = dict[str, list[tuple[int, float]]]  # by tag: (step, value)
 
@@ -27,7 +26,8 @@ def training_section(run: Path, missing: list[str]) -> str:
     trained = {name: scalars for name, scalars in found.items() if name not in realigned}
     parts = ["<p>Pale lines are single steps, strong ones their moving average; rings are held-out pages.</p>"]
     if realigned:
-        panels = {title: curves(realigned, tag) for tag, title in REALIGNMENT.items()}
+        logged = {tag for scalars in realigned.values() for tag in scalars}
+        panels = {title: curves(realigned, tag) for tag, title in REALIGNMENT.items() if tag in logged}
         alt = "KL, cross-entropy and agreement with the teacher over the steps of re-alignment"
         caption = (
             "Re-alignment. KL: how far the student's distribution of the next token is from the teacher's. "
@@ -51,10 +51,11 @@ def curves(trainings: Mapping[str, Scalars], tag: str) -> dict[str, dict[str, An
     """Return a tag of each training as a panel's curves."""
     found = {}
     for name, scalars in trainings.items():
-        ratio = NAME.fullmatch(name)["ratio"]  # type: ignore[index]  # matches any name
-        label = {None: name, "1": "teacher (control)"}.get(ratio, f"ratio {ratio}")
+        ratio = 1 if name == "teacher-sft" else NAME.fullmatch(name)["ratio"]  # type: ignore[index]  # matches any
+        ratio = int(ratio) if ratio else None
+        label = {None: name, 1: "teacher (control)"}.get(ratio, f"ratio {ratio}")
         held_out = scalars.get(tag.replace("train/", "val/"), [])
-        found[label] = {"ratio": int(ratio) if ratio else None, "train": scalars.get(tag, []), "val": held_out}
+        found[label] = {"ratio": ratio, "train": scalars.get(tag, []), "val": held_out}
     return found
 
 
@@ -70,13 +71,15 @@ def find_scalars(run: Path) -> dict[str, Scalars]:
 
 
 def read_scalars(path: Path) -> Scalars:
-    """Return the scalars of one event file."""
+    """Return the finite scalars of one event file."""
     from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
         EventAccumulator,
     )
 
     events = EventAccumulator(str(path), size_guidance={"scalars": 0})  # 0: all of them
     events.Reload()
-    return {
-        tag: [(event.step, float(event.value)) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]
+    found = {
+        tag: [(event.step, float(event.value)) for event in events.Scalars(tag) if isfinite(event.value)]
+        for tag in events.Tags()["scalars"]
     }
+    return {tag: points for tag, points in found.items() if points}

@@ -57,7 +57,7 @@ def draw_chart(table: Table, columns: int, rows: int, rng: np.random.Generator) 
     axis.remove()
     for row, (name, value) in enumerate(table.rows):
         page.write(name, 0, row)
-        page.write(value, (start + lengths[row]) / ADVANCE + 0.4, row)
+        page.write(value, 12 + int(lengths[row] // ADVANCE), row)  # in the first free cell after the bar
     return page.image()
 
 

@@ -1,6 +1,7 @@
 """Questions about pages, for post-training: look-up, comparison, arithmetic with its reasoning, form fields."""
 
 import numpy as np
+from PIL import Image
 
 from shards.render.chart import chart_table, draw_chart
 from shards.render.page import Page
@@ -11,62 +12,87 @@ from shards.render.table import draw_table, some_rows, table_size
 ANSWER = "Answer: "  # what follows it in a chain of thought is the conclusion that is scored
 
 
-def _page_of_figures(split: Split, rng: np.random.Generator) -> tuple[Table, Sample]:
-    """Draw a table or a chart to ask about; question and answer still empty."""
+Turn = tuple[str, str]
+
+
+def _page_of_figures(split: Split, rng: np.random.Generator) -> tuple[Table, Image.Image]:
+    """Draw a table or a chart to ask about."""
     if rng.random() < 0.5:
         table, columns, rows = chart_table(split, rng)
-        image = draw_chart(table, columns, rows, rng)
-    else:
-        columns, rows, body, fields = table_size(rng)
-        table = some_rows(split, body, fields, rng)
-        page = Page(columns, rows, rng)
-        draw_table(page, table)
-        image = page.image()
-    return table, Sample(image, "", "", task="", source=table.name)
+        return table, draw_chart(table, columns, rows, rng)
+    columns, rows, body, fields = table_size(rng)
+    table = some_rows(split, body, fields, rng)
+    page = Page(columns, rows, rng)
+    draw_table(page, table)
+    return table, page.image()
 
 
-def lookup(split: Split, rng: np.random.Generator) -> Sample:
+def ask_lookup(table: Table, rng: np.random.Generator) -> Turn:
     """Ask for one row's figure."""
-    table, drawn = _page_of_figures(split, rng)
     row = table.rows[int(rng.integers(len(table.rows)))]
-    return Sample(drawn.image, f"{table.columns[1]} of {row[0]}?", row[1], task="lookup", source=drawn.source)
+    return f"{table.columns[1]} of {row[0]}?", row[1]
 
 
-def compare(split: Split, rng: np.random.Generator) -> Sample:
-    """Ask for the name with the largest or smallest figure; drawn again if two rows tie."""
-    table, drawn = _page_of_figures(split, rng)
-    order = sorted(table.rows, key=lambda row: int(row[1]))
-    if order[0][1] == order[1][1] or order[-1][1] == order[-2][1]:
-        return compare(split, rng)
-    word, answer = (("Largest", order[-1]), ("Smallest", order[0]))[int(rng.integers(2))]
-    question = f"{word} {table.columns[1]}?"
-    return Sample(drawn.image, question, answer[0], task="compare", source=drawn.source)
+def ask_comparison(table: Table, rng: np.random.Generator) -> Turn:
+    """Ask for the name with the largest or smallest figure; of several, the first is right."""
+    largest = rng.random() < 0.5
+    answer = (max if largest else min)(table.rows, key=lambda row: int(row[1]))
+    return f"{'Largest' if largest else 'Smallest'} {table.columns[1]}?", answer[0]
 
 
-def arithmetic(split: Split, rng: np.random.Generator) -> Sample:
+def ask_arithmetic(table: Table, rng: np.random.Generator) -> Turn:
     """Ask for the sum or difference of two rows' figures, the reasoning written out before the answer."""
-    table, drawn = _page_of_figures(split, rng)
     first, second = (table.rows[int(row)] for row in rng.choice(len(table.rows), size=2, replace=False))
     a, b = int(first[1]), int(second[1])
     if rng.random() < 0.5:
         question, result, sign = f"Sum of {first[0]} and {second[0]}?", a + b, "+"
     else:
         question, result, sign = f"{first[0]} minus {second[0]}?", a - b, "-"
-    answer = f"{a}{sign}{b}={result}\n{ANSWER}{result}"
-    return Sample(drawn.image, question, answer, task="arithmetic", source=drawn.source)
+    return question, f"{a}{sign}{b}={result}\n{ANSWER}{result}"
 
 
-def form(split: Split, rng: np.random.Generator) -> Sample:
-    """Draw a small form filled with one record of a table and ask for one of its fields."""
+def lookup(split: Split, rng: np.random.Generator) -> Sample:
+    """Draw a page of figures and ask for one of them."""
+    table, image = _page_of_figures(split, rng)
+    return Sample(image, *ask_lookup(table, rng), task="lookup", source=table.name)
+
+
+def compare(split: Split, rng: np.random.Generator) -> Sample:
+    """Draw a page of figures and ask for the row with the largest or smallest."""
+    table, image = _page_of_figures(split, rng)
+    return Sample(image, *ask_comparison(table, rng), task="compare", source=table.name)
+
+
+def arithmetic(split: Split, rng: np.random.Generator) -> Sample:
+    """Draw a page of figures and ask for the sum or difference of two."""
+    table, image = _page_of_figures(split, rng)
+    return Sample(image, *ask_arithmetic(table, rng), task="arithmetic", source=table.name)
+
+
+def dialogue(split: Split, rng: np.random.Generator) -> Sample:
+    """Draw a page of figures and ask several questions about it in one conversation."""
+    table, image = _page_of_figures(split, rng)
+    kinds = (ask_lookup, ask_comparison, ask_arithmetic)
+    turns = [kinds[int(kind)](table, rng) for kind in rng.integers(len(kinds), size=int(rng.integers(4, 7)))]
+    return Sample(image, *turns[-1], task="dialogue", source=table.name, earlier=tuple(turns[:-1]))
+
+
+def form(split: Split, rng: np.random.Generator, fields_asked: int = 1) -> Sample:
+    """Draw a small form filled with one record of a table and ask for one or more of its fields."""
     table = some_rows(split, 1, 3, rng)
     values = dict(zip(table.columns, table.rows[0], strict=True))
-    code = table.name.split("/")[1]
-    values["Code"] = code
+    values["Code"] = table.name.split("/")[1]
     values["No"] = str(int(rng.integers(100, 10_000)))
     fields = [list(values)[int(i)] for i in rng.permutation(len(values))[:4]]
     page = Page(16, 4, rng)
     for row, field in enumerate(fields):
         page.write(f"{field}:", 0, row)
         page.write(values[field], 6, row)
-    asked = fields[int(rng.integers(len(fields)))]
-    return Sample(page.image(), f"{asked}?", values[asked], task="form", source=table.name)
+    asked = [fields[int(i)] for i in rng.permutation(len(fields))[:fields_asked]]
+    turns = [(f"{field}?", values[field]) for field in asked]
+    return Sample(page.image(), *turns[-1], task="form", source=table.name, earlier=tuple(turns[:-1]))
+
+
+def long_form(split: Split, rng: np.random.Generator) -> Sample:
+    """Draw a small form and ask for all of its fields in one conversation."""
+    return form(split, rng, fields_asked=4)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shards.render.chart import chart_page
-from shards.render.questions import arithmetic, compare, form, lookup
+from shards.render.questions import arithmetic, compare, dialogue, form, long_form, lookup
 from shards.render.sample import Sample
 from shards.render.sources import Split
 from shards.render.table import table_page
@@ -65,6 +65,8 @@ DRAWERS: Mapping[str, Callable[[Split, np.random.Generator], Sample]] = {
     "compare": compare,
     "arithmetic": arithmetic,
     "form": form,
+    "dialogue": dialogue,
+    "long_form": long_form,
 }
 READING = ("text", "table", "chart")  # the re-alignment tasks: say what is on the page
 QUESTIONS = ("lookup", "compare", "arithmetic", "form")
@@ -84,5 +86,6 @@ RECIPES: Mapping[str, Recipe] = {
     "letters": letters,
     "reading": _mixture(dict.fromkeys(READING, 1.0)),
     "questions": _mixture({**dict.fromkeys(READING, 1.0), **dict.fromkeys(QUESTIONS, 1.0)}),
-    "teacher": _mixture({"text": 3, "table": 2, "chart": 2, "lookup": 1, "compare": 1, "arithmetic": 1.5, "form": 0.7}),
+    "pages": _mixture({"text": 3, "table": 2, "chart": 2, "lookup": 1, "compare": 1, "arithmetic": 1.5, "form": 0.7}),
+    "teacher": _mixture({"text": 3, "table": 1, "chart": 2, "dialogue": 5, "long_form": 1}),
 }

@@ -19,6 +19,7 @@ class Sample:
         answer: What a perfect reader answers.
         task: Name of the task, such as "table".
         source: The document or table it was drawn from.
+        earlier: Questions and answers that come before, in one conversation.
     """
 
     image: Image.Image
@@ -26,16 +27,18 @@ class Sample:
     answer: str
     task: str
     source: str
+    earlier: tuple[tuple[str, str], ...] = ()
 
     def members(self, key: str) -> dict[str, str | bytes]:
         """Return the sample in the canonical shard form: `__key__`, `png`, `json`."""
         buffer = io.BytesIO()
         self.image.save(buffer, format="PNG", compress_level=1)
+        turns = []
+        for question, answer in (*self.earlier, (self.question, self.answer)):
+            turns += [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+        turns[0]["value"] = f"{IMAGE}\n{turns[0]['value']}"
         conversation = {
-            "conversations": [
-                {"from": "human", "value": f"{IMAGE}\n{self.question}"},
-                {"from": "gpt", "value": self.answer},
-            ],
+            "conversations": turns,
             "task": self.task,
             "source": self.source,
         }

@@ -1,5 +1,6 @@
 import json
 import re
+from pathlib import Path
 
 import pytest
 import webdataset as wds
@@ -46,16 +47,15 @@ def pages(root, **options):
 
 def said(capsys):
     out = capsys.readouterr().out.replace("\n", " ")
-    return re.findall(r"(?:train|dev|test): \d+ of \d+ samples skipped: .*?skipped\.jsonl", out)
+    return re.findall(r"(?:train|dev|test): \d+ of \d+ samples skipped: .*?skipped\w*\.jsonl", out)
 
 
 def test_an_epoch_ends_with_what_was_skipped_and_why(tmp_path, tiny_checkpoint, capsys):
     write(tmp_path / "train", 5, undecodable=2, unanswered=1)
     trainer(tmp_path / "run", max_steps=3, max_epochs=1).fit(SFT(tiny_checkpoint), pages(tmp_path, max_skipped=1.0))
-    assert said(capsys) == [
-        "train: 3 of 8 samples skipped: 2 undecodable_image, 1 no_answer; "
-        f"named in {tmp_path / 'run' / 'skipped.jsonl'}"
-    ]
+    (line,) = said(capsys)
+    assert line.startswith("train: 3 of 8 samples skipped: 2 undecodable_image, 1 no_answer; named in ")
+    assert len(Path(line.partition(" named in ")[2]).read_text().splitlines()) == 3
 
 
 def test_nothing_is_said_of_sets_that_are_whole(tmp_path, tiny_checkpoint, tiny_shards, capsys):

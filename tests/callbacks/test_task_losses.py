@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from callbacks import TaskLosses
@@ -67,7 +68,7 @@ def expected(module, batches):
         for place, task in enumerate(batch.tasks):
             one = take(batch, [place])
             count = len(answer_labels(one.sequences["student"]))
-            sums[task] += float(module.losses(one)["loss"]) * count
+            sums[task] += module.losses(one)["loss"].item() * count
             tokens[task] += count
             samples[task] += 1
     return {
@@ -100,16 +101,17 @@ def test_every_batch_of_a_step_counts_when_gradients_accumulate(tmp_path, tiny_c
 
 def test_a_resumed_run_goes_on_counting_in_the_middle_of_a_window(tmp_path, tiny_checkpoint, shards):
     first, second = Record(), Record()
-    trainer, _ = fit(tmp_path, tiny_checkpoint, shards, TaskLosses(every_n_steps=4), first, max_steps=3)
-    trainer.save_checkpoint(tmp_path / "three.ckpt")
+    keep = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=3)
+    fit(tmp_path, tiny_checkpoint, shards, TaskLosses(every_n_steps=4), first, keep, enable_checkpointing=True)
     losses = TaskLosses(every_n_steps=4)
-    _, module = fit(tmp_path, tiny_checkpoint, shards, losses, second, ckpt_path=tmp_path / "three.ckpt")
+    _, module = fit(tmp_path, tiny_checkpoint, shards, losses, second, ckpt_path=tmp_path / "step=3.ckpt")
     assert len(second.batches) == 1
-    assert losses.report()["tasks"] == expected(module, first.batches + second.batches)
+    assert losses.report()["steps"] == [1, 4]
+    assert losses.report()["tasks"] == expected(module, first.batches[:3] + second.batches)
 
 
-def test_a_trial_run_writes_nothing(tmp_path, tiny_checkpoint, shards):
-    fit(tmp_path, tiny_checkpoint, shards, TaskLosses(), fast_dev_run=True)
+def test_a_trial_run_writes_nothing(tmp_path, tiny_checkpoint, tiny_shards):
+    fit(tmp_path, tiny_checkpoint, tiny_shards, TaskLosses(), fast_dev_run=True)
     assert not list(tmp_path.glob("**/task_losses.json"))
 
 

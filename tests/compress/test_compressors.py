@@ -1,0 +1,135 @@
+import gc
+
+import pytest
+import torch
+
+from fcot.compress import Compressor, Pool, compressors, make_compressor
+from fcot.compress.conv2d import window
+
+SIDE, WIDTH = 4, 6
+DIVISORS = (1, 2, 4, 8, 16)
+KINDS = sorted(compressors())
+REAL = [name for name in KINDS if name != "identity"]
+
+
+def tiles(count=3):
+    return torch.randn(count, SIDE * SIDE, WIDTH, generator=torch.Generator().manual_seed(0))
+
+
+def make(name, ratio):
+    """A compressor, or None where it refuses a ratio that it may refuse."""
+    try:
+        return make_compressor(name, ratio=ratio, side=SIDE, width=WIDTH)
+    except ValueError:
+        assert name == "identity" or ratio not in (1, 2, 4), f"{name} refuses ratio {ratio}"
+        return None
+
+
+@pytest.mark.parametrize("ratio", DIVISORS)
+@pytest.mark.parametrize("name", KINDS)
+def test_every_ratio_gives_that_many_fewer_tokens(name, ratio):
+    compressor = make(name, ratio)
+    if compressor is not None:
+        assert compressor.ratio == ratio
+        assert compressor(tiles()).shape == (3, SIDE * SIDE // ratio, WIDTH)
+        assert compressor(tiles()[:0]).shape == (0, SIDE * SIDE // ratio, WIDTH)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_tile_is_compressed_alone(name):
+    compressor = make(name, 1 if name == "identity" else 2)
+    batch = tiles()
+    torch.testing.assert_close(compressor(batch)[1:2], compressor(batch[1:2]))
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_gradients_reach_every_parameter_and_every_token(name):
+    compressor, tokens = make(name, 2), tiles().requires_grad_()
+    compressor(tokens).square().sum().backward()
+    assert tokens.grad.abs().sum(-1).min() > 0
+    for parameter, tensor in compressor.named_parameters():
+        # an attention's key bias moves all scores of a query alike: its half of key_value has no effect
+        assert tensor.grad is not None and tensor.grad.abs().sum() > 0, parameter
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_reset_gives_back_the_start(name):
+    compressor = make(name, 2)
+    torch.manual_seed(0)
+    compressor.reset_parameters()
+    start = {key: tensor.clone() for key, tensor in compressor.state_dict().items()}
+    for tensor in compressor.parameters():
+        torch.nn.init.constant_(tensor, 7.0)
+    torch.manual_seed(0)
+    compressor.reset_parameters()
+    for key, tensor in compressor.state_dict().items():
+        torch.testing.assert_close(tensor, start[key])
+
+
+@pytest.mark.parametrize("ratio", DIVISORS)
+def test_pool_and_conv_start_as_the_mean_of_neighbours_in_raster_order(ratio):
+    expected = torch.stack([group.mean(1) for group in tiles().split(ratio, dim=1)], dim=1)
+    torch.testing.assert_close(make("pool", ratio)(tiles()), expected)
+    torch.testing.assert_close(make("conv", ratio)(tiles()), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("ratio", [2, 4])
+def test_conv_is_pytorchs_convolution(ratio):
+    compressor = make("conv", ratio)
+    torch.nn.init.normal_(compressor.conv.weight)
+    torch.nn.init.normal_(compressor.conv.bias)
+    expected = compressor.conv(tiles().transpose(1, 2)).transpose(1, 2)
+    torch.testing.assert_close(compressor(tiles()), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("ratio", "rows", "columns"), [(1, 1, 1), (2, 1, 2), (4, 2, 2), (8, 2, 4), (16, 4, 4)])
+def test_conv2d_starts_as_the_mean_of_a_compact_window(ratio, rows, columns):
+    raster = tiles().view(3, SIDE, SIDE, WIDTH)
+    expected = torch.stack(
+        [
+            raster[:, top : top + rows, left : left + columns].mean((1, 2))
+            for top in range(0, SIDE, rows)
+            for left in range(0, SIDE, columns)
+        ],
+        dim=1,
+    )
+    torch.testing.assert_close(make("conv2d", ratio)(tiles()), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [3, 6, 12, 16])
+def test_conv2d_has_a_window_for_every_divisor_of_the_raster(side):
+    for ratio in range(1, side * side + 1):
+        if side * side % ratio == 0:
+            rows, columns = window(ratio, side)
+            assert rows * columns == ratio
+            assert side % rows == side % columns == 0
+
+
+def test_identity_returns_the_tokens_and_has_ratio_1_only():
+    batch = tiles()
+    assert torch.equal(make_compressor("identity", ratio=1, side=SIDE, width=WIDTH)(batch), batch)
+    with pytest.raises(ValueError, match=r"cannot have ratio 2\. Use 1"):
+        make_compressor("identity", ratio=2, side=SIDE, width=WIDTH)
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match=r"no compressor 'qforner'\. Did you mean 'qformer'\?"):
+        make_compressor("qforner", ratio=2, side=SIDE, width=WIDTH)
+
+
+@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("ratio", [0, 3, -2])
+def test_a_ratio_that_does_not_divide_the_raster_is_refused(name, ratio):
+    with pytest.raises(ValueError, match=f"Ratio {ratio} does not divide the 16 tokens"):
+        make_compressor(name, ratio=ratio, side=SIDE, width=WIDTH)
+
+
+def test_a_subclass_is_registered_under_its_snake_case_name():
+    class HalfPool2d(Pool):
+        """A compressor of a user's own."""
+
+    assert compressors()["half_pool2d"] is HalfPool2d
+    assert isinstance(make_compressor("half_pool2d", ratio=2, side=SIDE, width=WIDTH), Compressor)
+    del HalfPool2d
+    gc.collect()  # forget it, so that no other test meets it
+    assert "half_pool2d" not in compressors()

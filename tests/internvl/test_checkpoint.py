@@ -1,0 +1,70 @@
+import json
+import shutil
+
+import pytest
+
+from fcot.errors import UserError
+from fcot.internvl.checkpoint import ModelFolder
+
+
+@pytest.fixture
+def copy(tiny_checkpoint, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_checkpoint, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    return folder
+
+
+def said(path):
+    with pytest.raises(UserError) as caught:
+        ModelFolder(path)
+    assert len(str(caught.value).splitlines()) <= 5  # with "error: " before it, a few lines on a terminal
+    return str(caught.value)
+
+
+def test_a_missing_folder_is_answered_with_the_command_that_gets_it(tmp_path):
+    message = said(tmp_path / "InternVL2-8B")
+    assert f"no model folder at '{tmp_path / 'InternVL2-8B'}'" in message
+    assert f"hf download OpenGVLab/InternVL2-8B --local-dir {tmp_path / 'InternVL2-8B'}" in message
+
+
+def test_a_folder_without_configuration_is_no_model_folder(tmp_path):
+    assert "no config.json in it" in said(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "internvl_chat", None])
+def test_another_model_is_refused_by_its_type(copy, kind):
+    (copy / "config.json").write_text(json.dumps({"model_type": kind}))
+    message = said(copy)
+    assert str(copy / "config.json") in message
+    assert repr(kind) in message
+
+
+@pytest.mark.parametrize("content", ["{", "", '{"model_type": ', "[1]"])
+def test_a_broken_configuration_names_the_file(copy, content):
+    (copy / "config.json").write_text(content)
+    message = said(copy)
+    assert str(copy / "config.json") in message
+    assert "Fetch the file again" in message
+
+
+def test_missing_preprocessing_names_the_file(copy):
+    (copy / "preprocessor_config.json").unlink()
+    with pytest.raises(UserError, match=r"preprocessor_config\.json is missing\. Copy the whole model folder"):
+        _ = ModelFolder(copy).preprocessing
+
+
+def test_a_folder_tells_tiles_tokens_and_template(copy):
+    folder = ModelFolder(copy)
+    assert (folder.tile_size, folder.max_tiles) == (56, 6)
+    encoder = folder.encoder()
+    assert encoder.max_length == folder.config.text_config.max_position_embeddings
+    assert encoder.teacher_tokens_per_tile == folder.config.image_seq_length == 4
+    assert folder.encoder(77).max_length == 77
+    assert folder.template.system == ""
+
+
+def test_a_folder_that_names_no_template_gets_the_native_models(copy):
+    config = json.loads((copy / "config.json").read_text())
+    del config["template"], config["system_message"]
+    (copy / "config.json").write_text(json.dumps(config))
+    assert ModelFolder(copy).template.separator == "\n"  # InternVL2.5's and later: the ones with a native layout

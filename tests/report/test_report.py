@@ -1,0 +1,248 @@
+import base64
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fcot.errors import UserError
+from fcot.metrics import paired_ratio_by_group
+from fcot.report import markdown_table, report
+from fcot.report.claims import claims_of
+from fcot.report.pages import find_pages
+from fcot.report.rows import compared_rows
+from fcot.report.runs import find_scored
+
+VOID = {"meta", "img", "br", "hr", "link"}
+
+
+class Page(HTMLParser):
+    """Reads a page strictly: every tag is closed, in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.headings, self.links, self.images, self.words = [], [], [], [], ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag == "img":
+            self.images.append(dict(attrs))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words += data
+        if self.open and self.open[-1] in ("h1", "h2"):
+            self.headings.append(data)
+
+
+def read(run):
+    return Page((run / "report.html").read_text(encoding="utf-8")), json.loads((run / "report.json").read_text())
+
+
+def test_page_of_a_whole_run_holds_every_section_and_needs_no_other_file(reported):
+    run, printed = reported
+    page, found = read(run)
+    assert page.headings == [
+        "Reading with half of the visual tokens",
+        "What was found",
+        "Scores",
+        "The visual tokens of a page",
+        "What the models read",
+        "Training",
+        "The merge",
+        "Time",
+        "How it was made",
+        "Limits",
+    ]
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    for image in page.images:
+        assert image["alt"]
+        assert Image.open(BytesIO(base64.b64decode(image["src"].partition(",")[2]))).size > (20, 20)
+    assert len(page.images) == 1 + 1 + 3 + 2 + 1  # scores, tokens, a page a task, curves, merge
+    for said in (found["claims"][0], "split test, n = 18, seed 0", "a remark <of> the merge", "--config", "77"):
+        assert said in page.words
+    assert found["missing"] == ["No control was tested (the teacher with the same post-training)."]
+    assert found["missing"][0] in page.words
+    assert (run / "tokens.png").is_file()
+    assert printed.splitlines()[-1] == str(run / "report.html")
+    assert "SFT + merge" in printed
+
+
+def test_comparisons_are_paired_by_page(reported, made, tmp_path):
+    run, _ = reported
+    tests = made.write_tests(tmp_path)  # the same again
+    teacher, start, merged = tests["teacher"], tests["start-r2"], tests["merged-r2"]
+    rows = {row["name"]: row for row in read(run)[1]["rows"]}
+    assert list(rows) == list(made.WRONG)
+    direct = paired_ratio_by_group(merged.by_task(), teacher.by_task())
+    assert rows["merged-r2"]["vs_teacher"] == pytest.approx(vars(direct))
+    assert direct.low < direct.mean < direct.high
+    assert rows["merged-r2"]["vs_start"]["mean"] == pytest.approx(merged.mean() - start.mean())
+    assert rows["merged-r2"]["vs_start"]["low"] > 0
+    assert "vs_teacher" not in rows["teacher"]
+    assert "vs_start" not in rows["start-r2"] and "vs_start" not in rows["teacher"]
+    assert not any("vs_control" in row for row in rows.values())
+    for name in ("model", "ratio", "stage", "split", "n", "seed", "scores", "visual_tokens", "seconds_per_page"):
+        assert name in rows["teacher"]
+
+
+def test_main_claim_names_what_it_is_of(reported, made):
+    run, _ = reported
+    row = next(row for row in read(run)[1]["rows"] if row["name"] == "merged-r2")
+    claim = read(run)[1]["claims"][0]
+    tokens = np.mean(list(made.TILES.values())) * 16
+    share = row["vs_teacher"]
+    for said in (
+        "half of the visual tokens",
+        f"{tokens / 2:.1f} instead of {tokens:.1f}",
+        "merged student",
+        f"{100 * share['mean']:.1f} % [{100 * share['low']:.1f}, {100 * share['high']:.1f}]",
+        "3 tasks, split test, n = 18, seed 0",
+    ):
+        assert said in claim
+
+
+def test_merge_that_changes_nothing_is_not_praised(reported):
+    run, _ = reported
+    (claim,) = (claim for claim in read(run)[1]["claims"] if "merging" in claim)
+    assert "cannot tell from no change" in claim
+
+
+def test_control_is_compared_where_there_is_one(run, made):
+    control = made.write_test(run / "eval" / "teacher-sft", stage="teacher + same SFT", wrong=0)
+    merged = made.write_tests(run)["merged-r2"]
+    scored = find_scored(run)
+    compared, missing = compared_rows(scored)
+    rows = {row["name"]: row for row in compared}
+    direct = paired_ratio_by_group(merged.by_task(), control.by_task())
+    assert rows["merged-r2"]["vs_control"] == pytest.approx(vars(direct))
+    assert "vs_control" not in rows["teacher"] and "vs_teacher" in rows["teacher-sft"]
+    assert any("Against the control" in claim for claim in claims_of(compared, scored)[2])
+    assert missing == []
+
+
+def test_what_is_missing_is_said_and_stops_nothing(tmp_path, capsys, made):
+    made.write_test(tmp_path / "eval" / "realigned-r2", ratio=2, stage="re-aligned")
+    (tmp_path / "eval" / "realigned-r2" / "test.jsonl").unlink()
+    report(tmp_path)
+    page, found = read(tmp_path)
+    missing, printed = " ".join(found["missing"]), capsys.readouterr().out
+    for said in (
+        "realigned-r2 has no test.jsonl",
+        "No teacher",
+        "No control",
+        "The start at ratio 2 was not tested",
+        "No answers were kept",
+        "visual tokens of a page are not drawn",
+        "No curves of a re-alignment",
+        "No curves of a post-training",
+        "No merge was made",
+    ):
+        assert said in missing
+        assert said in page.words
+        assert said in printed
+    assert found["claims"]
+
+
+def test_teacher_that_reads_nothing_has_no_share(run, made):
+    made.write_test(run / "eval" / "teacher", wrong=made.PAGES_A_TASK, spoil="~" * 40)
+    rows, missing = compared_rows(find_scored(run))
+    assert not any("vs_teacher" in row for row in rows)
+    assert any("mean score is 0" in said for said in missing)
+
+
+def test_models_of_different_pages_are_not_compared(run, made):
+    pages = [(f"{int(key) + (key == '00000003'):08d}x", task, answer) for key, task, answer in made.PAGES]
+    made.write_test(run / "eval" / "merged-r2", ratio=2, stage="SFT + merge", pages=pages)
+    with pytest.raises(UserError, match=r"merged-r2 and teacher were tested on different pages.*\n.*--data.root"):
+        report(run)
+
+
+def test_same_keys_of_another_set_are_not_compared(run, made):
+    pages = [(key, task, answer + ".") for key, task, answer in made.PAGES]
+    made.write_test(run / "eval" / "merged-r2", ratio=2, stage="SFT + merge", pages=pages)
+    with pytest.raises(UserError, match="different pages, sample '00000000'"):
+        report(run)
+
+
+def test_models_of_different_metrics_are_not_compared(run, made):
+    made.write_test(run / "eval" / "merged-r2", ratio=2, stage="SFT + merge", metrics={"*": ["anls"]})
+    with pytest.raises(UserError, match="scores 'lookup' by anls, teacher by exact_match"):
+        report(run)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda folder: (folder / "test.json").write_text("{"), "is not what a test writes"),
+        (lambda folder: (folder / "test.json").write_text('{"model": "x"}'), "has no field 'ratio'"),
+        (lambda folder: (folder / "test.jsonl").write_text('{"key": "1"}\n'), "is not what a test writes"),
+        (lambda folder: drop_line(folder / "test.jsonl"), "counts 18 pages, its .jsonl holds 17"),
+    ],
+)
+def test_broken_scores_are_named(run, spoil, words):
+    spoil(run / "eval" / "teacher")
+    with pytest.raises(UserError, match=words) as raised:
+        report(run)
+    assert str(run / "eval" / "teacher" / "test.json") in str(raised.value)
+
+
+def drop_line(path):
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+
+
+def test_folder_without_scores_says_how_to_get_some(tmp_path):
+    with pytest.raises(UserError, match=r"no scores in(.|\n)*python -m fcot test"):
+        report(tmp_path / "nowhere")
+
+
+def test_pages_of_another_set_are_refused_if_asked_for_and_passed_over_if_not(run, tmp_path, made):
+    other = made.write_shards(tmp_path / "other", [(key, task, answer + ".") for key, task, answer in made.PAGES])
+    with pytest.raises(UserError, match="do not hold the pages that were tested"):
+        report(run, data=other)
+    (run / "data").rename(tmp_path / "moved")
+    report(run)
+    page, found = read(run)
+    assert any("test shards were not found" in said for said in found["missing"])
+    assert "What the models read" in page.headings
+    scored = find_scored(run)
+    (key,) = find_pages(tmp_path / "moved", run, scored, scored[0].records[4:5])
+    assert key == "00000004"
+
+
+def test_answers_are_shown_as_text_whatever_they_hold(run, made):
+    made.write_test(run / "eval" / "teacher", wrong=6, spoil="{}<script>alert(1)</script>\x00")
+    report(run)
+    text = (run / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert "\x00" not in text
+    assert "alert(1)" in Page(text).words
+
+
+def test_markdown_table_has_a_row_a_model_under_its_provenance(reported):
+    run, _ = reported
+    rows = read(run)[1]["rows"]
+    text = (run / "table.md").read_text(encoding="utf-8")
+    assert text == markdown_table(rows)
+    title, _, head, rules, *lines = text.splitlines()
+    assert title.startswith("Split test, n = 18, seed 0")
+    assert head.count("|") == rules.count("|") == lines[0].count("|") == 1 + 5 + 3 + 2
+    assert len(lines) == len(rows)
+    share = rows[-1]["vs_teacher"]
+    assert f"| {100 * share['mean']:.1f} % [{100 * share['low']:.1f}, {100 * share['high']:.1f}] |" in lines[-1]
+
+
+def test_importing_the_verb_loads_no_torch():
+    check = "import fcot.report, sys; sys.exit(any(name in sys.modules for name in ('torch', 'matplotlib', 'PIL')))"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

@@ -1,0 +1,159 @@
+"""What a page is said to show is read back from what was written on it, cell by cell."""
+
+import ast
+import json
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from shards.render.page import ADVANCE, LINE, Page
+from shards.render.recipes import DRAWERS, RECIPES, SPLITS, Draw
+from shards.render.sources import split_of, tables
+from shards.render.text import wrapped
+
+DRAWN = 12  # pages of each kind
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """Every (row, column, text) written on the page being drawn."""
+    cells = []
+
+    def write(self, text, column, row):
+        assert 0 <= row < self.rows, "below the page"
+        assert column + len(text) <= self.columns + 0.01, "beyond the page"
+        cells.append((row, column, text))
+        original(self, text, column, row)
+
+    original = Page.write
+    monkeypatch.setattr(Page, "write", write)
+    return cells
+
+
+def pages(task, written, count=DRAWN):
+    """Samples of a task, each with the lines of text on its page, left to right."""
+    for index in range(count):
+        written.clear()
+        sample = DRAWERS[task](SPLITS[index % 3], np.random.default_rng([7, index]))
+        assert split_of(sample.source) == SPLITS[index % 3]
+        yield sample, [[text for row, _, text in sorted(written) if row == line] for line in range(1 + max(written)[0])]
+
+
+def figures(sample, lines):
+    """Name and first figure of each row of a table or a chart, and that figure's title."""
+    if lines[0][0] in ("City", "Land"):
+        return {line[0]: int(line[1]) for line in lines[1:]}, lines[0][1]
+    source = next(table for split in SPLITS for table in tables(split) if table.name == sample.source)
+    return {name: int(figure) for name, figure in lines}, source.columns[1]
+
+
+def right_answer(question, values, title):
+    """What a reader of the figures answers to a question of any form."""
+    if match := re.fullmatch(rf"{title} of (.+)\?", question):
+        return str(values[match[1]])
+    if match := re.fullmatch(rf"(Largest|Smallest) {title}\?", question):
+        return (max if match[1] == "Largest" else min)(values, key=values.get)  # of equals the first
+    if match := re.fullmatch(r"Sum of (.+) and (.+)\?", question):
+        a, b, sign, result = values[match[1]], values[match[2]], "+", values[match[1]] + values[match[2]]
+    else:
+        match = re.fullmatch(r"(.+) minus (.+)\?", question)
+        a, b, sign, result = values[match[1]], values[match[2]], "-", values[match[1]] - values[match[2]]
+    assert match[1] != match[2]
+    return f"{a}{sign}{b}={result}\nAnswer: {result}"
+
+
+@pytest.mark.parametrize("task", sorted(DRAWERS))
+def test_pages_are_whole_tiles_of_ink_and_no_turn_is_empty(task, written):
+    for sample, _ in pages(task, written, 4):
+        assert all(text.strip() for turn in (*sample.earlier, (sample.question, sample.answer)) for text in turn)
+        assert sample.image.width % (8 * ADVANCE) == sample.image.height % (4 * LINE) == 0
+        pixels = np.asarray(sample.image.convert("L"))
+        assert pixels.min() < 120 and np.median(pixels) > 150
+
+
+def test_text_is_what_stands_on_the_page(written):
+    for sample, lines in pages("text", written):
+        assert sample.answer == "\n".join(line for (line,) in lines)
+
+
+def test_markdown_is_the_table_on_the_page(written):
+    for sample, lines in pages("table", written):
+        head, rule, *body = [row.strip("|").split("|") for row in sample.answer.split("\n")]
+        assert set(rule) == {"-"} and len(rule) == len(head)
+        assert [head, *body] == lines
+
+
+def test_a_charts_dict_is_the_figures_on_the_page(written):
+    for sample, lines in pages("chart", written):
+        read = ast.literal_eval(sample.answer)
+        assert {name: str(value) for name, value in read.items()} == dict(lines)
+        assert list(read) == [name for name, _ in lines]
+
+
+def test_bars_are_as_long_as_their_figures(written):
+    for _, lines in pages("chart", written):
+        ends = {text: column for _, column, text in written if text.isdecimal()}
+        in_order = sorted((int(value) for _, value in lines), key=int)
+        assert [ends[str(value)] for value in in_order] == sorted(ends[str(value)] for value in in_order)
+        assert ends[str(in_order[-1])] > 12  # the longest bar has a length
+
+
+@pytest.mark.parametrize("task", ["lookup", "compare", "arithmetic", "dialogue"])
+def test_every_answer_follows_from_the_figures_on_the_page(task, written):
+    asked = Counter()
+    for sample, lines in pages(task, written, 20):
+        values, title = figures(sample, lines)
+        for question, answer in (*sample.earlier, (sample.question, sample.answer)):
+            assert answer == right_answer(question, values, title)
+            asked[question.split()[0]] += 1
+    assert len(asked) > 1  # no task has one question only
+
+
+@pytest.mark.parametrize("task", ["form", "long_form"])
+def test_a_form_is_asked_for_its_fields(task, written):
+    for sample, lines in pages(task, written):
+        fields = {label.removesuffix(":"): value for label, value in lines}
+        turns = dict((*sample.earlier, (sample.question, sample.answer)))
+        assert len(fields) == 4
+        assert all(fields[question.removesuffix("?")] == answer for question, answer in turns.items())
+
+
+def test_a_conversation_shows_its_page_once():
+    sample = DRAWERS["dialogue"]("train", np.random.default_rng(0))
+    turns = json.loads(sample.members("k")["json"])["conversations"]
+    assert [turn["from"] for turn in turns] == ["human", "gpt"] * (len(sample.earlier) + 1)
+    assert [turn["value"].count("<image>") for turn in turns] == [1] + [0] * (len(turns) - 1)
+    assert turns[0]["value"] == f"<image>\n{sample.earlier[0][0]}"
+    assert [turn["value"] for turn in turns[-2:]] == [sample.question, sample.answer]
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_a_page_depends_on_recipe_split_seed_and_index_only(recipe):
+    first, again, other = (Draw(recipe, "dev", seed, 50)(17) for seed in (1, 1, 2))
+    assert first.members("k") == again.members("k")
+    assert first.members("k") != other.members("k")
+
+
+def test_letters_grow_from_a_few_characters_to_full_pages():
+    def longest(index):
+        return max(len(Draw("letters", "train", 0, 1000)(index + i).answer) for i in range(5))
+
+    assert longest(0) <= 4
+    assert longest(150) <= 13
+    assert longest(900) > 20
+
+
+def test_mixtures_hold_their_tasks():
+    def drawn(recipe):
+        return {Draw(recipe, "train", 0, 60)(index).task for index in range(40)}
+
+    assert drawn("reading") == {"text", "table", "chart"}
+    assert drawn("questions") == {"text", "table", "chart", "lookup", "compare", "arithmetic", "form"}
+
+
+def test_words_are_wrapped_and_too_long_ones_broken():
+    assert wrapped(("a", "bc", "defghij", "k"), 0, 4, 4) == ["a bc", "defg", "hij", "k a"]
+    assert wrapped(("ab",), 0, 8, 2) == ["ab ab ab", "ab ab ab"]
+    assert wrapped(("x", "y"), 1, 1, 3) == ["y", "x", "y"]

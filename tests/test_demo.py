@@ -1,0 +1,60 @@
+"""The demo's sequence of commands runs to its report, on a model and pages small enough for a test."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fcot import demo as demo_module
+from fcot.cli import main
+from fcot.demo import Preset, commands, demo
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def report(tiny_checkpoint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    fast = ("--model.max_new_tokens", "4", "--data.num_workers", "0")
+    preset = Preset((2,), True, 2, 4, 24, 14, 28, str(folder / "data"), fast)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setattr(demo_module, "TEACHER", str(tiny_checkpoint))
+        patch.setitem(demo_module.PRESETS, "demo", preset)
+        demo(output=folder / "run")
+    return folder / "run"
+
+
+def test_report_has_a_row_for_each_stage(report):
+    rows = json.loads((report / "report.json").read_text())["rows"]
+    stages = {(row["ratio"], row["stage"]) for row in rows}
+    assert {(1, "teacher"), (1, "teacher + same SFT"), (2, "pooled start"), (2, "re-aligned"), (2, "SFT + merge")} <= stages
+    for row in rows:
+        assert row["split"] == "test" and row["n"] == 28 and row["seed"] == 0
+        assert row["scores"]["mean"]["low"] <= row["scores"]["mean"]["mean"] <= row["scores"]["mean"]["high"]
+        assert row["visual_tokens"] > 0 and row["seconds_per_page"] > 0
+
+
+def test_student_sees_half_of_the_visual_tokens(report):
+    rows = json.loads((report / "report.json").read_text())["rows"]
+    tokens = {row["stage"]: row["visual_tokens"] for row in rows}
+    assert tokens["re-aligned"] == tokens["teacher"] / 2
+
+
+def test_merge_repeats_from_its_cached_scores(report, capsys):
+    run = report / "sft-r2"
+    before = json.loads((run / "merged" / "merge.json").read_text())
+    main(["merge", str(run), "--overwrite", "true"])
+    after = json.loads((run / "merged" / "merge.json").read_text())
+    assert {**after, "wall_seconds": 0} == {**before, "wall_seconds": 0}
+
+
+def test_page_stands_alone(report):
+    page = (report / "report.html").read_text()
+    assert "data:image/png;base64," in page
+    assert "<script" not in page
+
+
+def test_commands_are_ordinary(tmp_path):
+    words = [words for _, words in commands(demo_module.PRESETS["tables"], tmp_path)]
+    assert {verb[0] for verb in words} == {"test", "fit", "report"}

@@ -1,0 +1,164 @@
+import json
+import shutil
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText, InternVLForConditionalGeneration
+
+from fcot.compress import compressors
+from fcot.internvl.tokens import normalize
+from fcot.pair import StudentTeacher
+from fcot.student import CompressedInternVL, load_student, save_student
+
+PAGES = (("What?", "a short one", 2), ("Total", "a longer answer", 1))
+
+
+def trained(checkpoint, compressor="conv", ratio=2, placement="before"):
+    """A pair whose student no longer has its starting weights."""
+    pair = StudentTeacher(checkpoint, compressor=compressor, ratio=ratio, placement=placement).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in pair.student.model.multi_modal_projector.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return pair
+
+
+def inputs(pair, batch):
+    """A batch as transformers takes it."""
+    ids = batch.sequences["student"].input_ids
+    return {
+        "input_ids": ids,
+        "pixel_values": normalize(batch.tiles, pair.mean, pair.std),
+        "attention_mask": (ids != pair.student.config.text_config.pad_token_id).long(),
+    }
+
+
+def logits(model, pair, batch):
+    with torch.no_grad():
+        return model.eval()(**inputs(pair, batch)).logits
+
+
+@pytest.mark.parametrize("placement", ["before", "after"])
+@pytest.mark.parametrize("name", sorted(compressors()))
+def test_a_saved_student_loads_with_equal_logits(tiny_checkpoint, tmp_path, make_batch, name, placement):
+    ratio = 1 if name == "identity" else 2
+    pair, batch = trained(tiny_checkpoint, name, ratio, placement), make_batch(*PAGES, ratio=ratio)
+    expected = logits(pair.student, pair, batch)
+    save_student(pair.student, tmp_path / "ours", tiny_checkpoint)
+    pair.student.save_pretrained(tmp_path / "theirs")
+    for folder in ("ours", "theirs"):
+        loaded = CompressedInternVL.from_pretrained(tmp_path / folder)
+        assert torch.equal(logits(loaded, pair, batch), expected), folder
+        assert (loaded.config.compressor, loaded.config.ratio, loaded.config.placement) == (name, ratio, placement)
+
+
+@pytest.mark.parametrize("placement", ["before", "after"])
+@pytest.mark.parametrize("ratio", [2, 4])
+def test_get_image_features_is_the_containers_path(tiny_checkpoint, make_batch, placement, ratio):
+    pair, batch = trained(tiny_checkpoint, "conv", ratio, placement), make_batch(*PAGES, ratio=ratio)
+    with torch.no_grad():
+        found = pair.student.get_image_features(inputs(pair, batch)["pixel_values"], return_dict=True).pooler_output
+        expected = pair.student.model.multi_modal_projector(pair.features(batch.tiles))
+    assert found.shape == (3, 4 // ratio, 32)
+    assert torch.equal(found, expected)
+
+
+def test_the_students_own_forward_gives_the_containers_rows(tiny_checkpoint, make_batch):
+    pair, batch = trained(tiny_checkpoint), make_batch(*PAGES)
+    labels = batch.sequences["student"].labels[:, 1:]
+    expected = logits(pair.student, pair, batch)[:, :-1][labels != -100]
+    torch.testing.assert_close(pair.student_rows(batch) @ pair.head_weight.T, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_it_generates_from_pixels_what_the_container_answers(tiny_checkpoint, tmp_path, make_batch):
+    pair, batch = trained(tiny_checkpoint), make_batch(PAGES[0])
+    save_student(pair.student, tmp_path / "student", tiny_checkpoint)
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "student").eval()
+    sequences = batch.sequences["student"]
+    new = model.generate(
+        input_ids=sequences.prompt_ids,
+        attention_mask=sequences.prompt_mask,
+        pixel_values=inputs(pair, batch)["pixel_values"],
+        max_new_tokens=6,
+        do_sample=False,
+    )[0, sequences.prompt_ids.shape[1] :].tolist()
+    (answer,) = pair.answer(batch, "student", max_new_tokens=6)
+    assert new[: len(answer)] == answer
+    assert answer
+
+
+@pytest.mark.parametrize(("ratio", "count"), [(1, 4), (2, 2), (4, 1)])
+def test_it_reports_its_own_token_count(tiny_checkpoint, tmp_path, ratio, count):
+    pair = trained(tiny_checkpoint, "pool", ratio)
+    save_student(pair.student, tmp_path, tiny_checkpoint)
+    assert pair.student.config.image_seq_length == count
+    assert AutoConfig.from_pretrained(tmp_path).image_seq_length == count
+    assert json.loads((tmp_path / "processor_config.json").read_text())["image_seq_length"] == count
+
+
+def test_the_processors_other_settings_are_kept(tiny_checkpoint, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(tiny_checkpoint, source)
+    (source / "processor_config.json").write_text('{"image_seq_length": 4, "processor_class": "Mine"}')
+    save_student(trained(tiny_checkpoint).student, tmp_path / "student", source)
+    said = json.loads((tmp_path / "student" / "processor_config.json").read_text())
+    assert said == {"image_seq_length": 2, "processor_class": "Mine"}
+
+
+def test_a_saved_folder_is_whole(tiny_checkpoint, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(tiny_checkpoint, source)
+    (source / "merge.json").write_text('{"chosen": "shapley"}')
+    (source / "merges.txt").write_text("a b\n")
+    save_student(trained(tiny_checkpoint).student, tmp_path / "student", source)
+    names = {path.name for path in (tmp_path / "student").iterdir()}
+    assert names >= {"config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json", "merges.txt"}
+    assert "merge.json" not in names  # it tells of the source's weights, not of these
+    again = StudentTeacher(tmp_path / "student")
+    assert again.student.config.model_type == "fcot_internvl"
+
+
+def test_other_weights_can_be_saved_in_the_models_place(tiny_checkpoint, tmp_path):
+    student = trained(tiny_checkpoint).student
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in student.state_dict().items()}
+    save_student(student, tmp_path, tiny_checkpoint, zeros)
+    assert all(tensor.count_nonzero() == 0 for tensor in load_student(tmp_path).state_dict().values())
+    assert student.lm_head.weight.abs().sum() > 0
+
+
+def test_a_native_model_is_saved_as_what_it_is(tiny_checkpoint, tmp_path):
+    native = load_student(tiny_checkpoint)
+    save_student(native, tmp_path, tiny_checkpoint)
+    loaded = AutoModelForImageTextToText.from_pretrained(tmp_path)
+    assert type(loaded) is InternVLForConditionalGeneration
+    assert all(torch.equal(tensor, native.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+
+
+def test_a_head_tied_to_the_embeddings_stays_tied(tiny_checkpoint, tmp_path, make_batch):
+    source = tmp_path / "tied"
+    shutil.copytree(tiny_checkpoint, source)
+    config = json.loads((source / "config.json").read_text())
+    config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = True
+    (source / "config.json").write_text(json.dumps(config))
+    InternVLForConditionalGeneration(AutoConfig.from_pretrained(source)).save_pretrained(source)
+    pair = trained(source)
+    assert pair.student.lm_head.weight is pair.student.get_input_embeddings().weight
+    save_student(pair.student, tmp_path / "student", source)
+    loaded = load_student(tmp_path / "student")
+    assert loaded.lm_head.weight is loaded.get_input_embeddings().weight
+    batch = make_batch(*PAGES)
+    assert torch.equal(logits(loaded, pair, batch), logits(pair.student, pair, batch))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"placement": "inside"}, "placement is 'inside'. Use 'before' or 'after'"),
+        ({"compressor": "convv"}, "no compressor 'convv'. Did you mean 'conv'"),
+        ({"ratio": 3}, "Ratio 3 does not divide the 4 visual tokens"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_by_name(tiny_checkpoint, options, message):
+    with pytest.raises(ValueError) as caught:
+        StudentTeacher(tiny_checkpoint, **{"compressor": "conv", "ratio": 2, **options})
+    assert message in str(caught.value)

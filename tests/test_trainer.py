@@ -1,0 +1,106 @@
+"""The Trainer's run folder, its last checkpoint and the devices Lightning does not know."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch.accelerators import AcceleratorRegistry
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.demos.boring_classes import BoringModel
+
+from fcot.accelerators.npu import NPUAccelerator, NPUDDPStrategy, npu_precision
+from fcot.errors import UserError
+from fcot.resume import DurableCheckpointIO, LastCheckpoint
+from fcot.trainer import Trainer
+
+QUIET = {"accelerator": "cpu", "limit_val_batches": 0, "enable_progress_bar": False}
+ROOT = Path(__file__).parents[1]
+
+
+def last_keepers(trainer):
+    return [callback for callback in trainer.checkpoint_callbacks if callback.save_last]
+
+
+def test_a_run_folder_holds_logs_and_the_last_step(tmp_path):
+    trainer = Trainer(default_root_dir=tmp_path, max_steps=5, checkpoint_every_n_steps=2, **QUIET)
+    trainer.fit(BoringModel())
+    assert list(tmp_path.glob("events.*"))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
+    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 5
+
+
+def test_the_last_checkpoint_is_that_of_the_last_step_even_if_weights_change_at_the_end(tmp_path):
+    class Spoils(BoringModel):
+        def on_train_end(self):
+            self.layer.weight.data.zero_()
+
+    Trainer(default_root_dir=tmp_path, max_steps=2, **QUIET).fit(Spoils())
+    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["state_dict"]["layer.weight"].abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({}, 1),
+        ({"checkpoint_every_n_steps": 0}, 0),
+        ({"enable_checkpointing": False}, 0),
+        ({"callbacks": ModelCheckpoint(save_last=True)}, 1),
+        ({"callbacks": [ModelCheckpoint(monitor="loss")]}, 1),
+        ({"barebones": True, "enable_progress_bar": None}, 0),
+    ],
+)
+def test_one_last_checkpoint_is_kept_unless_told_otherwise(options, kept, tmp_path):
+    trainer = Trainer(default_root_dir=tmp_path, **{**QUIET, **options})
+    assert len(last_keepers(trainer)) == kept
+    assert any(isinstance(callback, LastCheckpoint) for callback in trainer.callbacks) == (
+        kept == 1 and not getattr(options.get("callbacks"), "save_last", False)
+    )
+
+
+def test_a_failed_write_leaves_the_checkpoint_before_it(tmp_path):
+    checkpoints, path = DurableCheckpointIO(), tmp_path / "folder" / "last.ckpt"
+    checkpoints.save_checkpoint({"step": 1}, path)
+    with pytest.raises(AttributeError, match="pickle"):
+        checkpoints.save_checkpoint({"weights": torch.zeros(1000), "bad": lambda: 0}, path)
+    assert checkpoints.load_checkpoint(path) == {"step": 1}
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    path = tmp_path / "last.ckpt"
+    DurableCheckpointIO().save_checkpoint({"weights": torch.zeros(1000)}, path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(UserError, match=r"last\.ckpt is no checkpoint"):
+        DurableCheckpointIO().load_checkpoint(path)
+
+
+def test_npu_is_known_and_says_what_is_missing():
+    assert AcceleratorRegistry["npu"]["accelerator"] is NPUAccelerator
+    assert not NPUAccelerator.is_available()
+    with pytest.raises(UserError, match="Install torch_npu"):
+        Trainer(accelerator="npu")
+
+
+@pytest.mark.parametrize(("devices", "indices"), [(2, [0, 1]), ("2", [0, 1]), ("0,3", [0, 3]), ([1], [1])])
+def test_npu_devices_are_counted_or_listed(devices, indices):
+    assert NPUAccelerator.parse_devices(devices) == indices
+
+
+def test_ddp_on_npus_opens_no_cuda_stream():
+    strategy = NPUDDPStrategy()
+    assert strategy.determine_ddp_device_ids() is None
+    assert strategy.process_group_backend == "hccl"
+
+
+@pytest.mark.parametrize(("asked", "cast"), [("bf16-mixed", torch.bfloat16), ("16", torch.float16), ("32-true", None)])
+def test_mixed_precision_casts_on_the_npu(asked, cast, monkeypatch):
+    monkeypatch.setattr(torch, "autocast", lambda device, dtype, **_: (device, dtype))
+    plugin = npu_precision(asked)
+    assert (plugin and plugin.autocast_context_manager()) == (cast and ("npu", cast))
+
+
+def test_no_module_names_one_vendor_in_code():
+    sources = [path for package in ("fcot", "shards", "callbacks") for path in (ROOT / package).rglob("*.py")]
+    assert not [path for path in sources if re.search(r"torch\.cuda\b", path.read_text(encoding="utf-8"))]
