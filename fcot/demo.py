@@ -64,7 +64,7 @@ def commands(preset: Preset, output: Path) -> list[tuple[str, list[str]]]:
         steps.append(("Post-train the teacher itself: the control", post_train("sft-r1", TEACHER)))
         steps.append(test("teacher-sft", output / "sft-r1" / "merged", "teacher + same SFT"))
     for ratio in preset.ratios:
-        chosen = ["--config", realign, "--model.ratio", str(ratio)]
+        chosen = ["--config", realign, "--model.checkpoint", TEACHER, "--model.ratio", str(ratio)]
         start = [
             "--model.label",
             "pooled start",

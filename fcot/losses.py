@@ -127,7 +127,7 @@ def distillation_loss(
     with torch.autocast(student_rows.device.type, enabled=False):
         dtype = torch.promote_types(student_rows.dtype, torch.bfloat16)
         head = head_weight.detach().to(dtype)
-        loss, kl, agreed, ce_rows = _Chunked.apply(
+        loss, kl, agreed, ce_rows = _Chunked.apply(  # type: ignore[no-untyped-call]
             student_rows.to(dtype),
             teacher_rows.detach().to(dtype),
             head,

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -47,6 +48,7 @@ class PageModule(LightningModule, ABC):
     pair: StudentTeacher
     stage: str
     has_teacher: bool
+    lr_scale: Mapping[str, float] = MappingProxyType({})  # factor on the learning rate of a part
 
     def __init__(
         self,
@@ -118,6 +120,8 @@ class PageModule(LightningModule, ABC):
                 "Set --trainer.max_steps, for one pass: samples / (batch size x accumulation x devices)."
             )
         optimizer = self.make_optimizer(self.parameter_groups())
+        for group in optimizer.param_groups:
+            group["lr"] *= self.lr_scale.get(group["name"], 1.0)
         schedule = warmup_cosine(optimizer, warmup=self.warmup, total_steps=steps, floor=self.lr_floor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -150,7 +154,7 @@ class PageModule(LightningModule, ABC):
         rows = max(1, len(answer_labels(batch.sequences["student"])))
         for name, value in losses.items():
             if value.ndim == 0:
-                self.log(f"val/{name}", value, prog_bar=name == "loss", batch_size=rows)
+                self.log(f"val/{name}", value, prog_bar=name == "loss", batch_size=rows, sync_dist=True)
 
     @cached_property
     def frozen_sha256(self) -> str:

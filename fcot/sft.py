@@ -2,9 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
@@ -83,17 +81,6 @@ class SFT(PageModule):
         pair.train_parts(*(part for part in PARTS if part not in self.frozen_parts))
         add_drop_path(pair.student.model.vision_tower, self.drop_path)
         return pair
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Return optimizer and schedule, learning rates scaled by part."""
-        configured = super().configure_optimizers()
-        for group in configured["optimizer"].param_groups:
-            scale = self.lr_scale.get(group["name"], 1.0)
-            group["lr"] *= scale
-            group["initial_lr"] *= scale
-        schedule = configured["lr_scheduler"]["scheduler"]
-        schedule.base_lrs = [group["initial_lr"] for group in configured["optimizer"].param_groups]
-        return configured
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy over answer tokens, a mean over all of them in the batch."""

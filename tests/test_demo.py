@@ -28,7 +28,13 @@ def report(tiny_checkpoint, tmp_path_factory):
 def test_report_has_a_row_for_each_stage(report):
     rows = json.loads((report / "report.json").read_text())["rows"]
     stages = {(row["ratio"], row["stage"]) for row in rows}
-    assert {(1, "teacher"), (1, "teacher + same SFT"), (2, "pooled start"), (2, "re-aligned"), (2, "SFT + merge")} <= stages
+    assert {
+        (1, "teacher"),
+        (1, "teacher + same SFT"),
+        (2, "pooled start"),
+        (2, "re-aligned"),
+        (2, "SFT + merge"),
+    } <= stages
     for row in rows:
         assert row["split"] == "test" and row["n"] == 28 and row["seed"] == 0
         assert row["scores"]["mean"]["low"] <= row["scores"]["mean"]["mean"] <= row["scores"]["mean"]["high"]

@@ -23,6 +23,8 @@ def merge(
         output: Where to write the merged model (default: merged in the run folder).
         overwrite: Replace a merged model that is already there.
     """
+    from lightning.pytorch import Callback
+
     from callbacks.shapley_merge import ShapleyMerge
     from callbacks.snapshots import Snapshots
     from fcot.errors import UserError
@@ -31,11 +33,12 @@ def merge(
     if not (run / "config.yaml").is_file():
         raise UserError(f"There is no config.yaml in {str(run)!r}.\nGive the folder of a run of `fit` with Snapshots.")
     trainer, module, data = from_config(run / "config.yaml")
-    snapshots = next((c for c in trainer.callbacks if isinstance(c, Snapshots)), Snapshots())
+    used: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    snapshots = next((c for c in used if isinstance(c, Snapshots)), Snapshots())
     snapshots.dirpath = str(Path(snapshots.dirpath) if snapshots.dirpath else run / "snapshots")
     if len(snapshots.folders()) < 2:
         raise UserError(f"{snapshots.dirpath} has {len(snapshots.folders())} snapshots, and a merge takes two.")
-    merger = next((c for c in trainer.callbacks if isinstance(c, ShapleyMerge)), ShapleyMerge())
+    merger = next((c for c in used if isinstance(c, ShapleyMerge)), ShapleyMerge())
     merger.method, merger.base = method or merger.method, base or merger.base
     merger.samples, merger.folder = samples or merger.samples, output or merger.folder
     merger.overwrite = overwrite

@@ -42,7 +42,7 @@ def whole(encoder, encoded):
     return encoder.tokenizer.decode(encoded.ids)
 
 
-@pytest.mark.parametrize("answer", ["42", "two\nlines", "naïve 42 € 你好", " padded ", "a|b <b>&amp;</b>"])  # noqa: RUF001
+@pytest.mark.parametrize("answer", ["42", "two\nlines", "naïve 42 € 你好", " padded ", "a|b <b>&amp;</b>"])
 def test_only_the_answer_and_its_end_token_are_learned(encoder, answer):
     encoded = encoder.encode(talk("<image>\nWhat is the total?", answer), [3])
     assert learned(encoder, encoded) == answer + "<|im_end|>"

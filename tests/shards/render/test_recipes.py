@@ -3,7 +3,6 @@
 import ast
 import json
 import re
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -102,12 +101,12 @@ def test_bars_are_as_long_as_their_figures(written):
 
 @pytest.mark.parametrize("task", ["lookup", "compare", "arithmetic", "dialogue"])
 def test_every_answer_follows_from_the_figures_on_the_page(task, written):
-    asked = Counter()
+    asked = set()
     for sample, lines in pages(task, written, 20):
         values, title = figures(sample, lines)
         for question, answer in (*sample.earlier, (sample.question, sample.answer)):
             assert answer == right_answer(question, values, title)
-            asked[question.split()[0]] += 1
+            asked.add(question)
     assert len(asked) > 1  # no task has one question only
 
 

@@ -1,0 +1,71 @@
+import json
+
+import pytest
+
+from fcot.errors import UserError
+from fcot.internvl.tokens import SampleError
+from shards.ledger import Ledger
+
+
+def skip(ledger, count, reason="no_answer"):
+    for number in range(count):
+        ledger.saw()
+        ledger.skip("train/shard-000000.tar", f"{number:04d}", SampleError(reason, "an answer is empty"))
+
+
+def test_each_skipped_sample_is_named_with_its_place_and_reason(tmp_path):
+    ledger = Ledger(tmp_path / "skipped.jsonl", 100, 0.1)
+    ledger.saw()
+    skip(ledger, 1)
+    assert json.loads((tmp_path / "skipped.jsonl").read_text()) == {
+        "shard": "train/shard-000000.tar",
+        "key": "0000",
+        "reason": "no_answer",
+        "detail": "an answer is empty",
+    }
+    assert (ledger.seen, ledger.skipped) == (2, 1)
+
+
+def test_reasons_are_counted(tmp_path):
+    ledger = Ledger(tmp_path / "skipped.jsonl", 100, 1.0)
+    skip(ledger, 1, "too_long")
+    skip(ledger, 2, "no_answer")
+    assert ledger.summary() == "2 no_answer, 1 too_long"
+
+
+def test_an_earlier_runs_lines_are_kept_but_not_counted(tmp_path):
+    skip(Ledger(tmp_path / "skipped.jsonl", 100, 1.0), 3, "too_long")
+    ledger = Ledger(tmp_path / "skipped.jsonl", 100, 1.0)
+    skip(ledger, 1, "no_answer")
+    assert ledger.summary() == "1 no_answer"
+    assert len((tmp_path / "skipped.jsonl").read_text().splitlines()) == 4
+
+
+def test_the_run_stops_only_beyond_the_share(tmp_path):
+    ledger = Ledger(tmp_path / "skipped.jsonl", 200, 0.01)
+    skip(ledger, 2)
+    ledger.check()
+    skip(ledger, 1)
+    with pytest.raises(UserError) as caught:
+        ledger.check()
+    message = str(caught.value)
+    assert "3 of 200 samples could not be used, more than max_skipped=1.00% (3 no_answer)" in message
+    assert str(tmp_path / "skipped.jsonl") in message
+    assert "--data.max_skipped" in message
+
+
+def test_a_set_of_unknown_size_has_a_thousand_samples_grace():
+    ledger = Ledger(None, None, 0.01)
+    skip(ledger, 10)
+    ledger.check()
+    skip(ledger, 1)
+    with pytest.raises(UserError, match=r"11 of 1000 .*\(11 skipped\)"):
+        ledger.check()
+
+
+def test_at_the_end_what_was_seen_is_the_whole():
+    ledger = Ledger(None, None, 0.01)
+    skip(ledger, 1)
+    ledger.check()
+    with pytest.raises(UserError, match="1 of 1 samples"):
+        ledger.check(final=True)
