@@ -9,10 +9,12 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from torch import Tensor
 
 from callbacks.snapshots import Snapshots
-from fcot.errors import UserError
+from fcot.errors import UserError, nearest
 from fcot.merge import MergeReport, merge_snapshots
 from fcot.module import PageModule
 from fcot.student import save_student
+
+VALUES = {"answers": "mean score of answers over tasks", "tokens": "mean answer-token accuracy over tasks"}
 
 Utility = Callable[[Mapping[str, Tensor]], float]
 
@@ -20,13 +22,15 @@ Utility = Callable[[Mapping[str, Tensor]], float]
 class ShapleyMerge(Callback):
     """Merges the snapshots of a run: θ* = θ_base + Σ wᵢ (θᵢ − θ_base), w from Shapley values (FCoT-VL, 3.3).
 
-    A coalition's value is the mean score of its members' mean on the dev split. The merged folder also gets
+    A coalition's value is the score of its members' mean on the dev split. The merged folder also gets
     `merge.json` (every score, φ, weights, controls) and `merge.png`. With fewer than two snapshots, or under
     fast_dev_run, it does nothing but say so.
 
     Args:
         base: θ_base: "init" (the weights before the first step), "final", or a model folder.
         method: What to keep: "auto" for the best on the dev split, or shapley, average, final, best_single, ….
+        value: What a coalition is scored by, a mean over tasks: "answers", the metrics of generated answers, or
+            "tokens", the share of answer tokens predicted right after the reference's, about ten times faster.
         samples: Dev pages a coalition is scored on (default: all).
         random_draws: Draws of the random-search control (default: as many as coalitions).
         permutations: Orders to sample the Shapley values from, which more than 8 snapshots need (default: exact).
@@ -40,6 +44,7 @@ class ShapleyMerge(Callback):
         self,
         base: str = "init",
         method: str = "auto",
+        value: str = "answers",
         samples: int | None = None,
         random_draws: int | None = None,
         permutations: int | None = None,
@@ -48,7 +53,9 @@ class ShapleyMerge(Callback):
         folder: Path | None = None,
         overwrite: bool = False,
     ) -> None:
-        self.base, self.method, self.samples = base, method, samples
+        if value not in VALUES:
+            raise UserError(f"ShapleyMerge.value is {value!r}.{nearest(value, VALUES)}")
+        self.base, self.method, self.value, self.samples = base, method, value, samples
         self.permutations = permutations
         self.random_draws, self.task_arithmetic_scale = random_draws, task_arithmetic_scale
         self.seed, self.folder, self.overwrite = seed, folder, overwrite
@@ -93,7 +100,7 @@ class ShapleyMerge(Callback):
 
         def utility(weights: Mapping[str, Tensor]) -> float:
             load(student, weights.items())
-            return module.evaluate(loader).mean()
+            return module.evaluate(loader).mean() if self.value == "answers" else module.token_accuracy(loader)
 
         def finish(folder: Path, merged: Iterator[tuple[str, Tensor]]) -> None:
             load(student, merged)
@@ -116,7 +123,7 @@ class ShapleyMerge(Callback):
                 seed=self.seed,
                 finish=finish,
                 progress=progress,
-                describe={"split": "dev", "n": self._dev_samples(data), "metric": "mean score over tasks"},
+                describe={"split": "dev", "n": self._dev_samples(data), "metric": VALUES[self.value]},
                 utility_fingerprint=self._fingerprint(module, data),
                 permutations=self.permutations,
                 overwrite=self.overwrite,
@@ -138,7 +145,13 @@ class ShapleyMerge(Callback):
 
     def _fingerprint(self, module: PageModule, data: LightningDataModule) -> str:
         """Return what a score depends on besides the weights: cached scores of another utility do not count."""
-        scored = self.utility or (str(data.fingerprint("dev")), self.samples, module.metrics, module.max_new_tokens)  # type: ignore[attr-defined]
+        scored = self.utility or (
+            str(data.fingerprint("dev")),
+            self.value,
+            self.samples,
+            module.metrics,
+            module.max_new_tokens,
+        )  # type: ignore[attr-defined]
         return json.dumps(scored, default=lambda own: getattr(own, "__qualname__", type(own).__qualname__))
 
     def _dev_samples(self, data: LightningDataModule) -> int | None:

@@ -262,6 +262,23 @@ class PageModule(LightningModule, ABC):
             self.train(training)
         return evaluation
 
+    @torch.no_grad()
+    def token_accuracy(self, loader: Iterable[Batch]) -> float:
+        """Return the share of answer tokens predicted right after the reference's own, a mean over tasks."""
+        right: dict[str, list[Tensor]] = {}
+        training = self.training
+        self.eval()
+        try:
+            for batch in (batch.to(self.device) for batch in loader):
+                sequences = batch.sequences["student"]
+                predicted = nn.functional.linear(self.pair.student_rows(batch), self.pair.head_weight).argmax(-1)
+                hits, samples = predicted == answer_labels(sequences), answer_samples(sequences)
+                for sample, task in enumerate(batch.tasks):
+                    right.setdefault(task, []).append(hits[samples == sample])
+        finally:
+            self.train(training)
+        return float(torch.stack([torch.cat(hits).double().mean() for hits in right.values()]).mean())
+
     def score_row(self, evaluation: Evaluation, *, split: str) -> dict[str, Any]:
         """Return one row of a table of scores."""
         return {

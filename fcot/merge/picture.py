@@ -79,11 +79,14 @@ def _draw_scores(axes: Axes, report: Mapping[str, Any]) -> None:
 
 
 def _dress(axes: Axes, labels: Sequence[str]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_yticks(range(len(labels)), labels, fontsize=10)
     axes.set_ylim(len(labels) - 0.4, -0.6)  # first row on top
     axes.margins(x=0.06)
     axes.tick_params(length=0, colors=INK)
     axes.grid(axis="x", color=PALE)
+    axes.xaxis.set_major_locator(MaxNLocator(5))  # long decimals of near scores must not run into each other
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
 
