@@ -86,6 +86,8 @@ class CompressedInternVL(InternVLForConditionalGeneration):
     def __init__(self, config: CompressedInternVLConfig) -> None:
         super().__init__(config)
         self.model.multi_modal_projector = CompressedProjector(config)
+        # transformers starts the weights of a submodel by the submodel's own method, which knows no compressor
+        self.model._init_weights = self._init_weights
         self.post_init()
 
     @torch.no_grad()
@@ -160,6 +162,7 @@ def save_student(
         whole[name] = plain.clone() if plain.data_ptr() in seen else plain
         seen.add(plain.data_ptr())
     save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # safetensors makes it private to its writer
 
 
 def _say_tokens(file: Path, count: int) -> None:

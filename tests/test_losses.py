@@ -127,7 +127,19 @@ def test_logits_of_ten_thousand_in_half_precision_stay_finite(dtype):
     torch.testing.assert_close(student.grad.float(), torch.tensor([[1.0, -1, 0, 0], [0, 0, 0, 0]]))
 
 
-def test_half_precision_is_exact_in_its_own_rows_even_under_autocast():
+def test_half_precision_rows_are_compared_in_full_precision():
+    generator = torch.Generator().manual_seed(0)
+    # whole numbers and a head of ones: the logits themselves are exact in bf16
+    student, teacher = (torch.randint(-4, 5, (ROWS, 64), generator=generator).bfloat16() for _ in range(2))
+    head, labels = torch.eye(64).bfloat16(), torch.arange(ROWS)
+    result = distillation_loss(student, teacher, head, labels, temperature=2.0)
+    loss, kl, ce, _ = reference(student, teacher, head, labels, 1.0, 1.0, 2.0)
+    for found, expected in ((result.loss, loss), (result.kl, kl), (result.ce, ce)):
+        assert found.dtype == torch.float32
+        assert relative(found, expected) < 1e-5
+
+
+def test_autocast_does_not_round_the_loss():
     student, teacher, head, labels = random_rows()
     outside = distillation_loss(student, teacher, head, labels)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, InternVLForConditionalGeneration
 
-from fcot.compress import compressors
+from fcot.compress import Conv, compressors
 from fcot.internvl.tokens import normalize
 from fcot.pair import StudentTeacher
 from fcot.student import CompressedInternVL, load_student, save_student
@@ -148,6 +148,22 @@ def test_a_head_tied_to_the_embeddings_stays_tied(tiny_checkpoint, tmp_path, mak
     assert loaded.lm_head.weight is loaded.get_input_embeddings().weight
     batch = make_batch(*PAGES)
     assert torch.equal(logits(loaded, pair, batch), logits(pair.student, pair, batch))
+
+
+def test_without_weights_a_compressor_starts_as_its_class_says(tiny_checkpoint):
+    config = trained(tiny_checkpoint, "conv").student.config
+    fresh = AutoModelForImageTextToText.from_config(config).model.multi_modal_projector.compressor
+    expected = Conv(ratio=2, side=2, width=fresh.width)
+    assert torch.equal(fresh.conv.weight, expected.conv.weight)
+    assert torch.equal(fresh.conv.bias, expected.conv.bias)
+
+
+def test_it_ends_an_answer_as_the_teacher_does(tiny_checkpoint, tmp_path, make_batch):
+    first = trained(tiny_checkpoint).answer(make_batch(PAGES[0]), "student", max_new_tokens=3)[0][0]
+    source = tmp_path / "source"
+    shutil.copytree(tiny_checkpoint, source)
+    (source / "generation_config.json").write_text(json.dumps({"eos_token_id": [258, first], "pad_token_id": 256}))
+    assert trained(source).answer(make_batch(PAGES[0]), "student", max_new_tokens=3) == [[]]
 
 
 @pytest.mark.parametrize(

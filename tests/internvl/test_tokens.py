@@ -142,11 +142,14 @@ def lengths(folder, conversation, tiles):
             yield limit, teacher_length, None
 
 
-def test_truncation_counts_the_teachers_tokens_and_never_cuts_an_image(folder):
+@pytest.mark.parametrize(
+    "conversation", [("<image> and <image>", "answer"), ("<image>?", "answer", "<image>?", "more")]
+)
+def test_truncation_counts_the_teachers_tokens_and_never_cuts_an_image(folder, conversation):
     image_id = folder.config.image_token_id
     end = folder.tokenizer.convert_tokens_to_ids("</img>")
     refused, kept = [], []
-    for limit, teacher_length, encoded in lengths(folder, talk("<image> and <image>", "answer"), [2, 1]):
+    for limit, teacher_length, encoded in lengths(folder, talk(*conversation), [2, 1]):
         if encoded is None:
             refused.append(limit)
             continue

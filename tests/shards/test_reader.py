@@ -188,7 +188,7 @@ def test_text_alone_and_several_images_are_batched_together(tmp_path, layout):
 def test_a_set_without_any_usable_sample_ends_the_training(tmp_path, layout):
     batches = stream(write(tmp_path / "train", BAD["no_answer"]), layout, shuffle_seed=0)
     assert list(batches) == []
-    with pytest.raises(UserError, match="None of the 1 samples in .*train could be used"):
+    with pytest.raises(UserError, match=r"None of the 1 samples in .*train could be used"):
         list(batches)
 
 
