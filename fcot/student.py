@@ -17,7 +17,7 @@ from transformers import (
 )
 from transformers.models.internvl.modeling_internvl import InternVLMultiModalProjector
 
-from fcot.compress import Compressor, make_compressor
+from fcot.compress import make_compressor
 from fcot.internvl.tokens import raster_side, tokens_per_tile
 
 OF_ANOTHER_MODEL = ("config", "model", "merge.json")  # starts of names in a model folder that are not copied
@@ -86,16 +86,9 @@ class CompressedInternVL(InternVLForConditionalGeneration):
     def __init__(self, config: CompressedInternVLConfig) -> None:
         super().__init__(config)
         self.model.multi_modal_projector = CompressedProjector(config)
-        # transformers starts the weights of a submodel by the submodel's own method, which knows no compressor
-        self.model._init_weights = self._init_weights
         self.post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module: torch.nn.Module) -> None:
-        if isinstance(module, Compressor):
-            module.reset_parameters()
-        else:
-            super()._init_weights(module)
+        # transformers has just given all linear maps and convolutions a start of its own
+        self.model.multi_modal_projector.compressor.reset_parameters()
 
 
 AutoConfig.register("fcot_internvl", CompressedInternVLConfig)
