@@ -201,7 +201,8 @@ class PageModule(LightningModule, ABC):
         """Print the scores and save them: `test.json`, and every answer in `test.jsonl`."""
         self.evaluation.gather()
         row = self.score_row(self.evaluation, split="test")
-        self.log("test/mean", row["scores"]["mean"]["mean"])
+        for logger in self.loggers:  # self.log would print a second table
+            logger.log_metrics({"test/mean": row["scores"]["mean"]["mean"]}, self.trainer.global_step)
         folder = self.run_folder()  # asks all processes, so not of one alone
         if self.trainer.is_global_zero:
             self.evaluation.write_records(folder / "test.jsonl")
