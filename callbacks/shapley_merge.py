@@ -145,13 +145,8 @@ class ShapleyMerge(Callback):
 
     def _fingerprint(self, module: PageModule, data: LightningDataModule) -> str:
         """Return what a score depends on besides the weights: cached scores of another utility do not count."""
-        scored = self.utility or (
-            str(data.fingerprint("dev")),
-            self.value,
-            self.samples,
-            module.metrics,
-            module.max_new_tokens,
-        )  # type: ignore[attr-defined]
+        pages: str = data.fingerprint("dev")  # type: ignore[attr-defined]
+        scored = self.utility or (pages, self.value, self.samples, module.metrics, module.max_new_tokens)
         return json.dumps(scored, default=lambda own: getattr(own, "__qualname__", type(own).__qualname__))
 
     def _dev_samples(self, data: LightningDataModule) -> int | None:

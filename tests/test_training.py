@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -263,6 +264,35 @@ def test_the_default_utility_is_the_dev_score_of_the_mixture(tmp_path, student_f
     assert {pages_read for pages_read, _ in seen} == {5}
     assert any(torch.equal(weight, load_student(student_folder).lm_head.weight) for _, weight in seen)
     assert json.loads((tmp_path / "merged" / "merge.json").read_text())["n"] == 5
+
+
+def test_token_accuracy_is_a_mean_over_tasks_of_right_next_tokens(tiny_checkpoint, make_batch):
+    module = Realign(tiny_checkpoint)
+    module.configure_model()
+    batches = []
+    for task, answers in (("long", ("abcdef", "gh")), ("short", ("i",))):
+        batch = make_batch(*((f"{task} {answer}?", answer, 1) for answer in answers))
+        batches.append(replace(batch, tasks=[task] * len(batch)))
+    # teach the head: whatever the rows, it says "a"
+    with torch.no_grad():
+        module.pair.student.lm_head.weight.zero_()
+        rows = torch.cat([module.pair.student_rows(batch) for batch in batches])
+        said = module.folder.tokenizer.convert_tokens_to_ids("a")
+        module.pair.student.lm_head.weight[said] = torch.linalg.pinv(rows) @ torch.ones(len(rows))
+    module.train()
+    # one of 7 + 3 tokens (end tokens counted) is right in the first task, none of 2 in the second
+    assert module.token_accuracy(batches) == pytest.approx((1 / 10 + 0) / 2)
+    assert module.training
+
+
+def test_coalitions_may_be_valued_by_answer_tokens(tmp_path, student_folder, pages):
+    module = merging(tmp_path, student_folder, pages, ShapleyMerge(method="final", value="tokens"))
+    report = json.loads((tmp_path / "merged" / "merge.json").read_text())
+    assert report["metric"] == "mean answer-token accuracy over tasks"
+    measured = module.token_accuracy(pages.loader("dev", with_prompts=True, layout=module.layout))
+    assert report["controls"]["final"]["utility"] == pytest.approx(measured)
+    with pytest.raises(UserError, match=r"value is 'token'\. Did you mean 'tokens'"):
+        ShapleyMerge(value="token")
 
 
 def test_a_failing_merge_gives_the_weights_back(tmp_path, student_folder, pages):
