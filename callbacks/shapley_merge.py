@@ -10,7 +10,7 @@ from torch import Tensor
 
 from callbacks.snapshots import Snapshots
 from fcot.errors import UserError, nearest
-from fcot.merge import MergeReport, merge_snapshots
+from fcot.merge import MergeReport, merge_methods, merge_snapshots
 from fcot.module import PageModule
 from fcot.student import save_student
 
@@ -53,6 +53,8 @@ class ShapleyMerge(Callback):
         folder: Path | None = None,
         overwrite: bool = False,
     ) -> None:
+        if method != "auto" and method not in merge_methods():
+            raise UserError(f"ShapleyMerge.method is {method!r}.{nearest(method, [*merge_methods(), 'auto'])}")
         if value not in VALUES:
             raise UserError(f"ShapleyMerge.value is {value!r}.{nearest(value, VALUES)}")
         self.base, self.method, self.value, self.samples = base, method, value, samples
@@ -96,7 +98,7 @@ class ShapleyMerge(Callback):
         student = module.pair.student
         before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
         output = self.folder or run / "merged"
-        loader = data.loader("dev", with_prompts=True, layout=module.layout, limit=self.samples, whole=True)  # type: ignore[attr-defined]
+        loader = data.loader("dev", with_prompts=True, layout=module.layout, limit=self._dev_samples(data), whole=True)  # type: ignore[attr-defined]
 
         def utility(weights: Mapping[str, Tensor]) -> float:
             load(student, weights.items())
@@ -123,7 +125,11 @@ class ShapleyMerge(Callback):
                 seed=self.seed,
                 finish=finish,
                 progress=progress,
-                describe={"split": "dev", "n": self._dev_samples(data), "metric": VALUES[self.value]},
+                describe={
+                    "split": "dev",
+                    "n": self._dev_samples(data),
+                    "metric": "own utility" if self.utility else VALUES[self.value],
+                },
                 utility_fingerprint=self._fingerprint(module, data),
                 permutations=self.permutations,
                 overwrite=self.overwrite,
@@ -146,7 +152,14 @@ class ShapleyMerge(Callback):
     def _fingerprint(self, module: PageModule, data: LightningDataModule) -> str:
         """Return what a score depends on besides the weights: cached scores of another utility do not count."""
         pages: str = data.fingerprint("dev")  # type: ignore[attr-defined]
-        scored = self.utility or (pages, self.value, self.samples, module.metrics, module.max_new_tokens)
+        scored = self.utility or (
+            pages,
+            self.value,
+            self._dev_samples(data),
+            module.max_new_tokens,
+            module.layout.max_tiles,
+            module.metrics,
+        )
         return json.dumps(scored, default=lambda own: getattr(own, "__qualname__", type(own).__qualname__))
 
     def _dev_samples(self, data: LightningDataModule) -> int | None:
