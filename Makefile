@@ -1,5 +1,5 @@
-# make demo    the whole method on this machine, in ten minutes
-# make tables  the long form behind the README's table
+# make demo    the whole method on this machine, in about eleven minutes
+# make tables  the long form: ratios 2 and 4, and the control
 # make test    all fast tests
 # make lint    style and types
 PYTHON ?= python3.11
