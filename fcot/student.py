@@ -11,7 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import (
     AutoConfig,
+    AutoImageProcessor,
     AutoModelForImageTextToText,
+    AutoProcessor,
     InternVLConfig,
     InternVLForConditionalGeneration,
 )
@@ -19,6 +21,7 @@ from transformers.models.internvl.modeling_internvl import InternVLMultiModalPro
 
 from fcot.compress import make_compressor
 from fcot.internvl.tokens import raster_side, tokens_per_tile
+from fcot.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
 
 OF_ANOTHER_MODEL = ("config", "model", "merge.json")  # starts of names in a model folder that are not copied
 
@@ -93,6 +96,11 @@ class CompressedInternVL(InternVLForConditionalGeneration):
 
 AutoConfig.register("fcot_internvl", CompressedInternVLConfig)
 AutoModelForImageTextToText.register(CompressedInternVLConfig, CompressedInternVL)
+AutoProcessor.register(CompressedInternVLConfig, CompressedInternVLProcessor)
+AutoImageProcessor.register(
+    CompressedInternVLConfig,
+    image_processor_classes=dict.fromkeys(("pil", "torchvision"), CompressedInternVLImageProcessor),
+)
 
 
 def student_config(teacher: Any, *, compressor: str, ratio: int, placement: str) -> CompressedInternVLConfig:

@@ -3,8 +3,11 @@
 Nothing here imports torch or Lightning: the overview and the help of a tool verb answer at once.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import signature
+from typing import Any
 
 from fcot.errors import UserError, nearest
 
@@ -32,6 +35,9 @@ VERBS = {
     "predict": Verb("Answers to the test split"),
     "merge": Verb("Merge snapshots of a post-training by their Shapley values", "fcot.merge.cli:merge"),
     "report": Verb("Compare runs in one page", "fcot.report:report"),
+    "export": Verb("Write a student as a folder that transformers loads without fcot", "fcot.export:export"),
+    "chat": Verb("Ask a model about pages, in a terminal", "fcot.chat:chat"),
+    "doctor": Verb("Versions, devices, what a page costs, and what would fail later", "fcot.doctor:doctor"),
     "shards build": Verb("Draw the tiny world's pages and write them as shards", "shards.cli:build"),
 }
 
@@ -82,10 +88,28 @@ def run_tool(name: str, target: str, options: list[str]) -> None:
     class Parser(RaisesParseError, ArgumentParser):
         pass
 
-    module, function = target.split(":")
+    module, name_there = target.split(":")
+    function = getattr(import_module(module), name_there)
     auto_cli(
-        getattr(import_module(module), function),
-        args=options,
+        function,
+        args=repeatable(function, options),
         prog=f"{PROGRAM} {name}",
         parser_class=Parser,
     )
+
+
+def repeatable(function: Callable[..., Any], words: list[str]) -> list[str]:
+    """Let an option that takes a list be given several times, `--image A --image B`: each adds to it.
+
+    jsonargparse takes the last one otherwise, and adds for `--image+=A` only.
+    """
+    lists = {f"--{name}" for name, each in signature(function).parameters.items() if "list[" in str(each.annotation)}
+    pending, rewritten = iter(words), []
+    for word in pending:
+        option, equals, value = word.partition("=")
+        if option not in lists:
+            rewritten.append(word)
+        else:
+            value = value if equals else next(pending, "")
+            rewritten.append(f"{option}+={value}" if value else option)
+    return rewritten

@@ -1,21 +1,18 @@
 """Turn a shard's raw members into a prepared sample, or say why it cannot be used."""
 
-import io
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
 
 from fcot.batch import PageLayout
+from fcot.internvl.decode import decode_image
 from fcot.internvl.tiling import cut
 from fcot.internvl.tokens import Encoded, SampleError
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
-MAX_PIXELS = 50_000_000  # a 600 dpi letter page has 34 million
 
 
 @dataclass(frozen=True)
@@ -39,30 +36,6 @@ class Prepared:
     tiles: torch.Tensor
     encoded: Encoded
     prompt: Encoded | None
-
-
-def decode_image(data: bytes, member: str) -> Image.Image:
-    """Decode a JPEG, PNG or WEBP, whole and of bounded size.
-
-    Raises:
-        SampleError: If it is none of these, is cut off, or has more than 50 million pixels.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP"))
-            if image.width * image.height > MAX_PIXELS:
-                raise SampleError(
-                    "image_too_large", f"{member} has {image.width}x{image.height} pixels, over {MAX_PIXELS}"
-                )
-            image.load()
-    except SampleError:
-        raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise SampleError("image_too_large", f"{member}: {error}") from error
-    except Exception as error:  # Pillow's decoders raise many types; each means the same here
-        raise SampleError("undecodable_image", f"{member}: {error}") from error
-    return image
 
 
 def prepare(raw: Mapping[str, Any], layout: PageLayout, *, with_prompt: bool = False) -> Prepared:

@@ -31,14 +31,19 @@ class ModelFolder:
                 f"Get one with: hf download OpenGVLab/{self.path.name} --local-dir {self.path}\n"
                 "or give the path of yours with --model.checkpoint."
             )
-        kind = self._json("config.json").get("model_type")
+        kind = self.read_json("config.json").get("model_type")
         if kind not in ("internvl", "fcot_internvl"):
             raise UserError(
                 f"{self.path / 'config.json'} describes a {kind!r} model, not a native InternVL.\n"
                 "Give a folder whose model_type is 'internvl' (the authors' -hf layout) or one saved by fcot."
             )
 
-    def _json(self, name: str) -> dict[str, Any]:
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Read one of the folder's JSON files.
+
+        Raises:
+            UserError: If it is missing or holds no JSON object.
+        """
         file = self.path / name
         if not file.is_file():
             raise UserError(f"{file} is missing. Copy the whole model folder, not the weights alone.")
@@ -67,7 +72,7 @@ class ModelFolder:
     @cached_property
     def preprocessing(self) -> dict[str, Any]:
         """The image settings: `image_mean`, `image_std`, `max_patches`, `min_patches`."""
-        return self._json("preprocessor_config.json")
+        return self.read_json("preprocessor_config.json")
 
     @property
     def tile_size(self) -> int:

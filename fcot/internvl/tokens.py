@@ -138,6 +138,17 @@ class ConversationEncoder:
             raise SampleError("too_long", f"the prompt alone is longer than {self.max_length} tokens")
         return encoded
 
+    def prompt(self, questions: Sequence[str], answers: Sequence[str], tiles: Sequence[int]) -> Encoded:
+        """Encode a conversation whose last question is open, of any length.
+
+        Args:
+            questions: With a placeholder for each image.
+            answers: One fewer; empty ones are legal, a model may say nothing.
+            tiles: Tiles of each image.
+        """
+        ids, labels = self._tokenize(self.template.segments(questions, answers))
+        return Encoded(ids, labels, tuple(tiles))
+
     def _tokenize(self, segments: Sequence[Segment]) -> tuple[np.ndarray, np.ndarray]:
         """Tokenize the whole text at once, as at inference, and label by character position."""
         text, spans = "", []

@@ -1,0 +1,58 @@
+"""The verb `doctor`."""
+
+from pathlib import Path
+
+DEFAULT_MODEL = Path(__file__).parents[1] / "tiny" / "teacher"
+
+
+def doctor(
+    checkpoint: Path = DEFAULT_MODEL,
+    page: str = "1700x2200",
+    ratio: int = 2,
+    max_tiles: int | None = None,
+    text_tokens: int = 550,
+    num_devices: int | None = None,
+) -> None:
+    """Say what is installed, what a page costs, what training takes, and what would fail later.
+
+    Nothing is loaded but configurations, the tokenizer and the headers of the weights. Ends with code 1 if something
+    is wrong.
+
+    Args:
+        checkpoint: Model folder (default: the tiny teacher).
+        page: Size of a page in pixels, WIDTHxHEIGHT; the default is a letter page at 200 dpi.
+        ratio: How many visual tokens become one; a student has its own.
+        max_tiles: Most tiles of a page, thumbnail not counted (default: the model's).
+        text_tokens: Tokens of question and answer in a training step.
+        num_devices: Devices that DDP and FSDP2 share the work among (default: those here, 8 if there are fewer than 2).
+    """
+    from fcot.doctor.checks import problems, too_long
+    from fcot.doctor.devices import devices
+    from fcot.doctor.page import page_cost, page_size
+    from fcot.doctor.tables import memory_lines, model_lines, page_lines, version_lines
+    from fcot.doctor.versions import installed
+    from fcot.errors import UserError
+    from fcot.internvl.checkpoint import ModelFolder
+    from fcot.plugins import load_declared
+
+    width, height = page_size(page)
+    packages = list(installed())
+    wrong = [package.problem for package in packages if package.problem]
+    here = devices()
+    print("\n".join(version_lines(packages, here)))
+    load_declared()  # a compressor may come from a plugin
+    try:
+        folder = ModelFolder(checkpoint)
+        own = getattr(folder.config, "ratio", None)
+        cost = page_cost(folder, width, height, own or ratio, max_tiles)
+        found = list(problems(folder))
+        print("\n".join([*model_lines(folder), *page_lines(folder, cost, own or ratio)]))
+        shared = num_devices or (here.count if here.count > 1 else 8)
+        print("\n".join(memory_lines(folder, cost, own or ratio, text_tokens, shared, here)))
+        wrong += [*found, *filter(None, [too_long(folder, cost)])]
+    except UserError as error:
+        wrong.append(str(error).replace("\n", " "))
+    print("\nWhat would fail later")
+    print("\n".join(f"  - {each}" for each in wrong) or "  nothing was found")
+    if wrong:
+        raise SystemExit(1)

@@ -1,0 +1,64 @@
+"""What a page costs: tiles and tokens, before compression and after it."""
+
+from dataclasses import dataclass
+
+from fcot.errors import UserError
+from fcot.internvl.checkpoint import ModelFolder
+from fcot.internvl.tiling import grid, num_tiles
+from fcot.internvl.tokens import tokens_per_tile
+
+AROUND = 2  # <img> and </img>
+
+
+@dataclass(frozen=True)
+class PageCost:
+    """A page of a size in pixels, cut into tiles.
+
+    Attributes:
+        width: Pixels.
+        height: Pixels.
+        columns: Of the grid of tiles.
+        rows: Of the grid of tiles.
+        tiles: Tiles, thumbnail included.
+        before: Tokens at ratio 1, those around the image included.
+        after: Tokens after compression, those around the image included.
+    """
+
+    width: int
+    height: int
+    columns: int
+    rows: int
+    tiles: int
+    before: int
+    after: int
+
+
+def page_size(text: str) -> tuple[int, int]:
+    """Read a size such as "1700x2200".
+
+    Raises:
+        UserError: If it is none.
+    """
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise UserError(f"The page is {text!r}, not WIDTHxHEIGHT in pixels.\nWrite --page 1700x2200, say.")
+    return int(width), int(height)
+
+
+def page_cost(folder: ModelFolder, width: int, height: int, ratio: int, max_tiles: int | None = None) -> PageCost:
+    """Return what a page costs a model.
+
+    Args:
+        folder: The model's.
+        width: Of the page in pixels.
+        height: Of the page in pixels.
+        ratio: How many visual tokens become one.
+        max_tiles: Most tiles, thumbnail not counted (default: the model's).
+
+    Raises:
+        ValueError: If the ratio does not divide a tile's tokens.
+    """
+    columns, rows = grid(width, height, max_tiles or folder.max_tiles, tile_size=folder.tile_size)
+    tiles = num_tiles(columns, rows)
+    before, after = (tiles * tokens_per_tile(folder.config, each) + AROUND for each in (1, ratio))
+    return PageCost(width, height, columns, rows, tiles, before, after)

@@ -1,0 +1,55 @@
+"""The verb `export`."""
+
+from pathlib import Path
+
+
+def export(
+    checkpoint: Path,
+    output: Path,
+    base: str | None = None,
+    scores: list[Path] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a student as a folder that transformers loads, with fcot and without it.
+
+    With fcot (`import fcot.student`) no code of the folder is run; without it `trust_remote_code=True` runs the one
+    file of code that is written into it. The folder appears whole or not at all.
+
+    Args:
+        checkpoint: A student's folder, a run's folder (its merged model, or else its student), or a checkpoint file.
+        output: Where to write.
+        base: Name of the model that was compressed, for the model card (default: as the run's configuration says).
+        scores: Files test.json of test runs of this student, for the model card; may be given several times.
+        overwrite: Replace an exported model that is already there.
+    """
+    from fcot.errors import UserError
+    from fcot.export.checkpoint import student_folder
+    from fcot.export.folder import EXPORTED, write_export
+    from fcot.export.origin import origin_of
+    from fcot.internvl.checkpoint import ModelFolder
+    from fcot.parts import missing_parts
+    from fcot.plugins import load_declared
+    from fcot.whole_folder import prepare_output, whole_folder
+
+    load_declared()  # a compressor may come from a plugin
+    with student_folder(checkpoint, output.parent) as (folder, known_as):
+        source = ModelFolder(folder)
+        if source.config.model_type != "fcot_internvl":
+            raise UserError(
+                f"{folder} is a native InternVL, which transformers loads as it is.\n"
+                "Export takes a student that was re-aligned from it."
+            )
+        problems = missing_parts(source)
+        if problems:
+            raise UserError("\n".join([*problems[:4], "Save the student again."]))
+        origin = origin_of(known_as, base=base, scores=scores or [])
+        try:
+            prepare_output(output, EXPORTED, overwrite=overwrite)
+        except FileExistsError as error:
+            raise UserError(f"{error}\nAdd --overwrite true, or name another folder.") from error
+        with whole_folder(output, EXPORTED) as temporary:
+            write_export(source, temporary, origin, output.name)
+    print(f"Exported {known_as} to {output}: {source.config.image_seq_length} visual tokens a tile.")
+    unknown = [what for what, found in (("base", origin.base), ("scores", origin.scores)) if not found]
+    if unknown:
+        print(f"The model card lacks {' and '.join(unknown)}; give --{' and --'.join(unknown)}.")

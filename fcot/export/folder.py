@@ -1,0 +1,121 @@
+"""Write the folder of an exported student: weights, configurations that agree, code, model card."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from fcot.compress import compressors
+from fcot.export.card import Facts, card
+from fcot.export.origin import MERGE_FILE, Origin, read_json
+from fcot.export.single_file import single_file
+from fcot.internvl.chat_template import chat_template
+from fcot.internvl.checkpoint import ModelFolder
+from fcot.internvl.tokens import tokens_per_tile
+from fcot.pair import PARTS, part_of
+from fcot.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
+from fcot.report.environment import installed
+from fcot.student import CompressedInternVL, CompressedInternVLConfig
+from fcot.whole_folder import Kind
+
+CODE = "modeling_fcot_internvl"
+EXPORTED = Kind("an exported model", f"{CODE}.py")
+COPIED = (".json", ".model", ".txt")  # tokenizer, settings of generation
+WRITTEN_HERE = ("config.json", "preprocessor_config.json", "processor_config.json", MERGE_FILE)
+
+
+def write_export(source: ModelFolder, folder: Path, origin: Origin, name: str) -> None:
+    """Fill a folder with a student that transformers loads with and without fcot.
+
+    Args:
+        source: Folder of the student.
+        folder: Where to write; exists and is empty.
+        origin: Where the student came from.
+        name: Name of the exported model.
+    """
+    for file in sorted(source.path.iterdir()):
+        is_weights = file.suffix == ".safetensors" or file.name.endswith(".safetensors.index.json")
+        if is_weights or (file.suffix in COPIED and file.name not in WRITTEN_HERE):
+            shutil.copyfile(file, folder / file.name)
+    kinds: list[type] = [CompressedInternVLConfig, CompressedInternVL, compressors()[source.config.compressor]]
+    kinds += [CompressedInternVLImageProcessor, CompressedInternVLProcessor]
+    title = f"InternVL with 1/{source.config.ratio} of its visual tokens: model and processor, for transformers."
+    (folder / f"{CODE}.py").write_text(single_file(title, *kinds), encoding="utf-8")
+    write_settings(source, folder)
+    for name_there, run in origin.files().items():
+        (folder / name_there).parent.mkdir(exist_ok=True)
+        shutil.copyfile(run.file, folder / name_there)
+    if origin.merge is not None:
+        write_json(folder / MERGE_FILE, origin.merge)
+    (folder / "README.md").write_text(card(facts_of(source, name), origin), encoding="utf-8")
+
+
+def write_settings(source: ModelFolder, folder: Path) -> None:
+    """Write configuration, preprocessing, processor and chat template, so that all of them agree.
+
+    The number of visual tokens of a tile is computed here, from ratio and tile, and written in both places that
+    transformers reads it from.
+    """
+    count = tokens_per_tile(source.config, source.config.ratio)
+    written = read_json(source.path / "config.json")
+    auto = {"AutoConfig": CompressedInternVLConfig, "AutoModelForImageTextToText": CompressedInternVL}
+    settings = {"architectures": [CompressedInternVL.__name__], "image_seq_length": count}
+    write_json(folder / "config.json", {**written, **settings, "auto_map": auto_map(auto)})
+    tiling = {
+        "image_processor_type": CompressedInternVLImageProcessor.__name__,
+        "processor_class": CompressedInternVLProcessor.__name__,
+        "auto_map": auto_map({"AutoImageProcessor": CompressedInternVLImageProcessor}),
+        "crop_to_patches": True,
+        "size": {"height": source.tile_size, "width": source.tile_size},
+    }
+    write_json(folder / "preprocessor_config.json", {**source.preprocessing, **tiling})
+    processor = {
+        "processor_class": CompressedInternVLProcessor.__name__,
+        "image_seq_length": count,
+        "auto_map": auto_map({"AutoProcessor": CompressedInternVLProcessor}),
+    }
+    write_json(folder / "processor_config.json", processor)
+    (folder / "chat_template.jinja").write_text(chat_template(source.template), encoding="utf-8")
+    tokenizer = read_json(folder / "tokenizer_config.json")
+    for other in ("chat_template", "processor_class", "auto_map"):  # one template, and no code but this folder's
+        tokenizer.pop(other, None)
+    write_json(folder / "tokenizer_config.json", tokenizer)
+
+
+def auto_map(kinds: Mapping[str, type]) -> dict[str, str]:
+    """Return where transformers finds the classes of this folder's code."""
+    return {auto: f"{CODE}.{kind.__name__}" for auto, kind in kinds.items()}
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON as transformers does."""
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def facts_of(source: ModelFolder, name: str) -> Facts:
+    """Read from a student's folder what its card says; of the weights only the headers are read."""
+    parameters = dict.fromkeys(PARTS, 0)
+    types: set[str] = set()
+    for file in sorted(source.path.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            for key in weights.keys():  # noqa: SIM118 - a safetensors file is not a mapping
+                tensor = weights.get_slice(key)
+                size = 1
+                for side in tensor.get_shape():
+                    size *= side
+                tied = key.endswith("lm_head.weight") and source.config.tie_word_embeddings
+                parameters[part_of(f".{key}")] += 0 if tied else size
+                types.add(tensor.get_dtype())
+    return Facts(
+        name=name,
+        config=source.config,
+        tokens_before=tokens_per_tile(source.config),
+        max_tiles=source.max_tiles,
+        parameters=parameters,
+        dtype="/".join(sorted(types)),
+        code=f"{CODE}.py",
+        versions={package: installed(package) for package in ("fcot", "torch", "transformers")},
+    )

@@ -1,0 +1,170 @@
+"""Where a student came from: the runs that trained it, what they were given, the merge, the scores."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fcot.errors import UserError
+
+RUN_FILE, MERGE_FILE = "config.yaml", "merge.json"
+LEVELS = 3  # a snapshot lies two folders below its run
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run.
+
+    Attributes:
+        file: Its config.yaml.
+        settings: What that says.
+    """
+
+    file: Path
+    settings: Mapping[str, Any]
+
+    @property
+    def stage(self) -> str:
+        """Name of what was run, in small letters: "realign", "sft"."""
+        return str(self._model.get("class_path", "run")).rpartition(".")[2].lower()
+
+    @property
+    def checkpoint(self) -> str:
+        """The model folder that it started from; "" if it is not said."""
+        return str(self.options.get("checkpoint", ""))
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The arguments of its module."""
+        found = self._model.get("init_args")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def _model(self) -> Mapping[str, Any]:
+        found = self.settings.get("model")
+        return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is known of a student's making.
+
+    Attributes:
+        base: Name of the model that was compressed; None if it is not known.
+        runs: The runs that made it, the first one first.
+        merge: The report of the merge; None if it was not merged.
+        scores: Rows of `test.json` files, each of one split.
+    """
+
+    base: str | None
+    runs: Sequence[Run]
+    merge: Mapping[str, Any] | None
+    scores: Sequence[Mapping[str, Any]]
+
+    def files(self) -> dict[str, Run]:
+        """Return the runs by the names that their configurations get in the exported folder."""
+        return {f"training/{number}-{run.stage}.yaml": run for number, run in enumerate(self.runs, start=1)}
+
+
+def origin_of(checkpoint: Path, *, base: str | None = None, scores: Sequence[Path] = ()) -> Origin:
+    """Find out where a student came from.
+
+    Args:
+        checkpoint: Its folder or file, in its run's folder if its making is to be known.
+        base: Name of the model that was compressed, if it is not to be found out.
+        scores: Files `test.json` of test runs of this student.
+
+    Raises:
+        UserError: If a file is not what it should be, or tells the scores of another model.
+    """
+    runs = runs_behind(checkpoint)
+    found = Path(runs[0].checkpoint).name if runs and runs[0].stage == "realign" else None
+    merge = checkpoint / MERGE_FILE
+    return Origin(
+        base=base or found,
+        runs=runs,
+        merge=read_json(merge) if merge.is_file() else None,
+        scores=[read_scores(file, checkpoint) for file in scores],
+    )
+
+
+def run_of(checkpoint: Path) -> Path | None:
+    """Return the folder of the run that wrote a model folder or checkpoint file; None if there is none."""
+    for folder in list(checkpoint.resolve().parents)[:LEVELS]:
+        if (folder / RUN_FILE).is_file():
+            return folder
+    return None
+
+
+def runs_behind(checkpoint: Path) -> list[Run]:
+    """Return the runs that led to a checkpoint, the first one first: each started from what an earlier one wrote."""
+    runs: list[Run] = []
+    folder = run_of(checkpoint)
+    while folder is not None and all(run.file.parent != folder for run in runs):
+        run = Run(folder / RUN_FILE, read_yaml(folder / RUN_FILE))
+        runs.insert(0, run)
+        start = Path(run.checkpoint)
+        folder = run_of(start) if run.checkpoint and start.exists() else None
+    return runs
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Read a configuration.
+
+    Raises:
+        UserError: If it is none.
+    """
+    try:
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{file} is not valid YAML ({error}).\nMend it or move it away.") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{file} holds no settings.\nMend it or move it away.")
+    return settings
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        UserError: If the file is missing or holds none.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read as JSON ({error}).\nGive a file that fcot wrote.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} holds no JSON object.\nGive a file that fcot wrote.")
+    return content
+
+
+def read_scores(file: Path, checkpoint: Path) -> dict[str, Any]:
+    """Read the `test.json` of a test run, and check that this model was tested if the run says which one was.
+
+    Raises:
+        UserError: If it holds no scores, or those of another model.
+    """
+    row = read_json(file)
+    if not isinstance(row.get("scores"), dict) or not {"split", "n", "seed"} <= set(row):
+        raise UserError(f"{file} holds no scores.\nGive the test.json that `python -m fcot test` wrote.")
+    beside = file.with_name("config_test.yaml")
+    if beside.is_file() and not was_tested(checkpoint, Run(beside, read_yaml(beside))):
+        raise UserError(
+            f"{file} has the scores of another model than {checkpoint}.\n"
+            f"Test this one: python -m fcot test --config … --model.checkpoint {checkpoint}"
+        )
+    return row
+
+
+def was_tested(checkpoint: Path, test: Run) -> bool:
+    """Return whether a test run was of this checkpoint: of its folder, or of a Lightning checkpoint of its run."""
+    restored = test.settings.get("ckpt_path")
+    if not restored:
+        return Path(test.checkpoint).resolve() == checkpoint.resolve()
+    trainer = test.settings.get("trainer")
+    root = Path(str(trainer.get("default_root_dir", ""))) if isinstance(trainer, dict) else Path()
+    folder = run_of(Path(restored)) if Path(restored).exists() else root.resolve()
+    return folder == run_of(checkpoint)

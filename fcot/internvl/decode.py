@@ -1,0 +1,61 @@
+"""Images from outside: decoded whole, of bounded size, in three formats."""
+
+import io
+import warnings
+from pathlib import Path
+
+from PIL import Image
+
+from fcot.errors import UserError
+from fcot.internvl.tokens import SampleError
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+MAX_PIXELS = 50_000_000  # a 600 dpi letter page has 34 million
+MAX_BYTES = 200_000_000  # as many pixels, uncompressed with four channels
+
+
+def decode_image(data: bytes, member: str) -> Image.Image:
+    """Decode a JPEG, PNG or WEBP, whole and of bounded size.
+
+    Args:
+        data: The encoded image.
+        member: What it is called in messages.
+
+    Raises:
+        SampleError: If it is none of these, is cut off, or has more than 50 million pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            if image.width * image.height > MAX_PIXELS:
+                raise SampleError(
+                    "image_too_large", f"{member} has {image.width}x{image.height} pixels, over {MAX_PIXELS}"
+                )
+            image.load()
+    except SampleError:
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise SampleError("image_too_large", f"{member}: {error}") from error
+    except Exception as error:  # Pillow's decoders raise many types; each means the same here
+        raise SampleError("undecodable_image", f"{member}: {error}") from error
+    return image
+
+
+def open_image(path: Path) -> Image.Image:
+    """Open an image file.
+
+    Raises:
+        UserError: If it is missing, too large, or cannot be decoded.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no image at {str(path)!r}.\nGive the path of a JPEG, PNG or WEBP file.")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise UserError(f"{path} has {size} bytes, over {MAX_BYTES}.\nGive a JPEG, PNG or WEBP file of one page.")
+    try:
+        return decode_image(path.read_bytes(), str(path))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).\nGive a file that you may read.") from error
+    except SampleError as error:
+        raise UserError(f"{error}.\nGive a whole JPEG, PNG or WEBP file of at most {MAX_PIXELS} pixels.") from error

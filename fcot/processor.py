@@ -1,0 +1,177 @@
+"""What goes into a student, made from pages and text: tiles as in training, a placeholder for each visual token.
+
+transformers' own processor of InternVL needs torchvision (for videos), and where that is installed it resizes pages
+by another filter than the student saw in training. This one needs Pillow alone and cuts pages by training's code.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
+from transformers.image_transforms import to_pil_image
+from transformers.image_utils import is_pil_image, make_flat_list_of_images
+from transformers.processing_utils import ProcessorMixin
+
+from fcot.internvl.prompts import IMAGE
+from fcot.internvl.tiling import cut, grid, num_tiles
+from fcot.internvl.tokens import CONTEXT, END, START, normalize
+
+TILING_OPTIONS = ("max_patches", "min_patches", "crop_to_patches")
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class CompressedInternVLImageProcessor(BaseImageProcessor):
+    """Cuts pages into normalised tiles; settings have the names of transformers' processor.
+
+    Args:
+        size: Height and width of a tile in pixels, equal (default: 448).
+        max_patches: Most tiles of a page, thumbnail not counted.
+        min_patches: Fewest tiles of a page.
+        crop_to_patches: Cut pages at all; otherwise a page is one tile.
+        image_mean: Mean of each colour, subtracted from values between 0 and 1.
+        image_std: Standard deviation of each colour.
+        kwargs: What else a folder says; kept, not used.
+    """
+
+    model_input_names: ClassVar[list[str]] = ["pixel_values"]
+
+    def __init__(
+        self,
+        *,
+        size: Mapping[str, int] | None = None,
+        max_patches: int = 12,
+        min_patches: int = 1,
+        crop_to_patches: bool = True,
+        image_mean: Sequence[float] = IMAGENET_MEAN,
+        image_std: Sequence[float] = IMAGENET_STD,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.size = {"height": 448, "width": 448} if size is None else dict(size)
+        self.max_patches, self.min_patches, self.crop_to_patches = max_patches, min_patches, crop_to_patches
+        self.image_mean, self.image_std = list(image_mean), list(image_std)
+
+    def preprocess(
+        self,
+        images: Any,
+        *,
+        max_patches: int | None = None,
+        min_patches: int | None = None,
+        crop_to_patches: bool | None = None,
+        return_tensors: str | None = None,
+    ) -> BatchFeature:
+        """Cut pages into tiles.
+
+        Args:
+            images: PIL images, arrays, paths or addresses; one, a list, or a list for each text.
+            max_patches: Most tiles of a page this time.
+            min_patches: Fewest tiles of a page this time.
+            crop_to_patches: Cut pages this time.
+            return_tensors: "pt" or "np".
+
+        Returns:
+            `pixel_values` `[tiles, 3, S, S]`, a page's tiles in reading order and its thumbnail last, and
+            `num_patches`, the number of tiles of each page.
+        """
+        limits = self._limits(max_patches, min_patches, crop_to_patches)
+        pages = make_flat_list_of_images(self.fetch_images(images))
+        pages = [page if is_pil_image(page) else to_pil_image(page) for page in pages]
+        cuts = [cut(page, limits[1], min_tiles=limits[0], tile_size=self.size["height"]) for page in pages]
+        tiles = normalize(torch.cat(cuts), torch.tensor(self.image_mean), torch.tensor(self.image_std))
+        data = {"pixel_values": tiles, "num_patches": [len(tiles) for tiles in cuts]}
+        return BatchFeature(data, tensor_type=return_tensors)
+
+    def get_number_of_image_patches(
+        self, height: int, width: int, images_kwargs: Mapping[str, Any] | None = None
+    ) -> int:
+        """Return how many tiles a page of a size in pixels is cut into, its thumbnail included."""
+        options = {name: (images_kwargs or {}).get(name) for name in TILING_OPTIONS}
+        fewest, most = self._limits(*options.values())
+        return num_tiles(*grid(width, height, most, min_tiles=fewest, tile_size=self.size["height"]))
+
+    def _limits(self, most: int | None, fewest: int | None, crop: bool | None) -> tuple[int, int]:
+        """Return the fewest and most tiles of a page; None is the processor's own setting."""
+        if not (self.crop_to_patches if crop is None else crop):
+            return 1, 1
+        return fewest or self.min_patches, most or self.max_patches
+
+
+class CompressedInternVLProcessor(ProcessorMixin):
+    """Turns pages and text into a student's inputs.
+
+    Args:
+        image_processor: Cuts pages into tiles.
+        tokenizer: The model's tokenizer, with InternVL's image tokens.
+        image_seq_length: Visual tokens of a tile after compression.
+        chat_template: How `apply_chat_template` lays out a conversation.
+    """
+
+    def __init__(
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        image_seq_length: int = 256,
+        chat_template: str | None = None,
+    ) -> None:
+        super().__init__(image_processor, tokenizer, chat_template=chat_template)
+        self.image_seq_length = image_seq_length
+        self.image_token, self.image_token_id = CONTEXT, tokenizer.convert_tokens_to_ids(CONTEXT)
+
+    def __call__(
+        self,
+        images: Any = None,
+        text: str | Sequence[str] | None = None,
+        videos: None = None,
+        audio: None = None,
+        *,
+        images_kwargs: Mapping[str, Any] | None = None,
+        text_kwargs: Mapping[str, Any] | None = None,
+        return_tensors: str | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Tokenize prompts, several of them padded on the left to one length, and cut their pages into tiles.
+
+        Args:
+            images: Pages in the order of their placeholders: one, a list, or a list for each text.
+            text: Prompts with `<IMG_CONTEXT>` (or InternVL's `<image>`) where a page belongs.
+            videos: Not supported.
+            audio: Not supported.
+            images_kwargs: Options of tiling, such as `max_patches`; also taken by name.
+            text_kwargs: Options of the tokenizer, such as `padding`; also taken by name.
+            return_tensors: "pt" or "np".
+            kwargs: Options of tiling and tokenizer.
+
+        Returns:
+            `input_ids` and `attention_mask` `[texts, length]`, and `pixel_values` `[tiles, 3, S, S]` of all pages.
+
+        Raises:
+            ValueError: If there is no text, pages and placeholders differ in number, or there are videos or audio.
+        """
+        if text is None or videos is not None or audio is not None:
+            raise ValueError("This model reads text and images. Give text=..., and images=... for its placeholders.")
+        tiling = {name: kwargs.pop(name) for name in TILING_OPTIONS if name in kwargs} | dict(images_kwargs or {})
+        counts: list[int] = []
+        pixels = {}
+        if images is not None:
+            cut_up = self.image_processor(images, **tiling)
+            counts, pixels = cut_up["num_patches"], {"pixel_values": cut_up["pixel_values"]}
+        prompts = self._expand([text] if isinstance(text, str) else list(text), counts)
+        defaults = {"padding": len(prompts) > 1, "padding_side": "left"}
+        encoded = self.tokenizer(prompts, **{**defaults, **kwargs, **(text_kwargs or {})})
+        return BatchFeature({**encoded, **pixels}, tensor_type=return_tensors)
+
+    def _expand(self, texts: list[str], counts: Sequence[int]) -> list[str]:
+        """Give each page as many placeholders as its tiles have visual tokens."""
+        placeholder = self.image_token if any(self.image_token in text for text in texts) else IMAGE
+        found = sum(text.count(placeholder) for text in texts)
+        if found != len(counts) and (counts or placeholder == self.image_token):
+            raise ValueError(
+                f"The text has {found} image placeholders and {len(counts)} images were given. "
+                f"Write {self.image_token} once for each image."
+            )
+        if not counts:
+            return texts
+        spans = iter([START + self.image_token * (self.image_seq_length * count) + END for count in counts])
+        return [re.sub(re.escape(placeholder), lambda _: next(spans), text) for text in texts]

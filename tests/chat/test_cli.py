@@ -1,0 +1,113 @@
+"""`chat` answers in a terminal: streaming, several pages, several turns, short errors."""
+
+import os
+import pty
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fcot.cli import main
+
+
+@pytest.fixture
+def pages(tmp_path):
+    paths = []
+    for number, (width, height) in enumerate([(56, 56), (112, 56)]):
+        pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        paths.append(tmp_path / f"page{number}.png")
+        Image.fromarray(pixels).save(paths[-1])
+    return paths
+
+
+def typing(monkeypatch, *lines):
+    pending = iter(lines)
+
+    def typed(prompt):
+        print(prompt, end="")
+        try:
+            return next(pending)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("builtins.input", typed)
+
+
+def test_questions_are_answered_until_exit(tiny_checkpoint, pages, monkeypatch, capsys):
+    typing(monkeypatch, "What?", "", "And then?", "EXIT", "never asked")
+    images = [word for page in pages for word in ("--image", str(page))]
+    main(["chat", str(tiny_checkpoint), *images, "--max_new_tokens", "3"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "tiny: 4 visual tokens a tile (ratio 1)"
+    assert lines[1:3] == ["page0.png: 1 tiles, 4 visual tokens", "page1.png: 3 tiles, 12 visual tokens"]
+    assert sum(line.startswith("> ") for line in lines) == 3 and lines[-1] == "> "
+
+
+def test_given_questions_need_no_keyboard(tiny_checkpoint, pages, monkeypatch, capsys):
+    typing(monkeypatch)
+    main(["chat", str(tiny_checkpoint), "--question", "One?", "--question=Two?", "--max_new_tokens", "2"])
+    out = capsys.readouterr().out
+    assert out.index("> One?") < out.index("> Two?")
+
+
+def test_the_keyboards_end_ends_it(tiny_checkpoint, monkeypatch, capsys):
+    typing(monkeypatch)
+    main(["chat", str(tiny_checkpoint)])
+    assert capsys.readouterr().out.endswith("> \n")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--image", "none.png"], "There is no image at 'none.png'"),
+        (["--image", "text.png"], "text.png: cannot identify image file"),
+        (["--device", "nonsense"], "There is no device 'nonsense' here"),
+        (["--image"], "--image has no value"),
+    ],
+)
+def test_errors_are_short(tiny_checkpoint, tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    Path("text.png").write_text("no image")
+    with pytest.raises(SystemExit) as stopped:
+        main(["chat", str(tiny_checkpoint), *options])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert message in error and len(error.splitlines()) <= 3
+
+
+def test_what_would_steer_the_terminal_is_not_printed(tiny_checkpoint, capsys):
+    from fcot.chat.screen import Screen
+    from fcot.internvl.checkpoint import ModelFolder
+
+    tokenizer = ModelFolder(tiny_checkpoint).tokenizer
+    screen = Screen(tokenizer)
+    screen.put(np.array([1, 2]))  # the prompt
+    for token in tokenizer("a \x1b[2J b\nc<|im_end|>").input_ids:
+        screen.put(np.array([token]))
+    screen.end()
+    assert capsys.readouterr().out == "a �[2J b\nc\n"
+
+
+def test_a_real_terminal(tiny_checkpoint, pages):
+    root = Path(__file__).parents[2]
+    program = [sys.executable, "-m", "fcot", "chat", str(tiny_checkpoint), "--image", str(pages[0])]
+    child, terminal = pty.fork()
+    if child == 0:  # pragma: no cover - this is the other process
+        os.chdir(root)
+        os.execv(program[0], [*program, "--max_new_tokens", "4"])
+    seen, asked = b"", [b"What?\n", b"And then?\n", b"\x04"]  # the last one is Ctrl-D
+    while True:
+        try:
+            piece = os.read(terminal, 1024)
+        except OSError:  # how a terminal says that nobody is left
+            break
+        seen += piece
+        if asked and seen.endswith(b"> "):
+            os.write(terminal, asked.pop(0))
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, seen.decode()
+    text = seen.decode()
+    assert "page0.png: 1 tiles, 4 visual tokens" in text
+    assert text.index("> What?") < text.index("> And then?")

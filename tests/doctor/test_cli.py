@@ -1,0 +1,38 @@
+import json
+import shutil
+
+import pytest
+
+from fcot.cli import main
+
+
+def test_it_says_versions_devices_costs_and_finds_nothing(tiny_checkpoint, capsys):
+    main(["doctor", "--checkpoint", str(tiny_checkpoint), "--page", "112x56", "--ratio", "4", "--num_devices", "4"])
+    out = capsys.readouterr().out
+    assert "2x1 tiles of 56 pixels and a thumbnail: 3 tiles" in out
+    assert "14 tokens before compression, 5 at ratio 4" in out
+    assert "lightning" in out and "cores" in out and "fsdp2 x4" in out
+    assert [
+        line.split()[0] for line in out.splitlines() if line.startswith("  re-align") or line.startswith("  sft")
+    ] == [
+        "re-align",
+        "sft",
+    ]
+    assert out.endswith("What would fail later\n  nothing was found\n")
+
+
+def test_what_is_wrong_ends_it_with_an_error(tiny_checkpoint, tmp_path, capsys):
+    copy = shutil.copytree(tiny_checkpoint, tmp_path / "copy")
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(SystemExit) as stopped:
+        main(["doctor", "--checkpoint", str(copy)])
+    assert stopped.value.code == 1
+    assert "  - Folder" in capsys.readouterr().out
+
+
+def test_another_model_is_said_to_be_one(tiny_checkpoint, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "internvl_chat"}))
+    with pytest.raises(SystemExit):
+        main(["doctor", "--checkpoint", str(tmp_path)])
+    out = capsys.readouterr().out
+    assert "describes a 'internvl_chat' model" in out and "Versions" in out

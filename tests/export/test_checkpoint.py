@@ -1,0 +1,70 @@
+"""A student can be exported from the checkpoint file of a run that did not end."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from fcot.cli import main
+
+
+@pytest.fixture(scope="module")
+def run(tiny_checkpoint, tiny_shards, tmp_path_factory):
+    """A run of two steps of re-alignment."""
+    folder = tmp_path_factory.mktemp("run")
+    optimizer = {"class_path": "AdamW", "init_args": {"lr": 0.01}}
+    settings = {
+        "trainer": {
+            "max_steps": 2,
+            "checkpoint_every_n_steps": 1,
+            "accelerator": "cpu",
+            "default_root_dir": str(folder),
+            "limit_val_batches": 0,
+            "num_sanity_val_steps": 0,
+            "enable_progress_bar": False,
+            "callbacks": [{"class_path": "SaveStudent"}],
+        },
+        "model": {
+            "class_path": "Realign",
+            "init_args": {"checkpoint": str(tiny_checkpoint), "ratio": 4, "optimizer": optimizer},
+        },
+        "data": {"root": str(tiny_shards), "batch_size": 4, "num_workers": 0},
+    }
+    (folder / "given.yaml").write_text(yaml.safe_dump(settings))
+    main(["fit", "--config", str(folder / "given.yaml")])
+    return folder
+
+
+def test_a_checkpoint_file_gives_the_student_that_was_saved(run, tiny_checkpoint, tmp_path):
+    main(["export", str(run / "checkpoints" / "last.ckpt"), str(tmp_path / "out")])
+    expected = load_file(run / "student" / "model.safetensors")
+    found = load_file(tmp_path / "out" / "model.safetensors")
+    assert found.keys() == expected.keys()
+    assert all(found[name].equal(tensor) for name, tensor in expected.items())
+    start = load_file(tiny_checkpoint / "model.safetensors")["multi_modal_projector.linear_1.weight"]
+    assert not found["model.multi_modal_projector.linear_1.weight"].equal(start)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"| base | {tiny_checkpoint.name} |" in card and "AdamW(lr=0.01" in card and "max_steps 2" in card
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def refusal(capsys, checkpoint, output):
+    with pytest.raises(SystemExit):
+        main(["export", str(checkpoint), str(output)])
+    return capsys.readouterr().err
+
+
+def test_a_checkpoint_file_outside_its_run_is_refused(run, tmp_path, capsys):
+    alone = tmp_path / "last.ckpt"
+    alone.write_bytes(Path(run / "checkpoints" / "last.ckpt").read_bytes())
+    assert "lies in no run folder" in refusal(capsys, alone, tmp_path / "out")
+
+
+def test_a_run_without_a_student_is_refused(tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text("model: {}")
+    assert "has neither merged nor student in it" in refusal(capsys, tmp_path, tmp_path / "out")
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path, capsys):
+    assert "There is no model folder at" in refusal(capsys, tmp_path / "none", tmp_path / "out")
