@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from torch import Tensor
 
 from callbacks.snapshots import Snapshots
+from fcot.batch import Batch
 from fcot.errors import UserError, nearest
 from fcot.merge import MergeReport, merge_methods, merge_snapshots
 from fcot.module import PageModule
@@ -63,6 +64,19 @@ class ShapleyMerge(Callback):
         self.seed, self.folder, self.overwrite = seed, folder, overwrite
         self.utility: Utility | None = None  # set it to value coalitions by something else
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse to train for hours towards a folder that may not be written.
+
+        Raises:
+            UserError: If the merged folder is there and may not be replaced.
+        """
+        output = self.folder or Path(trainer.log_dir or trainer.default_root_dir) / "merged"
+        if output.exists() and not self.overwrite and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            raise UserError(
+                f"The merged model's folder {output} is already there.\n"
+                "Move it, choose another trainer.default_root_dir, or set ShapleyMerge.overwrite to true."
+            )
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Merge, unless there is nothing to merge."""
         run = Path(trainer.log_dir or trainer.default_root_dir)  # asks all processes, so not of one alone
@@ -98,7 +112,9 @@ class ShapleyMerge(Callback):
         student = module.pair.student
         before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
         output = self.folder or run / "merged"
-        loader = data.loader("dev", with_prompts=True, layout=module.layout, limit=self._dev_samples(data), whole=True)  # type: ignore[attr-defined]
+        loader = Remembered(
+            data.loader("dev", with_prompts=True, layout=module.layout, limit=self._dev_samples(data), whole=True)  # type: ignore[attr-defined]
+        )
 
         def utility(weights: Mapping[str, Tensor]) -> float:
             load(student, weights.items())
@@ -165,6 +181,31 @@ class ShapleyMerge(Callback):
     def _dev_samples(self, data: LightningDataModule) -> int | None:
         known: int | None = data.size("dev")  # type: ignore[attr-defined]
         return known if self.samples is None else min(self.samples, known or self.samples)
+
+
+class Remembered:
+    """Iterates over a loader's batches again and again, decoding them once if they fit in memory.
+
+    Args:
+        loader: Gives the same batches each time.
+        most: Bytes of tiles to keep; beyond, every pass reads the loader anew.
+    """
+
+    def __init__(self, loader: Iterable[Batch], most: int = 2**30) -> None:
+        self.loader, self.most = loader, most
+        self.kept: list[Batch] | None = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self.kept is not None:
+            yield from self.kept
+            return
+        kept: list[Batch] | None = []
+        size = 0
+        for batch in self.loader:
+            size += batch.tiles.nbytes
+            kept = None if kept is None or size > self.most else [*kept, batch]
+            yield batch
+        self.kept = kept
 
 
 def load(student: torch.nn.Module, weights: Iterable[tuple[str, Tensor]]) -> None:

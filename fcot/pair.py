@@ -13,7 +13,7 @@ from fcot.batch import Batch, Sequences
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import IGNORED, check_placeholders, normalize, raster_side
-from fcot.student import load_student, student_of
+from fcot.student import CompressedInternVL, load_student, student_of
 
 PARTS = ("vision", "projector", "llm")
 
@@ -35,6 +35,7 @@ class StudentTeacher(nn.Module):
         compressor: Short name of a compressor for a new student; None takes the folder's model as it is.
         ratio: How many visual tokens become one.
         placement: Compressor "before" or "after" the projector.
+        keep_positions: A new student's tokens keep the positions they have in the teacher.
         from_scratch: Take the configuration only and start from random weights.
 
     Raises:
@@ -51,6 +52,7 @@ class StudentTeacher(nn.Module):
         compressor: str | None = None,
         ratio: int = 1,
         placement: str = "before",
+        keep_positions: bool = False,
         from_scratch: bool = False,
     ) -> None:
         super().__init__()
@@ -67,7 +69,9 @@ class StudentTeacher(nn.Module):
                     "Re-align from a native InternVL folder, or post-train this one with SFT."
                 )
             self.teacher_projector = model.model.multi_modal_projector.requires_grad_(False)
-            model = student_of(model, compressor=compressor, ratio=ratio, placement=placement)
+            model = student_of(
+                model, compressor=compressor, ratio=ratio, placement=placement, keep_positions=keep_positions
+            )
         self.student: InternVLForConditionalGeneration = model
         preprocessing = folder.preprocessing
         self.register_buffer("mean", torch.tensor(preprocessing["image_mean"]), persistent=False)
@@ -161,10 +165,21 @@ class StudentTeacher(nn.Module):
     def _rows(self, projector: nn.Module, batch: Batch, sequences: Sequences, features: Tensor) -> Tensor:
         ids = sequences.input_ids
         embeddings = self._embed(projector, batch, ids, features)
-        # Padding is on the right and attention is causal: answer rows never see it, no mask is needed.
-        hidden = self.student.model.language_model(inputs_embeds=embeddings, use_cache=False)[0]
+        where = self._positions(projector, ids)
+        # Padding is on the right and attention is causal: answer rows never see it, no mask is needed. But positions
+        # with gaps need one of ones, or transformers takes them for several sequences in a row.
+        mask = None if where is None else torch.ones_like(ids)
+        hidden = self.student.model.language_model(
+            inputs_embeds=embeddings, position_ids=where, attention_mask=mask, use_cache=False
+        )[0]
         rows: Tensor = hidden[:, :-1][sequences.labels[:, 1:] != IGNORED]
         return rows
+
+    def _positions(self, projector: nn.Module, ids: Tensor, mask: Tensor | None = None) -> Tensor | None:
+        """Return the positions of a side's tokens, None where they simply count up: the teacher's always do."""
+        if projector is self.teacher_projector or not isinstance(self.student, CompressedInternVL):
+            return None
+        return self.student.positions(ids, mask)
 
     def _embed(self, projector: nn.Module, batch: Batch, ids: Tensor, features: Tensor) -> Tensor:
         """Return embeddings `[batch, length, width]`, visual rows at the placeholders.
@@ -203,8 +218,14 @@ class StudentTeacher(nn.Module):
         assert ids is not None and mask is not None
         embeddings = self._embed(projector, batch, ids, self.features(batch.tiles))
         eos = self.student.generation_config.eos_token_id
+        where = self._positions(projector, ids, mask)
         new = self.student.generate(
-            inputs_embeds=embeddings, attention_mask=mask, do_sample=False, use_cache=True, **generation
+            inputs_embeds=embeddings,
+            attention_mask=mask,
+            do_sample=False,
+            use_cache=True,
+            **({} if where is None else {"position_ids": where}),
+            **generation,
         )
         stops = set(eos if isinstance(eos, list) else [eos])
         return [self._until(row.tolist(), stops) for row in new]

@@ -21,6 +21,8 @@ class Realign(PageModule):
         compressor: Short name of the compressor: conv (the paper's), conv2d, pool, qformer.
         ratio: How many visual tokens become one: 2 halves them, 4 quarters them.
         placement: Compressor "before" the projector, on pixel-shuffled features, or "after" it.
+        keep_positions: Visual tokens keep the positions they have in the teacher, a gap after each; otherwise positions
+            are counted anew, as in the paper.
         kl_weight: Weight of KL(teacher || student).
         ce_weight: Weight of the cross-entropy with the ground truth.
         temperature: Softens both distributions in the KL.
@@ -45,6 +47,7 @@ class Realign(PageModule):
         compressor: str = "conv",
         ratio: int = 2,
         placement: str = "before",
+        keep_positions: bool = False,
         kl_weight: float = 1.0,
         ce_weight: float = 1.0,
         temperature: float = 1.0,
@@ -69,7 +72,7 @@ class Realign(PageModule):
             metrics=metrics,
             label=label,
         )
-        self.compressor, self.placement = compressor, placement
+        self.compressor, self.placement, self.keep_positions = compressor, placement, keep_positions
         self.compression_ratio = ratio
         self.kl_weight, self.ce_weight, self.temperature = kl_weight, ce_weight, temperature
         self.chunk_rows = chunk_rows
@@ -81,7 +84,13 @@ class Realign(PageModule):
 
     def build(self) -> StudentTeacher:
         """Load the teacher and give it a student; projector and compressor learn."""
-        pair = StudentTeacher(self.folder.path, compressor=self.compressor, ratio=self.ratio, placement=self.placement)
+        pair = StudentTeacher(
+            self.folder.path,
+            compressor=self.compressor,
+            ratio=self.ratio,
+            placement=self.placement,
+            keep_positions=self.keep_positions,
+        )
         pair.train_parts("projector")
         return pair
 

@@ -20,7 +20,7 @@ from transformers import (
 from transformers.models.internvl.modeling_internvl import InternVLMultiModalProjector
 
 from fcot.compress import make_compressor
-from fcot.internvl.tokens import raster_side, tokens_per_tile
+from fcot.internvl.tokens import positions, raster_side, tokens_per_tile
 from fcot.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
 
 OF_ANOTHER_MODEL = ("config", "model", "merge.json")  # starts of names in a model folder that are not copied
@@ -33,6 +33,8 @@ class CompressedInternVLConfig(InternVLConfig):
         compressor: Short name of the compressor.
         ratio: How many visual tokens become one.
         placement: "before" the projector (on pixel-shuffled features) or "after" it.
+        keep_positions: A visual token takes as many positions as it stands for, so that all tokens have the positions
+            they have in the teacher; otherwise positions are counted anew.
     """
 
     model_type = "fcot_internvl"
@@ -40,6 +42,7 @@ class CompressedInternVLConfig(InternVLConfig):
     compressor: str = "conv"
     ratio: int = 2
     placement: str = "before"
+    keep_positions: bool = False
 
 
 class CompressedProjector(InternVLMultiModalProjector):
@@ -93,6 +96,41 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         # transformers has just given all linear maps and convolutions a start of its own
         self.model.multi_modal_projector.compressor.reset_parameters()
 
+    def positions(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor | None:
+        """Return the positions of tokens `[batch, length]`, None where they simply count up."""
+        if not self.config.keep_positions:
+            return None
+        return positions(input_ids, attention_mask, self.config.image_token_id, self.config.ratio)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run the model as transformers does; positions are the teacher's if the configuration says so."""
+        if position_ids is None and input_ids is not None and kwargs.get("past_key_values") is None:
+            position_ids = self.positions(input_ids, attention_mask)
+            if position_ids is not None and attention_mask is None:
+                # without a mask, transformers takes positions with gaps for several sequences in one row
+                attention_mask = torch.ones_like(input_ids)
+        return super().forward(
+            input_ids=input_ids,
+            pixel_values=pixel_values,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            **kwargs,
+        )
+
+    def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
+        """Return the positions of a prompt; `generate` counts on from the last one."""
+        input_ids = model_kwargs.get("input_ids", inputs_tensor)
+        known = self.positions(input_ids, model_kwargs.get("attention_mask")) if input_ids.ndim == 2 else None
+        default: Tensor = super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
+        return default if known is None or known.shape[1] != default.shape[1] else known
+
 
 AutoConfig.register("fcot_internvl", CompressedInternVLConfig)
 AutoModelForImageTextToText.register(CompressedInternVLConfig, CompressedInternVL)
@@ -103,7 +141,9 @@ AutoImageProcessor.register(
 )
 
 
-def student_config(teacher: Any, *, compressor: str, ratio: int, placement: str) -> CompressedInternVLConfig:
+def student_config(
+    teacher: Any, *, compressor: str, ratio: int, placement: str, keep_positions: bool = False
+) -> CompressedInternVLConfig:
     """Return the configuration of a student of a teacher."""
     settings = teacher.to_dict()
     for owned in ("model_type", "architectures", "transformers_version"):
@@ -112,6 +152,7 @@ def student_config(teacher: Any, *, compressor: str, ratio: int, placement: str)
         compressor=compressor,
         ratio=ratio,
         placement=placement,
+        keep_positions=keep_positions,
         image_seq_length=tokens_per_tile(teacher, ratio),
         architectures=[CompressedInternVL.__name__],
     )
@@ -119,13 +160,20 @@ def student_config(teacher: Any, *, compressor: str, ratio: int, placement: str)
 
 
 def student_of(
-    teacher: InternVLForConditionalGeneration, *, compressor: str, ratio: int, placement: str
+    teacher: InternVLForConditionalGeneration,
+    *,
+    compressor: str,
+    ratio: int,
+    placement: str,
+    keep_positions: bool = False,
 ) -> CompressedInternVL:
     """Make a student that shares the teacher's vision tower, language model and head.
 
     Only the projector is new: it starts from the teacher's weights, the compressor from its own start.
     """
-    config = student_config(teacher.config, compressor=compressor, ratio=ratio, placement=placement)
+    config = student_config(
+        teacher.config, compressor=compressor, ratio=ratio, placement=placement, keep_positions=keep_positions
+    )
     with torch.device("meta"):
         student = CompressedInternVL(config)
     projector = CompressedProjector(config)

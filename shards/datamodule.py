@@ -104,7 +104,7 @@ class Shards(LightningDataModule):
                 "Use fcot.Realign or fcot.SFT, or give your module a `layout` (fcot.batch.PageLayout)."
             )
         source = self.root / split
-        self.ledgers[split] = Ledger(self._skipped_file(), set_size(source), self.max_skipped)
+        self.ledgers[split] = Ledger(self._skipped_file(), set_size(source), self.max_skipped, split)
         return BatchStream(
             source,
             layout,

@@ -18,17 +18,20 @@ class Ledger:
 
     Args:
         path: The `skipped.jsonl`; one line a skipped sample. None keeps only the counts.
+        split: Whose samples these are; ledgers of several splits share a file.
         total: Samples in the set, if known.
         max_skipped: Largest share of the set that may be skipped.
     """
 
-    def __init__(self, path: Path | None, total: int | None, max_skipped: float) -> None:
+    def __init__(self, path: Path | None, total: int | None, max_skipped: float, split: str = "train") -> None:
         self.path = path
+        self.split = split
         self.total = total
         self.max_skipped = max_skipped
         self._start = path.stat().st_size if path is not None and path.exists() else 0  # an earlier run's lines
         # seen and skipped, a row for each worker: two that add to one number at once would lose counts
-        self._counts = torch.zeros(MAX_WORKERS, 2, dtype=torch.int64).share_memory_()
+        with torch.inference_mode(False):  # a loader may be made in a test loop; such a tensor could never count
+            self._counts = torch.zeros(MAX_WORKERS, 2, dtype=torch.int64).share_memory_()
 
     @property
     def seen(self) -> int:
@@ -53,7 +56,7 @@ class Ledger:
         """Count and name one skipped sample."""
         self._row()[1] += 1
         if self.path is not None:
-            line = {"shard": shard, "key": key, "reason": error.reason, "detail": str(error)}
+            line = {"split": self.split, "shard": shard, "key": key, "reason": error.reason, "detail": str(error)}
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
 
@@ -80,5 +83,6 @@ class Ledger:
             return f"{self.skipped} skipped"
         with self.path.open(encoding="utf-8") as file:
             file.seek(self._start)
-            reasons = Counter(json.loads(line)["reason"] for line in file)
+            lines = [json.loads(line) for line in file]
+        reasons = Counter(line["reason"] for line in lines if line["split"] == self.split)
         return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from fcot.batch import Batch
+    from fcot.trainer import Trainer
+    from shards.datamodule import Shards
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +40,42 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, samples in (("train", 32), ("dev", 8), ("test", 8)):
         build_set(root, "letters", split, samples, workers=1)
     return root
+
+
+@pytest.fixture
+def pages(tiny_shards: Path) -> Shards:
+    """The tiny shards as the data of a run."""
+    from shards.datamodule import Shards
+
+    return Shards(tiny_shards, batch_size=4, eval_batch_size=8, num_workers=0)
+
+
+@pytest.fixture(scope="session")
+def student_folder(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student as re-alignment saves it."""
+    from fcot.pair import StudentTeacher
+    from fcot.student import save_student
+
+    folder = tmp_path_factory.mktemp("student")
+    save_student(StudentTeacher(tiny_checkpoint, compressor="conv", ratio=2).student, folder, tiny_checkpoint)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trainer() -> Callable[..., Trainer]:
+    """Return a function that makes a Trainer for a folder, with callbacks and options."""
+    from fcot.trainer import Trainer
+
+    def make(folder: Path, *callbacks: Any, **options: Any) -> Trainer:
+        return Trainer(
+            accelerator="cpu",
+            default_root_dir=folder,
+            callbacks=list(callbacks),
+            enable_progress_bar=False,
+            **{"logger": False, "limit_val_batches": 0, "checkpoint_every_n_steps": 0, **options},
+        )
+
+    return make
 
 
 @pytest.fixture(scope="session")

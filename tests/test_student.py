@@ -13,9 +13,11 @@ from fcot.student import CompressedInternVL, load_student, save_student
 PAGES = (("What?", "a short one", 2), ("Total", "a longer answer", 1))
 
 
-def trained(checkpoint, compressor="conv", ratio=2, placement="before"):
+def trained(checkpoint, compressor="conv", ratio=2, placement="before", keep_positions=False):
     """A pair whose student no longer has its starting weights."""
-    pair = StudentTeacher(checkpoint, compressor=compressor, ratio=ratio, placement=placement).eval()
+    pair = StudentTeacher(
+        checkpoint, compressor=compressor, ratio=ratio, placement=placement, keep_positions=keep_positions
+    ).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in pair.student.model.multi_modal_projector.parameters():
@@ -63,15 +65,52 @@ def test_get_image_features_is_the_containers_path(tiny_checkpoint, make_batch, 
     assert torch.equal(found, expected)
 
 
-def test_the_students_own_forward_gives_the_containers_rows(tiny_checkpoint, make_batch):
-    pair, batch = trained(tiny_checkpoint), make_batch(*PAGES)
+@pytest.mark.parametrize("keep_positions", [False, True])
+def test_the_students_own_forward_gives_the_containers_rows(tiny_checkpoint, make_batch, keep_positions):
+    pair, batch = trained(tiny_checkpoint, keep_positions=keep_positions), make_batch(*PAGES)
     labels = batch.sequences["student"].labels[:, 1:]
     expected = logits(pair.student, pair, batch)[:, :-1][labels != -100]
     torch.testing.assert_close(pair.student_rows(batch) @ pair.head_weight.T, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_it_generates_from_pixels_what_the_container_answers(tiny_checkpoint, tmp_path, make_batch):
-    pair, batch = trained(tiny_checkpoint), make_batch(PAGES[0])
+def test_kept_positions_are_the_teachers_for_every_token_but_images(tiny_checkpoint, make_batch):
+    pair, batch = trained(tiny_checkpoint, keep_positions=True), make_batch(*PAGES)
+    image_id = pair.student.config.image_token_id
+    for name in ("input_ids", "prompt_ids"):
+        student, teacher = (getattr(batch.sequences[side], name) for side in ("student", "teacher"))
+        padding = pair.student.config.text_config.pad_token_id
+        kept = pair.student.positions(student, (student != padding).long())
+        for row, ids in enumerate(teacher):
+            counted = (ids != padding).long().cumsum(0) - 1
+            text = (student[row] != image_id) & (student[row] != padding)
+            assert kept[row][text].tolist() == counted[(ids != image_id) & (ids != padding)].tolist()
+            places = counted[ids == image_id]
+            assert kept[row][student[row] == image_id].tolist() == places[::2].tolist()
+
+
+def test_kept_positions_change_what_the_student_sees_and_are_saved(tiny_checkpoint, tmp_path, make_batch):
+    kept, batch = trained(tiny_checkpoint, keep_positions=True), make_batch(*PAGES)
+    counted = trained(tiny_checkpoint)
+    assert not torch.allclose(kept.student_rows(batch), counted.student_rows(batch), atol=1e-4)
+    assert torch.equal(kept.teacher_rows(batch), counted.teacher_rows(batch))
+    save_student(kept.student, tmp_path / "student", tiny_checkpoint)
+    loaded = load_student(tmp_path / "student")
+    assert torch.equal(logits(loaded, kept, batch), logits(kept.student, kept, batch))
+    without_mask = {name: value for name, value in inputs(kept, make_batch(PAGES[0])).items() if "mask" not in name}
+    with torch.no_grad():
+        alone, masked = (loaded(**given).logits for given in (without_mask, inputs(kept, make_batch(PAGES[0]))))
+    torch.testing.assert_close(alone, masked)
+
+
+def test_pages_of_different_lengths_are_answered_together_as_alone(tiny_checkpoint, make_batch):
+    pair = trained(tiny_checkpoint, keep_positions=True)
+    together = pair.answer(make_batch(*PAGES), "student", max_new_tokens=6)
+    assert together == [pair.answer(make_batch(page), "student", max_new_tokens=6)[0] for page in PAGES]
+
+
+@pytest.mark.parametrize("keep_positions", [False, True])
+def test_it_generates_from_pixels_what_the_container_answers(tiny_checkpoint, tmp_path, make_batch, keep_positions):
+    pair, batch = trained(tiny_checkpoint, keep_positions=keep_positions), make_batch(PAGES[0])
     save_student(pair.student, tmp_path / "student", tiny_checkpoint)
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / "student").eval()
     sequences = batch.sequences["student"]

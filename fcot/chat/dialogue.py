@@ -10,7 +10,7 @@ from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.prompts import IMAGE
 from fcot.internvl.tokens import CONTEXT, END, START, check_placeholders, expand, normalize, tokens_per_tile
-from fcot.student import load_student
+from fcot.student import CompressedInternVL, load_student
 
 
 class Dialogue:
@@ -69,9 +69,11 @@ class Dialogue:
                 f"The conversation has {ids.shape[1]} tokens, and the model reads {self.encoder.max_length} at most.\n"
                 "Start a new one, with fewer pages or a smaller --max_tiles."
             )
+        mask = torch.ones_like(ids)
         new = self.model.generate(
             inputs_embeds=self._embed(ids),
-            attention_mask=torch.ones_like(ids),
+            attention_mask=mask,
+            position_ids=self._positions(ids, mask),
             max_new_tokens=min(max_new_tokens, room),
             do_sample=False,
             streamer=streamer,
@@ -79,6 +81,10 @@ class Dialogue:
         answer = str(self.tokenizer.decode(new[0], skip_special_tokens=True))
         self.turns.append((question, answer))
         return answer
+
+    def _positions(self, ids: Tensor, mask: Tensor) -> Tensor | None:
+        """Return where a compressed student's tokens stand, None where they simply count up."""
+        return self.model.positions(ids, mask) if isinstance(self.model, CompressedInternVL) else None
 
     def _see(self, tiles: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         """Return the visual tokens of all tiles as language rows `[tiles, tokens, width]`."""

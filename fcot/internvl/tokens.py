@@ -46,6 +46,23 @@ def tokens_per_tile(config: Any, ratio: int = 1) -> int:
     return tokens // ratio
 
 
+def positions(input_ids: Tensor, mask: Tensor | None, image_token_id: int, step: int) -> Tensor:
+    """Return the position of every token when a visual token takes the place of `step` others.
+
+    Args:
+        input_ids: `[batch, length]`.
+        mask: 1 on tokens, 0 on padding `[batch, length]`; None for all tokens.
+        image_token_id: Id of the placeholder.
+        step: How far a visual token moves what follows it.
+
+    Returns:
+        int64 `[batch, length]`; 0 on padding at the left.
+    """
+    steps = torch.where(input_ids == image_token_id, step, 1)
+    steps = steps if mask is None else steps * mask
+    return steps.cumsum(1) - steps
+
+
 def check_placeholders(input_ids: Tensor, image_token_id: int, expected: Tensor, keys: Sequence[str]) -> None:
     """Check that every sequence has as many placeholders as its image has visual tokens.
 

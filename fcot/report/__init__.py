@@ -50,12 +50,14 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     from fcot.report.rows import provenance, share, tasks_of
 
     tasks = tasks_of(rows)
+    relations = {"vs_teacher": "% of teacher [95 %]", "vs_control": "% of teacher + same SFT [95 %]"}
+    relations = {key: title for key, title in relations.items() if any(key in row for row in rows)}
     titles = [
         "model",
         "ratio",
         "stage",
         "mean [95 %]",
-        "% of teacher [95 %]",
+        *relations.values(),
         *tasks,
         "visual tokens / page",
         "s / page",
@@ -71,7 +73,7 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
                 str(row["ratio"]),
                 str(row["stage"]),
                 f"{mean['mean']:.3f} [{mean['low']:.3f}, {mean['high']:.3f}]",
-                share(row["vs_teacher"]) if "vs_teacher" in row else "",
+                *(share(row[key]) if key in row else "" for key in relations),
                 *(f"{scores[task]['mean']:.3f}" if task in scores else "" for task in tasks),
                 f"{row['visual_tokens']:.1f}",
                 f"{row['seconds_per_page']:.3f}",

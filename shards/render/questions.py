@@ -1,4 +1,11 @@
-"""Questions about pages, for post-training: look-up, comparison, arithmetic with its reasoning, form fields."""
+"""Questions about pages, for post-training: look-up, comparison, sum or difference, form fields.
+
+Answers about tables and charts are chains of thought: the page is read out first, then the rows that the answer rests
+on, then the reckoning is written, then the answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -10,9 +17,6 @@ from shards.render.sources import Split, Table
 from shards.render.table import draw_table, some_rows, table_size
 
 ANSWER = "Answer: "  # what follows it in a chain of thought is the conclusion that is scored
-
-
-Turn = tuple[str, str]
 
 
 def _page_of_figures(split: Split, rng: np.random.Generator) -> tuple[Table, Image.Image]:
@@ -27,53 +31,68 @@ def _page_of_figures(split: Split, rng: np.random.Generator) -> tuple[Table, Ima
     return table, page.image()
 
 
-def ask_lookup(table: Table, rng: np.random.Generator) -> Turn:
+@dataclass(frozen=True)
+class Asked:
+    """A question about a table and what answers it.
+
+    Attributes:
+        question: The question.
+        rows: The rows that the answer rests on.
+        steps: The reckoning, a line each.
+        answer: The conclusion.
+    """
+
+    question: str
+    rows: Sequence[tuple[str, ...]]
+    steps: Sequence[str]
+    answer: str
+
+    def thought(self, table: Table | None) -> str:
+        """Return a chain of thought: a table read out whole if one is given, the rows, the reckoning, the answer."""
+        rows = [f"{row[0]}: {row[1]}" for row in (*(table.rows if table else ()), *self.rows)]
+        return "\n".join([*rows, *self.steps, f"{ANSWER}{self.answer}"])
+
+
+def ask_lookup(table: Table, rng: np.random.Generator) -> Asked:
     """Ask for one row's figure."""
     row = table.rows[int(rng.integers(len(table.rows)))]
-    return f"{table.columns[1]} of {row[0]}?", row[1]
+    return Asked(f"{table.columns[1]} of {row[0]}?", [row], [], row[1])
 
 
-def ask_comparison(table: Table, rng: np.random.Generator) -> Turn:
-    """Ask for the name with the largest or smallest figure; of several, the first is right."""
-    largest = rng.random() < 0.5
-    answer = (max if largest else min)(table.rows, key=lambda row: int(row[1]))
-    return f"{'Largest' if largest else 'Smallest'} {table.columns[1]}?", answer[0]
-
-
-def ask_arithmetic(table: Table, rng: np.random.Generator) -> Turn:
-    """Ask for the sum or difference of two rows' figures, the reasoning written out before the answer."""
+def ask_comparison(table: Table, rng: np.random.Generator) -> Asked:
+    """Ask which of two rows has the larger or the smaller figure; of equals the first named is right."""
     first, second = (table.rows[int(row)] for row in rng.choice(len(table.rows), size=2, replace=False))
+    larger = rng.random() < 0.5
+    found = (max if larger else min)((first, second), key=lambda row: int(row[1]))
+    question = f"{'Larger' if larger else 'Smaller'}: {first[0]} or {second[0]}?"
+    return Asked(question, [first, second], [], found[0])
+
+
+def ask_arithmetic(table: Table, rng: np.random.Generator) -> Asked:
+    """Ask for a sum or a difference, of the two rows with the shortest figures out of three."""
+    drawn = [table.rows[int(row)] for row in rng.choice(len(table.rows), size=min(3, len(table.rows)), replace=False)]
+    first, second = sorted(sorted(drawn, key=lambda row: len(row[1]))[:2], key=lambda row: -int(row[1]))
     a, b = int(first[1]), int(second[1])
     if rng.random() < 0.5:
-        question, result, sign = f"Sum of {first[0]} and {second[0]}?", a + b, "+"
-    else:
-        question, result, sign = f"{first[0]} minus {second[0]}?", a - b, "-"
-    return question, f"{a}{sign}{b}={result}\n{ANSWER}{result}"
+        return Asked(f"Sum of {first[0]} and {second[0]}?", [first, second], [f"{a}+{b}={a + b}"], str(a + b))
+    return Asked(f"{first[0]} minus {second[0]}?", [first, second], [f"{a}-{b}={a - b}"], str(a - b))
 
 
-def lookup(split: Split, rng: np.random.Generator) -> Sample:
-    """Draw a page of figures and ask for one of them."""
+KINDS = {"lookup": ask_lookup, "compare": ask_comparison, "arithmetic": ask_arithmetic}
+
+
+def question(task: str, split: Split, rng: np.random.Generator) -> Sample:
+    """Draw a page of figures and ask one question of a kind."""
     table, image = _page_of_figures(split, rng)
-    return Sample(image, *ask_lookup(table, rng), task="lookup", source=table.name)
-
-
-def compare(split: Split, rng: np.random.Generator) -> Sample:
-    """Draw a page of figures and ask for the row with the largest or smallest."""
-    table, image = _page_of_figures(split, rng)
-    return Sample(image, *ask_comparison(table, rng), task="compare", source=table.name)
-
-
-def arithmetic(split: Split, rng: np.random.Generator) -> Sample:
-    """Draw a page of figures and ask for the sum or difference of two."""
-    table, image = _page_of_figures(split, rng)
-    return Sample(image, *ask_arithmetic(table, rng), task="arithmetic", source=table.name)
+    asked = KINDS[task](table, rng)
+    return Sample(image, asked.question, asked.thought(table), task=task, source=table.name)
 
 
 def dialogue(split: Split, rng: np.random.Generator) -> Sample:
-    """Draw a page of figures and ask several questions about it in one conversation."""
+    """Draw a page of figures and ask six questions in one conversation; only the first answer reads the page out."""
     table, image = _page_of_figures(split, rng)
-    kinds = (ask_lookup, ask_comparison, ask_arithmetic)
-    turns = [kinds[int(kind)](table, rng) for kind in rng.integers(len(kinds), size=int(rng.integers(4, 7)))]
+    asked = [list(KINDS.values())[int(kind)](table, rng) for kind in rng.integers(len(KINDS), size=6)]
+    turns = [(one.question, one.thought(None if number else table)) for number, one in enumerate(asked)]
     return Sample(image, *turns[-1], task="dialogue", source=table.name, earlier=tuple(turns[:-1]))
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from shards.render.chart import chart_page
-from shards.render.questions import arithmetic, compare, dialogue, form, long_form, lookup
+from shards.render.questions import KINDS, dialogue, form, long_form, question
 from shards.render.sample import Sample
 from shards.render.sources import Split
 from shards.render.table import table_page
@@ -61,15 +62,13 @@ DRAWERS: Mapping[str, Callable[[Split, np.random.Generator], Sample]] = {
     "text": prose_page,
     "table": table_page,
     "chart": chart_page,
-    "lookup": lookup,
-    "compare": compare,
-    "arithmetic": arithmetic,
-    "form": form,
+    **{kind: partial(question, kind) for kind in KINDS},
     "dialogue": dialogue,
+    "form": form,
     "long_form": long_form,
 }
 READING = ("text", "table", "chart")  # the re-alignment tasks: say what is on the page
-QUESTIONS = ("lookup", "compare", "arithmetic", "form")
+QUESTIONS = (*KINDS, "form")
 
 
 def _mixture(weights: Mapping[str, float]) -> Recipe:
@@ -87,5 +86,11 @@ RECIPES: Mapping[str, Recipe] = {
     "reading": _mixture(dict.fromkeys(READING, 1.0)),
     "questions": _mixture({**dict.fromkeys(READING, 1.0), **dict.fromkeys(QUESTIONS, 1.0)}),
     "pages": _mixture({"text": 3, "table": 2, "chart": 2, "lookup": 1, "compare": 1, "arithmetic": 1.5, "form": 0.7}),
-    "teacher": _mixture({"text": 3, "table": 1, "chart": 2, "dialogue": 5, "long_form": 1}),
+    "teacher": _mixture(
+        {
+            **{"text": 1.2, "table": 1, "chart": 0.8},
+            **{"dialogue": 6, "form": 0.3, "long_form": 0.2},
+            **dict.fromkeys(KINDS, 0.5),
+        }
+    ),
 }

@@ -80,9 +80,10 @@ def _city_tables(data: "object") -> list[Table]:
             row = (name, str(city["population"] // 1000), str(round(city["longitude"])))
             by_country.setdefault(city["countrycode"], []).append(row)
     return [
-        Table(f"cities/{country}/{start // 12}", ("City", "Pop", "Lon"), tuple(rows[start : start + 12]))
+        Table(f"cities/{country}/{number}", ("City", "Pop", "Lon"), tuple(rows[number :: max(1, len(rows) // 12)]))
         for country, rows in sorted(by_country.items())
-        for start in range(0, len(rows) - 5, 12)
+        for number in range(max(1, len(rows) // 12))  # neighbours in the list have like names: tables take every n-th
+        if len(rows) >= 6
     ]
 
 

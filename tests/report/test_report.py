@@ -129,6 +129,10 @@ def test_control_is_compared_where_there_is_one(run, made):
     assert rows["merged-r2"]["vs_control"] == pytest.approx(vars(direct))
     assert "vs_control" not in rows["teacher"] and "vs_teacher" in rows["teacher-sft"]
     assert any("Against the control" in claim for claim in claims_of(compared, scored)[2])
+    _, _, head, _, *lines = markdown_table(compared).splitlines()
+    column = head.split(" | ").index("% of teacher + same SFT [95 %]")
+    cells = {row["name"]: line.split("|")[1 + column].strip() for row, line in zip(compared, lines, strict=True)}
+    assert cells["merged-r2"].startswith(f"{100 * direct.mean:.1f} % [") and cells["teacher"] == ""
     assert missing == []
 
 

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import torch
 
 from fcot.errors import UserError
 from fcot.internvl.tokens import SampleError
@@ -18,6 +19,7 @@ def test_each_skipped_sample_is_named_with_its_place_and_reason(tmp_path):
     ledger.saw()
     skip(ledger, 1)
     assert json.loads((tmp_path / "skipped.jsonl").read_text()) == {
+        "split": "train",
         "shard": "train/shard-000000.tar",
         "key": "0000",
         "reason": "no_answer",
@@ -39,6 +41,20 @@ def test_an_earlier_runs_lines_are_kept_but_not_counted(tmp_path):
     skip(ledger, 1, "no_answer")
     assert ledger.summary() == "1 no_answer"
     assert len((tmp_path / "skipped.jsonl").read_text().splitlines()) == 4
+
+
+def test_splits_share_a_file_and_are_counted_apart(tmp_path):
+    dev, train = (Ledger(tmp_path / "skipped.jsonl", 100, 1.0, split) for split in ("dev", "train"))
+    skip(dev, 2, "too_long")
+    skip(train, 1, "no_answer")
+    assert (dev.summary(), train.summary()) == ("2 too_long", "1 no_answer")
+
+
+def test_a_ledger_made_in_inference_mode_counts_outside_of_it():
+    with torch.inference_mode():
+        ledger = Ledger(None, None, 1.0)
+    skip(ledger, 1)
+    assert (ledger.seen, ledger.skipped) == (1, 1)
 
 
 def test_the_run_stops_only_beyond_the_share(tmp_path):

@@ -48,19 +48,26 @@ def figures(sample, lines):
     return {name: int(figure) for name, figure in lines}, source.columns[1]
 
 
-def right_answer(question, values, title):
-    """What a reader of the figures answers to a question of any form."""
+def right_answer(question, values, title, read_out=True):
+    """What a reader of the figures answers to a question: page read out, rows used, reckoning, answer."""
+    used, steps = [], []
     if match := re.fullmatch(rf"{title} of (.+)\?", question):
-        return str(values[match[1]])
-    if match := re.fullmatch(rf"(Largest|Smallest) {title}\?", question):
-        return (max if match[1] == "Largest" else min)(values, key=values.get)  # of equals the first
-    if match := re.fullmatch(r"Sum of (.+) and (.+)\?", question):
-        a, b, sign, result = values[match[1]], values[match[2]], "+", values[match[1]] + values[match[2]]
+        used, result = [match[1]], values[match[1]]
+    elif match := re.fullmatch(r"(Larger|Smaller): (.+) or (.+)\?", question):
+        used = [match[2], match[3]]
+        result = (max if match[1] == "Larger" else min)(used, key=values.get)  # of equals the first
+    elif match := re.fullmatch(r"Sum of (.+) and (.+)\?", question):
+        used, result = [match[1], match[2]], values[match[1]] + values[match[2]]
+        steps = [f"{values[match[1]]}+{values[match[2]]}={result}"]
     else:
         match = re.fullmatch(r"(.+) minus (.+)\?", question)
-        a, b, sign, result = values[match[1]], values[match[2]], "-", values[match[1]] - values[match[2]]
-    assert match[1] != match[2]
-    return f"{a}{sign}{b}={result}\nAnswer: {result}"
+        used, result = [match[1], match[2]], values[match[1]] - values[match[2]]
+        steps = [f"{values[match[1]]}-{values[match[2]]}={result}"]
+        assert result >= 0
+    assert len(set(used)) == len(used)
+    return "\n".join(
+        [*(f"{name}: {values[name]}" for name in (*(values if read_out else ()), *used)), *steps, f"Answer: {result}"]
+    )
 
 
 @pytest.mark.parametrize("task", sorted(DRAWERS))
@@ -104,8 +111,8 @@ def test_every_answer_follows_from_the_figures_on_the_page(task, written):
     asked = set()
     for sample, lines in pages(task, written, 20):
         values, title = figures(sample, lines)
-        for question, answer in (*sample.earlier, (sample.question, sample.answer)):
-            assert answer == right_answer(question, values, title)
+        for turn, (question, answer) in enumerate((*sample.earlier, (sample.question, sample.answer))):
+            assert answer == right_answer(question, values, title, read_out=turn == 0)
             asked.add(question)
     assert len(asked) > 1  # no task has one question only
 

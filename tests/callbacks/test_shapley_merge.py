@@ -1,0 +1,162 @@
+"""Snapshots of a short run are merged when it ends."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from callbacks import ShapleyMerge, Snapshots
+from callbacks.shapley_merge import Remembered
+from fcot.errors import UserError
+from fcot.sft import SFT
+from fcot.student import CompressedInternVL, load_student
+
+
+def adamw(parameters):
+    return torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.1)
+
+
+@pytest.fixture
+def merging(tmp_path, student_folder, pages, trainer):
+    """Post-train for four steps with two snapshots, then merge; returns the module."""
+
+    def run(merge, **options):
+        module = SFT(student_folder, optimizer=adamw, max_new_tokens=2)
+        trainer(tmp_path, Snapshots(count=2), merge, max_steps=4, **options).fit(module, pages)
+        return module
+
+    return run
+
+
+def test_snapshots_and_their_merge_are_model_folders(tmp_path, student_folder, merging):
+    module = merging(ShapleyMerge(method="average"))
+    names = sorted(path.name for path in (tmp_path / "snapshots").iterdir())
+    assert names == ["base", "step-000002", "step-000004"]
+    base, first, last = (load_file(tmp_path / "snapshots" / name / "model.safetensors") for name in names)
+    start = load_student(student_folder).state_dict()
+    assert all(torch.equal(base[name], tensor) for name, tensor in start.items())
+    assert not torch.equal(first["lm_head.weight"], last["lm_head.weight"])
+
+    report = json.loads((tmp_path / "merged" / "merge.json").read_text())
+    assert (report["chosen"], report["split"], report["n"]) == ("average", "dev", 8)
+    assert set(report["utilities"]) == {"", "step-000002", "step-000004", "step-000002+step-000004"}
+    first_share, last_share = (report["weights"][name] for name in names[1:])
+    merged = load_student(tmp_path / "merged")
+    assert isinstance(merged, CompressedInternVL)
+    assert (tmp_path / "merged" / "merge.png").stat().st_size > 1000
+    for name, tensor in merged.state_dict().items():
+        expected = base[name] + first_share * (first[name] - base[name]) + last_share * (last[name] - base[name])
+        torch.testing.assert_close(tensor, expected, rtol=1e-6, atol=1e-7)
+        assert torch.equal(module.pair.student.state_dict()[name], tensor)  # the module goes on as what was kept
+
+
+def test_a_utility_of_ones_own_decides(tmp_path, merging):
+    merge = ShapleyMerge()
+    # the higher the nearer to the first snapshot: v(first) = 1, v of all else is less
+    target = []
+
+    def nearness(mixture):
+        if not target:
+            target.append(load_file(tmp_path / "snapshots" / "step-000002" / "model.safetensors")["lm_head.weight"])
+        return 1.0 - float((mixture["lm_head.weight"] - target[0]).abs().sum())
+
+    merge.utility = nearness
+    merging(merge)
+    report = json.loads((tmp_path / "merged" / "merge.json").read_text())
+    assert report["utilities"]["step-000002"] == pytest.approx(1.0, abs=1e-4)
+    assert report["shapley"]["step-000002"] > report["shapley"]["step-000004"]
+    assert sum(report["shapley"].values()) == pytest.approx(
+        report["utilities"]["step-000002+step-000004"] - report["utilities"][""]
+    )
+    assert report["controls"][report["chosen"]]["utility"] == pytest.approx(1.0, abs=1e-4)
+    torch.testing.assert_close(load_student(tmp_path / "merged").lm_head.weight.detach(), target[0])
+
+
+def test_the_default_utility_is_the_dev_score_of_the_mixture(tmp_path, student_folder, monkeypatch, merging):
+    seen = []
+
+    def evaluate(module, loader):
+        class Scored:
+            def mean(self):
+                seen.append((sum(map(len, loader)), module.pair.student.lm_head.weight.detach().clone()))
+                return float(len(seen))
+
+        return Scored()
+
+    monkeypatch.setattr(SFT, "evaluate", evaluate)
+    merging(ShapleyMerge(samples=5, random_draws=1))
+    assert {pages_read for pages_read, _ in seen} == {5}
+    assert any(torch.equal(weight, load_student(student_folder).lm_head.weight) for _, weight in seen)
+    assert json.loads((tmp_path / "merged" / "merge.json").read_text())["n"] == 5
+
+
+def test_coalitions_may_be_valued_by_answer_tokens(tmp_path, pages, merging):
+    module = merging(ShapleyMerge(method="final", value="tokens"))
+    report = json.loads((tmp_path / "merged" / "merge.json").read_text())
+    assert report["metric"] == "mean answer-token accuracy over tasks"
+    measured = module.token_accuracy(pages.loader("dev", with_prompts=True, layout=module.layout))
+    assert report["controls"]["final"]["utility"] == pytest.approx(measured)
+    with pytest.raises(UserError, match=r"value is 'token'\. Did you mean 'tokens'"):
+        ShapleyMerge(value="token")
+
+
+def test_a_failing_merge_gives_the_weights_back(tmp_path, student_folder, pages, trainer):
+    merge, scored = ShapleyMerge(), []
+
+    def fails_at_the_third(mixture):
+        for name, tensor in module.pair.student.state_dict().items():
+            tensor.copy_(mixture[name])  # as the default does
+        scored.append(1)
+        if len(scored) == 3:
+            raise RuntimeError("out of luck")
+        return 0.0
+
+    merge.utility = fails_at_the_third
+    module = SFT(student_folder, optimizer=adamw)
+    snapshots = Snapshots(count=2)
+    with pytest.raises(RuntimeError, match="out of luck"):
+        trainer(tmp_path, snapshots, merge, max_steps=4).fit(module, pages)
+    last = load_file(tmp_path / "snapshots" / "step-000004" / "model.safetensors")
+    assert all(torch.equal(tensor, last[name]) for name, tensor in module.pair.student.state_dict().items())
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_trial_run_says_that_there_is_nothing_to_merge_and_writes_nothing(tmp_path, capsys, merging):
+    merging(ShapleyMerge(), fast_dev_run=True)
+    assert "ShapleyMerge: nothing to merge in a fast_dev_run." in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("callbacks", "count"), [((), 0), ((Snapshots(count=1),), 1)])
+def test_fewer_than_two_snapshots_are_not_merged(tmp_path, student_folder, pages, capsys, callbacks, count, trainer):
+    trainer(tmp_path, *callbacks, ShapleyMerge(), max_steps=1).fit(SFT(student_folder), pages)
+    assert f"ShapleyMerge: {count} snapshots, and it takes two" in capsys.readouterr().out
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_merged_folder_that_may_not_be_replaced_is_refused_before_training(merging, tmp_path):
+    (tmp_path / "merged").mkdir()
+    with pytest.raises(UserError, match=r"merged is already there\.\n.*overwrite"):
+        merging(ShapleyMerge())
+    assert not (tmp_path / "snapshots").exists()
+    merging(ShapleyMerge(method="final", value="tokens", overwrite=True))
+    assert (tmp_path / "merged" / "merge.json").is_file()
+
+
+def test_batches_are_decoded_once_if_they_fit_in_memory(pages, student_folder):
+    module = SFT(student_folder)
+    pages.eval_batch_size = 3
+    passes = []
+
+    class Loader:
+        def __iter__(self):
+            passes.append(1)
+            return iter(pages.loader("dev", layout=module.layout))
+
+    for most, expected in ((2**30, 1), (1000, 2)):
+        passes.clear()
+        batches = Remembered(Loader(), most)
+        assert [batch.keys for batch in batches] == [batch.keys for batch in batches]
+        assert len(passes) == expected
+    assert next(iter(batches)).keys  # a pass that is left early keeps nothing

@@ -1,0 +1,41 @@
+"""Snapshots are taken when they are due, and belong to one run."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from callbacks import Snapshots
+from fcot.errors import UserError
+from fcot.sft import SFT
+
+
+def test_a_run_started_again_replaces_the_snapshots_of_the_one_before(tmp_path, student_folder, pages, trainer):
+    snapshots = tmp_path / "snapshots"
+    for peak in (0.01, 0.02):
+        module = SFT(student_folder, optimizer=lambda p, peak=peak: torch.optim.AdamW(p, lr=peak))
+        trainer(tmp_path, Snapshots(count=2), max_steps=4).fit(module, pages)
+        (snapshots / "step-000003").mkdir(exist_ok=True)  # of a run with another count
+        (snapshots / "step-000005.partial").mkdir(exist_ok=True)  # of a run that was killed
+    last = load_file(snapshots / "step-000004" / "model.safetensors")
+    assert all(torch.equal(tensor, last[name]) for name, tensor in module.pair.student.state_dict().items())
+    kept = Snapshots(count=2, dirpath=snapshots)
+    assert list(kept.folders()) == ["step-000002", "step-000003", "step-000004"]  # what is half written does not count
+    trainer(tmp_path, Snapshots(count=1), max_steps=1).fit(SFT(student_folder), pages)
+    assert sorted(path.name for path in snapshots.iterdir()) == ["base", "step-000001"]
+
+
+def test_gradient_accumulation_takes_each_snapshot_once(tmp_path, student_folder, pages, monkeypatch, trainer):
+    written = []
+    monkeypatch.setattr(
+        Snapshots, "_write", lambda self, module, folder: (written.append(folder.name), folder.mkdir(parents=True))
+    )
+    trainer(tmp_path, Snapshots(count=2), max_steps=2, accumulate_grad_batches=2).fit(SFT(student_folder), pages)
+    assert written == ["base", "step-000001", "step-000002"]
+
+
+def test_snapshots_are_evenly_spaced_and_end_with_the_last_step():
+    assert Snapshots(count=5).due(100) == [20, 40, 60, 80, 100]
+    assert Snapshots(count=3).due(10) == [3, 7, 10]
+    assert Snapshots(count=5).due(2) == [1, 2]
+    with pytest.raises(UserError, match=r"count is 0\. Keep at least one"):
+        Snapshots(count=0)
