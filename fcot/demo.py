@@ -39,8 +39,8 @@ class Preset:
 
 
 PRESETS = {
-    "demo": Preset((2,), False, 150, 100, 5000, 42, 280, "data/demo"),
-    "tables": Preset((2, 4), True, 500, 250, 16000, 98, 700, "data/tables"),
+    "demo": Preset((2,), False, 180, 100, 5000, 70, 280, "data/demo"),
+    "tables": Preset((2, 4), True, 260, 160, 8500, 98, 420, "data/tables"),
 }
 
 
@@ -102,7 +102,7 @@ def demo(preset: Literal["demo", "tables"] = "demo", output: Path = Path("runs/d
     that holds `configs/`.
 
     Args:
-        preset: demo (ratio 2, about eleven minutes on 2 cores) or tables (ratios 2 and 4, the control; not yet
+        preset: demo (ratio 2, about ten minutes on 2 cores) or tables (ratios 2 and 4, the control; not yet
             timed).
         output: Folder of the runs; its contents are replaced.
     """

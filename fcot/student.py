@@ -125,11 +125,16 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         )
 
     def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
-        """Return the positions of a prompt; `generate` counts on from the last one."""
-        input_ids = model_kwargs.get("input_ids", inputs_tensor)
-        known = self.positions(input_ids, model_kwargs.get("attention_mask")) if input_ids.ndim == 2 else None
+        """Return the positions of a prompt; `generate` counts on from the last one.
+
+        A prompt that is given as embeddings is not known here: whoever has made them gives its positions too.
+        """
         default: Tensor = super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
-        return default if known is None or known.shape[1] != default.shape[1] else known
+        input_ids = model_kwargs.get("input_ids", inputs_tensor)
+        if input_ids.shape != default.shape:
+            return default
+        known = self.positions(input_ids, model_kwargs.get("attention_mask"))
+        return default if known is None else known
 
 
 AutoConfig.register("fcot_internvl", CompressedInternVLConfig)

@@ -104,8 +104,11 @@ def test_kept_positions_change_what_the_student_sees_and_are_saved(tiny_checkpoi
 
 def test_pages_of_different_lengths_are_answered_together_as_alone(tiny_checkpoint, make_batch):
     pair = trained(tiny_checkpoint, keep_positions=True)
-    together = pair.answer(make_batch(*PAGES), "student", max_new_tokens=6)
-    assert together == [pair.answer(make_batch(page), "student", max_new_tokens=6)[0] for page in PAGES]
+    for side in ("student", "teacher"):
+        together = pair.answer(make_batch(*PAGES), side, max_new_tokens=6)
+        assert together == [pair.answer(make_batch(page), side, max_new_tokens=6)[0] for page in PAGES]
+    counted = trained(tiny_checkpoint)
+    assert together == counted.answer(make_batch(*PAGES), "teacher", max_new_tokens=6)
 
 
 @pytest.mark.parametrize("keep_positions", [False, True])
