@@ -31,6 +31,9 @@ VERBS = {
     "test": Verb("Scores on the test split"),
     "predict": Verb("Answers to the test split"),
     "merge": Verb("Merge snapshots of a post-training by their Shapley values", "fcot.merge.cli:merge"),
+    "convert": Verb(
+        "Convert an InternVL2 folder from its authors' layout to transformers', or back", "fcot.convert.cli:convert"
+    ),
     "report": Verb("Compare runs in one page", "fcot.report:report"),
     "shards build": Verb("Draw the tiny world's pages and write them as shards", "shards.cli:build"),
 }
@@ -85,7 +88,15 @@ def run_tool(name: str, target: str, options: list[str]) -> None:
     module, function = target.split(":")
     auto_cli(
         getattr(import_module(module), function),
-        args=options,
+        args=[underscored(word) for word in options],
         prog=f"{PROGRAM} {name}",
         parser_class=Parser,
     )
+
+
+def underscored(word: str) -> str:
+    """Return an option with underscores for dashes in its name: `--image-token-id` is `--image_token_id`."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.removeprefix("--").partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"

@@ -13,7 +13,6 @@ from torch import Tensor
 from fcot.merge.checks import check_same_tensors, fingerprint
 from fcot.merge.combine import combine
 from fcot.merge.contest import Game, Players, Progress, play, score_methods
-from fcot.merge.folder import REPORT_FILE, prepare_output, whole_folder
 from fcot.merge.game import check_permutations, coalitions
 from fcot.merge.methods import merge_method
 from fcot.merge.methods.random_search import check_draws
@@ -22,8 +21,11 @@ from fcot.merge.picture import draw_merge
 from fcot.merge.report import Control, MergeReport, check_extra
 from fcot.merge.scores import ScoreBook, Utility
 from fcot.merge.tensors import open_weights, write_weights
+from fcot.whole_folder import Kind, prepare_output, whole_folder
 
+REPORT_FILE = "merge.json"
 PICTURE_FILE = "merge.png"
+MERGED = Kind("a merged model", REPORT_FILE)
 
 Finish = Callable[[Path, Iterator[tuple[str, Tensor]]], None]
 
@@ -86,7 +88,7 @@ def merge_snapshots(
         check_draws(random_draws)
     _check_players(list(snapshots), permutations)
     check_extra(extra, seed)
-    prepare_output(output, overwrite=overwrite)
+    prepare_output(output, MERGED, overwrite=overwrite)
     base_weights = base if isinstance(base, Mapping) else open_weights(base)
     checkpoints = [open_weights(path) for path in snapshots.values()]
     check_same_tensors(base_weights, checkpoints)
@@ -117,7 +119,7 @@ def merge_snapshots(
         notes=_notes(game, controls[chosen], permutations),
         extra=extra,
     )
-    with whole_folder(output) as folder:
+    with whole_folder(output, MERGED) as folder:
         finish(folder, combine(base_weights, checkpoints, list(report.weights.values())))
         (folder / REPORT_FILE).write_text(report.to_json(), encoding="utf-8")
         draw_merge(report.to_dict(), folder / PICTURE_FILE)

@@ -7,16 +7,32 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-REPORT_FILE = "merge.json"
+
+@dataclass(frozen=True)
+class Kind:
+    """What a folder holds.
+
+    Attributes:
+        name: What it is called in messages: "a merged model".
+        marker: A file that each such folder has and others do not.
+    """
+
+    name: str
+    marker: str
+
+    def is_at(self, folder: Path) -> bool:
+        """Return whether there is such a folder."""
+        return (folder / self.marker).is_file()
 
 
-def prepare_output(output: Path, *, overwrite: bool) -> None:
+def prepare_output(output: Path, kind: Kind, *, overwrite: bool) -> None:
     """Clear what a killed run left beside `output`, and check that `output` may be written.
 
     Raises:
-        FileExistsError: If `output` holds a merge and `overwrite` is false, or holds anything else.
+        FileExistsError: If `output` holds one of this kind and `overwrite` is false, or holds anything else.
     """
     previous = _previous(output)
     if previous.exists():
@@ -28,19 +44,19 @@ def prepare_output(output: Path, *, overwrite: bool) -> None:
         shutil.rmtree(stale)
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
-    if not (output / REPORT_FILE).is_file():
-        raise FileExistsError(f"{output} exists and is not a merged model. Choose another output folder.")
+    if not kind.is_at(output):
+        raise FileExistsError(f"{output} exists and is not {kind.name}. Choose another output folder.")
     if not overwrite:
         raise FileExistsError(
-            f"{output} already holds a merged model. Allow overwriting it, or choose another output folder."
+            f"{output} already holds {kind.name}. Allow overwriting it, or choose another output folder."
         )
 
 
 @contextmanager
-def whole_folder(output: Path) -> Iterator[Path]:
+def whole_folder(output: Path, kind: Kind) -> Iterator[Path]:
     """Give a temporary folder to fill; on leaving, put it on disk and rename it to `output`.
 
-    A merged model that is already at `output` makes way only once the new one is complete.
+    One of the same kind that is already at `output` makes way only once the new one is complete.
     """
     temporary = output.with_name(f"{output.name}.tmp-{os.getpid()}")
     temporary.mkdir(parents=True)
@@ -52,7 +68,7 @@ def whole_folder(output: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     previous = _previous(output)
-    if (output / REPORT_FILE).is_file():
+    if kind.is_at(output):
         output.rename(previous)
     temporary.rename(output)
     _to_disk(output.parent)
