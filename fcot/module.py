@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from fcot.batch import Batch, PageLayout
+from fcot.convert.on_the_way import native_folder
 from fcot.errors import UserError
 from fcot.evaluation import Evaluation, Record, print_table
 from fcot.internvl.checkpoint import ModelFolder
@@ -34,7 +35,7 @@ class PageModule(LightningModule, ABC):
     A subclass says how the container is built, which parts learn and what the loss is.
 
     Args:
-        checkpoint: Model folder to start from.
+        checkpoint: Model folder to start from; one in the original layout is converted first, to CHECKPOINT-native.
         optimizer: Optimizer of the parameters that learn (default: AdamW).
         warmup: Warm-up steps if 1 or more, otherwise their share of all steps.
         lr_floor: Share of the peak learning rate that remains at the end.
@@ -64,7 +65,7 @@ class PageModule(LightningModule, ABC):
         label: str | None = None,
     ) -> None:
         super().__init__()
-        self.folder = ModelFolder(Path(checkpoint))
+        self.folder = ModelFolder(native_folder(Path(checkpoint)))
         self.make_optimizer = optimizer
         self.warmup, self.lr_floor = warmup, lr_floor
         self.max_length, self.max_tiles = max_length, max_tiles

@@ -6,23 +6,8 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from fcot.internvl.checkpoint import ModelFolder
+from fcot.internvl.names import in_memory
 from fcot.merge.tensors import open_weights
-
-# Two layouts are in use: names as in memory, which fcot writes, and those `save_pretrained` writes for InternVL.
-IN_MEMORY = (
-    ("language_model.lm_head.", "lm_head."),
-    ("language_model.model.", "model.language_model."),
-    ("vision_tower.", "model.vision_tower."),
-    ("multi_modal_projector.", "model.multi_modal_projector."),
-)
-
-
-def in_memory(name: str) -> str:
-    """Return the name that a tensor has in the loaded model."""
-    for written, loaded in IN_MEMORY:
-        if name.startswith(written):
-            return loaded + name.removeprefix(written)
-    return name
 
 
 def missing_parts(folder: ModelFolder) -> list[str]:

@@ -34,6 +34,9 @@ VERBS = {
     "test": Verb("Scores on the test split"),
     "predict": Verb("Answers to the test split"),
     "merge": Verb("Merge snapshots of a post-training by their Shapley values", "fcot.merge.cli:merge"),
+    "convert": Verb(
+        "Convert an InternVL2 folder from its authors' layout to transformers', or back", "fcot.convert.cli:convert"
+    ),
     "report": Verb("Compare runs in one page", "fcot.report:report"),
     "export": Verb("Write a student as a folder that transformers loads without fcot", "fcot.export:export"),
     "chat": Verb("Ask a model about pages, in a terminal", "fcot.chat:chat"),
@@ -92,7 +95,7 @@ def run_tool(name: str, target: str, options: list[str]) -> None:
     function = getattr(import_module(module), name_there)
     auto_cli(
         function,
-        args=repeatable(function, options),
+        args=repeatable(function, [underscored(word) for word in options]),
         prog=f"{PROGRAM} {name}",
         parser_class=Parser,
     )
@@ -113,3 +116,11 @@ def repeatable(function: Callable[..., Any], words: list[str]) -> list[str]:
             value = value if equals else next(pending, "")
             rewritten.append(f"{option}+={value}" if value else option)
     return rewritten
+
+
+def underscored(word: str) -> str:
+    """Return an option with underscores for dashes in its name: `--image-token-id` is `--image_token_id`."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.removeprefix("--").partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"

@@ -1,10 +1,8 @@
 """Write the folder of an exported student: weights, configurations that agree, code, model card."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors import safe_open
 
@@ -14,6 +12,7 @@ from fcot.export.origin import MERGE_FILE, Origin, read_json
 from fcot.export.single_file import single_file
 from fcot.internvl.chat_template import chat_template
 from fcot.internvl.checkpoint import ModelFolder
+from fcot.internvl.json_files import write_json
 from fcot.internvl.tokens import tokens_per_tile
 from fcot.pair import PARTS, part_of
 from fcot.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
@@ -88,11 +87,6 @@ def write_settings(source: ModelFolder, folder: Path) -> None:
 def auto_map(kinds: Mapping[str, type]) -> dict[str, str]:
     """Return where transformers finds the classes of this folder's code."""
     return {auto: f"{CODE}.{kind.__name__}" for auto, kind in kinds.items()}
-
-
-def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON as transformers does."""
-    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def facts_of(source: ModelFolder, name: str) -> Facts:

@@ -32,6 +32,11 @@ class ModelFolder:
                 "or give the path of yours with --model.checkpoint."
             )
         kind = self.read_json("config.json").get("model_type")
+        if kind == "internvl_chat":
+            raise UserError(
+                f"{self.path / 'config.json'} describes an 'internvl_chat' model: InternVL2 in its authors' layout.\n"
+                f"Convert it: python -m fcot convert {self.path} {self.path}-native"
+            )
         if kind not in ("internvl", "fcot_internvl"):
             raise UserError(
                 f"{self.path / 'config.json'} describes a {kind!r} model, not a native InternVL.\n"

@@ -31,6 +31,7 @@ class LazyWeights(Mapping[str, Tensor]):
 
     Attributes:
         layout: dtype and shape of every tensor, known without reading the tensors.
+        file_of: The file that every tensor lies in.
 
     Raises:
         FileNotFoundError: If one of the files is missing.
@@ -40,33 +41,44 @@ class LazyWeights(Mapping[str, Tensor]):
     def __init__(self, source: Path, files: Iterable[Path]) -> None:
         self.source = source
         self.layout: Layout = {}
-        self._file_of: dict[str, Path] = {}
+        self.file_of: dict[str, Path] = {}
         for file in files:
-            for name, dtype_and_shape in _read_layout(file).items():
-                if name in self._file_of:
+            for name, dtype_and_shape in self._layout(file).items():
+                if name in self.file_of:
                     raise ValueError(
-                        f"{source} holds tensor '{name}' in {self._file_of[name].name} and in {file.name}. "
+                        f"{source} holds tensor '{name}' in {self.file_of[name].name} and in {file.name}. "
                         "Save the checkpoint again."
                     )
-                self._file_of[name] = file
+                self.file_of[name] = file
                 self.layout[name] = dtype_and_shape
 
     def __getitem__(self, name: str) -> Tensor:
-        if name not in self._file_of:
+        if name not in self.file_of:
             raise KeyError(f"{self.source} has no tensor '{name}'; its tensors are the mapping's keys.")
+        return self._read(self.file_of[name], name)
+
+    def _layout(self, file: Path) -> Layout:
+        layout: Layout = {}
+        with _open(file) as opened:
+            for name in opened.keys():  # noqa: SIM118 - a safetensors file is not a mapping
+                tensor = opened.get_tensor(name)  # a memory map: nothing is read
+                layout[name] = (tensor.dtype, tuple(tensor.shape))
+        return layout
+
+    def _read(self, file: Path, name: str) -> Tensor:
         # Opened per tensor: a file kept open would keep every page it ever touched in this process.
-        with _open(self._file_of[name]) as file:
-            tensor: Tensor = file.get_tensor(name)
+        with _open(file) as opened:
+            tensor: Tensor = opened.get_tensor(name)
         return tensor
 
     def __contains__(self, name: object) -> bool:
-        return name in self._file_of
+        return name in self.file_of
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._file_of)
+        return iter(self.file_of)
 
     def __len__(self) -> int:
-        return len(self._file_of)
+        return len(self.file_of)
 
     def __repr__(self) -> str:
         return f"LazyWeights({str(self.source)!r}, {len(self)} tensors)"
@@ -201,12 +213,3 @@ def _open(file: Path) -> Any:
         raise ValueError(
             f"{file} is not a complete safetensors file ({error}). Save the checkpoint again as safetensors."
         ) from None
-
-
-def _read_layout(file: Path) -> Layout:
-    layout: Layout = {}
-    with _open(file) as opened:
-        for name in opened.keys():  # noqa: SIM118 - a safetensors file is not a mapping
-            tensor = opened.get_tensor(name)  # a memory map: nothing is read
-            layout[name] = (tensor.dtype, tuple(tensor.shape))
-    return layout

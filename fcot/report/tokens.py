@@ -9,6 +9,7 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from fcot.compress.conv2d import window
+from fcot.convert.on_the_way import native_folder
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tiling import cut, grid
@@ -51,7 +52,7 @@ def eyes_of(run: Path) -> Eyes | None:
         if setting(settings, "model", "compressor", setting(settings, "model", "ratio")) is None:
             continue
         try:
-            folder = ModelFolder(Path(setting(settings, "model", "checkpoint", "")))
+            folder = ModelFolder(native_folder(Path(setting(settings, "model", "checkpoint", ""))))
         except UserError:  # the teacher's folder has moved since; the page is then shown without its tokens
             continue
         return Eyes(

@@ -1,0 +1,1 @@
+"""Model folders in InternVL2's original layout: to transformers' native one and back."""

@@ -1,0 +1,50 @@
+"""From the native layout back to the original one."""
+
+from pathlib import Path
+
+from transformers import AutoConfig
+
+from fcot.convert.companions import PREPROCESSING_FILE, write_original_companions
+from fcot.convert.config import CONFIG_FILE, NATIVE_TYPE, original_config
+from fcot.convert.families import family_of_native
+from fcot.convert.result import Converted, count_parameters, write_folder
+from fcot.convert.source import open_checkpoint
+from fcot.convert.streams import mapped_tensors, to_original
+from fcot.errors import UserError
+from fcot.internvl.json_files import read_json, read_optional, write_json
+from fcot.merge.tensors import write_weights
+
+
+def convert_to_original(source: Path, destination: Path) -> Converted:
+    """Convert a native folder to the layout of InternVL2's authors; the inverse of `convert_to_native`.
+
+    Args:
+        source: A native InternVL, also one that was trained since.
+        destination: A new folder.
+
+    Raises:
+        UserError: If the original code has no such model, or the folder is broken; there is no new folder then.
+    """
+    file = source / CONFIG_FILE
+    kind = read_json(file).get("model_type")
+    if kind == "fcot_internvl":
+        raise UserError(f"{source} is a compressed student.\nThe original code has no compressor: use it as it is.")
+    if kind != NATIVE_TYPE:
+        raise UserError(
+            f"{file} describes a {kind!r} model, not a native InternVL.\nGive a folder with {NATIVE_TYPE!r}."
+        )
+    config = AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+    model = family_of_native(config, file)
+    entries = mapped_tensors(config, model)
+    stream = to_original(open_checkpoint(source), entries, file, tied=config.tie_word_embeddings)
+    preprocessing = read_optional(source / PREPROCESSING_FILE)
+
+    def fill(folder: Path) -> None:
+        write_weights(folder, stream)
+        write_original_companions(folder, source, config.vision_config.image_size[0], model)
+        write_json(folder / CONFIG_FILE, original_config(config, model, preprocessing))
+
+    write_folder(destination, fill)
+    parameters = count_parameters(entries, tied=config.tie_word_embeddings)
+    note = "To load it, put the *.py files of the model's authors into the folder: they are not part of it."
+    return Converted(destination, model.architecture, parameters, (note,))
