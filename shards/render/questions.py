@@ -74,8 +74,29 @@ def ask_arithmetic(table: Table, rng: np.random.Generator) -> Asked:
     first, second = sorted(sorted(drawn, key=lambda row: len(row[1]))[:2], key=lambda row: -int(row[1]))
     a, b = int(first[1]), int(second[1])
     if rng.random() < 0.5:
-        return Asked(f"Sum of {first[0]} and {second[0]}?", [first, second], [f"{a}+{b}={a + b}"], str(a + b))
-    return Asked(f"{first[0]} minus {second[0]}?", [first, second], [f"{a}-{b}={a - b}"], str(a - b))
+        question, sign, result = f"Sum of {first[0]} and {second[0]}?", "+", a + b
+    else:
+        question, sign, result = f"{first[0]} minus {second[0]}?", "-", a - b
+    return Asked(question, [first, second], [*in_columns(a, b, sign), f"{a}{sign}{b}={result}"], str(result))
+
+
+def in_columns(a: int, b: int, sign: str) -> list[str]:
+    """Write a sum or a difference (of a number no larger) out digit by digit from the units, carries included.
+
+    47+35 is "7+5=12", "4+3+1=8"; 52-39 is "12-9=3", "5-1-3=1".
+    """
+    lines, carry = [], 0
+    for place in range(max(len(str(a)), len(str(b)))):
+        x, y = a // 10**place % 10, b // 10**place % 10
+        if sign == "+":
+            total = x + y + carry
+            lines.append(f"{x}+{y}{'+1' if carry else ''}={total}")
+            carry = total // 10
+        else:
+            borrow = x - carry < y
+            lines.append(f"{x + 10 * borrow}{'-1' if carry else ''}-{y}={x + 10 * borrow - carry - y}")
+            carry = int(borrow)
+    return lines
 
 
 KINDS = {"lookup": ask_lookup, "compare": ask_comparison, "arithmetic": ask_arithmetic}
@@ -89,9 +110,10 @@ def question(task: str, split: Split, rng: np.random.Generator) -> Sample:
 
 
 def dialogue(split: Split, rng: np.random.Generator) -> Sample:
-    """Draw a page of figures and ask six questions in one conversation; only the first answer reads the page out."""
+    """Draw a page of figures and ask eight questions in one conversation; only the first answer reads the page out."""
     table, image = _page_of_figures(split, rng)
-    asked = [list(KINDS.values())[int(kind)](table, rng) for kind in rng.integers(len(KINDS), size=6)]
+    kinds = rng.choice(len(KINDS), size=8, p=(0.2, 0.4, 0.4))
+    asked = [list(KINDS.values())[int(kind)](table, rng) for kind in kinds]
     turns = [(one.question, one.thought(None if number else table)) for number, one in enumerate(asked)]
     return Sample(image, *turns[-1], task="dialogue", source=table.name, earlier=tuple(turns[:-1]))
 

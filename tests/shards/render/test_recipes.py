@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from shards.render.page import ADVANCE, LINE, Page
+from shards.render.questions import in_columns
 from shards.render.recipes import DRAWERS, RECIPES, SPLITS, Draw
 from shards.render.sources import split_of, tables
 from shards.render.text import wrapped
@@ -58,11 +59,11 @@ def right_answer(question, values, title, read_out=True):
         result = (max if match[1] == "Larger" else min)(used, key=values.get)  # of equals the first
     elif match := re.fullmatch(r"Sum of (.+) and (.+)\?", question):
         used, result = [match[1], match[2]], values[match[1]] + values[match[2]]
-        steps = [f"{values[match[1]]}+{values[match[2]]}={result}"]
+        steps = [*in_columns(*map(values.get, used), "+"), f"{values[match[1]]}+{values[match[2]]}={result}"]
     else:
         match = re.fullmatch(r"(.+) minus (.+)\?", question)
         used, result = [match[1], match[2]], values[match[1]] - values[match[2]]
-        steps = [f"{values[match[1]]}-{values[match[2]]}={result}"]
+        steps = [*in_columns(*map(values.get, used), "-"), f"{values[match[1]]}-{values[match[2]]}={result}"]
         assert result >= 0
     assert len(set(used)) == len(used)
     return "\n".join(
@@ -115,6 +116,30 @@ def test_every_answer_follows_from_the_figures_on_the_page(task, written):
             assert answer == right_answer(question, values, title, read_out=turn == 0)
             asked.add(question)
     assert len(asked) > 1  # no task has one question only
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "sign", "lines"),
+    [
+        (47, 35, "+", ["7+5=12", "4+3+1=8"]),
+        (8, 4, "+", ["8+4=12"]),
+        (99, 901, "+", ["9+1=10", "9+0+1=10", "0+9+1=10"]),
+        (52, 39, "-", ["12-9=3", "5-1-3=1"]),
+        (100, 1, "-", ["10-1=9", "10-1-0=9", "1-1-0=0"]),
+        (33, 33, "-", ["3-3=0", "3-3=0"]),
+    ],
+)
+def test_figures_are_reckoned_digit_by_digit(a, b, sign, lines):
+    assert in_columns(a, b, sign) == lines
+
+
+def test_every_line_of_a_reckoning_is_right_and_its_last_digits_are_the_result():
+    for a, b in ((large, small) for large in range(0, 1200, 37) for small in range(0, large + 1, 29)):
+        for sign, result in (("+", a + b), ("-", a - b)):
+            lines = [line.split("=") for line in in_columns(a, b, sign)]
+            assert all(eval(left) == int(right) for left, right in lines)
+            digits = [right if place == len(lines) - 1 else right[-1] for place, (_, right) in enumerate(lines)]
+            assert int("".join(reversed(digits))) == result
 
 
 @pytest.mark.parametrize("task", ["form", "long_form"])
