@@ -32,6 +32,10 @@ VERBS = {
     "predict": Verb("Answers to the test split"),
     "merge": Verb("Merge snapshots of a post-training by their Shapley values", "fcot.merge.cli:merge"),
     "report": Verb("Compare runs in one page", "fcot.report:report"),
+    "bench step": Verb("FLOPs, time and memory of a re-alignment step, beside a naive one", "fcot.bench.step:step"),
+    "bench infer": Verb("Time of an answer by part, and the limit that FLOPs set", "fcot.bench.infer:infer"),
+    "bench loss": Verb("Time and memory of the re-alignment loss, beside full logits", "fcot.bench.loss:loss"),
+    "bench preprocess": Verb("Time of cutting a page into tiles", "fcot.bench.preprocess:preprocess"),
     "shards build": Verb("Draw the tiny world's pages and write them as shards", "shards.cli:build"),
 }
 
