@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from fcot.internvl.tokens import ConversationEncoder
+from fcot.internvl.tokens import IGNORED, ConversationEncoder
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,15 @@ class Sequences:
     Attributes:
         input_ids: Conversations with answers, padded on the right `[batch, length]`.
         labels: The id where it is learned, −100 elsewhere `[batch, length]`.
+        answers: `answer_positions` of the labels `[answers]`; made on the CPU with the batch, so that no device is
+            asked, and waited for, how many there are.
         prompt_ids: Prompts without the last answer, padded on the left `[batch, prompt]`; evaluation only.
         prompt_mask: 1 on prompt tokens, 0 on padding `[batch, prompt]`; evaluation only.
     """
 
     input_ids: Tensor
     labels: Tensor
+    answers: Tensor
     prompt_ids: Tensor | None = None
     prompt_mask: Tensor | None = None
 
@@ -48,9 +52,20 @@ class Sequences:
         return Sequences(
             change(self.input_ids),
             change(self.labels),
+            change(self.answers),
             None if self.prompt_ids is None else change(self.prompt_ids),
             None if self.prompt_mask is None else change(self.prompt_mask),
         )
+
+
+def answer_positions(labels: Tensor) -> Tensor:
+    """Return where the rows that predict an answer token stand when the batch is flattened `[answers]`.
+
+    Args:
+        labels: The id where it is learned, −100 elsewhere `[batch, length]`. The row before a token predicts it.
+    """
+    predicts = functional.pad(labels[:, 1:] != IGNORED, (0, 1))
+    return predicts.flatten().nonzero()[:, 0]
 
 
 @dataclass(frozen=True)

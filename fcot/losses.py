@@ -4,6 +4,7 @@ No full logits are ever stored: the head is applied to a few rows at a time, and
 rows is formed in the same pass.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,41 @@ class DistillationLoss:
     ce_rows: Tensor
 
 
+def _chunk(
+    student: Tensor,
+    teacher: Tensor,
+    head: Tensor,
+    target: Tensor,
+    kl_weight: float,
+    ce_weight: float,
+    temperature: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return gradient `[rows, width]`, sum of KL, number of agreements and cross-entropies `[rows]` of a chunk.
+
+    No more than four fp32 tensors `[rows, vocabulary]` exist at any time: each is reused or dropped when it can be.
+    """
+    z_s = functional.linear(student, head).float()
+    z_t = functional.linear(teacher, head).float()
+    agreed = (z_s.argmax(-1) == z_t.argmax(-1)).sum()
+    log_s = z_s.log_softmax(-1)
+    ce = -log_s.gather(1, target)[:, 0]
+    d_z = log_s.exp().mul_(ce_weight)
+    d_z.scatter_add_(1, target, torch.full_like(target, -ce_weight, dtype=d_z.dtype))
+    if temperature != 1:
+        del log_s
+        log_s = z_s.div_(temperature).log_softmax(-1)
+        z_t.div_(temperature)
+    del z_s
+    log_t = z_t.log_softmax(-1)
+    del z_t
+    p_t = log_t.exp()
+    # 0 · (−inf − x) is 0 in a divergence, not NaN
+    kl = log_t.sub_(log_s).mul_(p_t).nan_to_num_(0.0).sum()
+    d_z.add_(log_s.exp_().sub_(p_t), alpha=kl_weight * temperature)
+    del log_s, log_t, p_t
+    return functional.linear(d_z.to(head.dtype), head.T), kl, agreed, ce
+
+
 class _Chunked(torch.autograd.Function):
     """Sums over rows of the loss and its parts, gradient formed in the forward pass."""
 
@@ -55,21 +91,11 @@ class _Chunked(torch.autograd.Function):
         ce_rows = student.new_zeros(len(student), dtype=torch.float32)
         for start in range(0, len(student), chunk_rows):
             rows = slice(start, start + chunk_rows)
-            target = labels[rows, None]
-            z_s = functional.linear(student[rows], head).float()
-            z_t = functional.linear(teacher[rows], head).float()
-            agreed += (z_s.argmax(-1) == z_t.argmax(-1)).sum()
-            log_s = z_s.log_softmax(-1)
-            ce_rows[rows] = -log_s.gather(1, target)[:, 0]
-            d_z = log_s.exp_().mul_(ce_weight)
-            d_z.scatter_add_(1, target, torch.full_like(target, -1.0, dtype=d_z.dtype).mul_(ce_weight))
-            log_t = z_t.div_(temperature).log_softmax(-1)
-            log_s_tau = z_s.div_(temperature).log_softmax(-1)
-            p_t = log_t.exp()
-            # 0 · (−inf − x) is 0 in a divergence, not NaN
-            kl_sum += (p_t * (log_t - log_s_tau)).nan_to_num_(0.0).sum()
-            d_z.add_(log_s_tau.exp_().sub_(p_t), alpha=kl_weight * temperature)
-            gradient[rows] = functional.linear(d_z.to(head.dtype), head.T).to(gradient.dtype)
+            gradient[rows], kl, same, ce_rows[rows] = _chunk(
+                student[rows], teacher[rows], head, labels[rows, None], kl_weight, ce_weight, temperature
+            )
+            kl_sum += kl
+            agreed += same
         ctx.save_for_backward(gradient)
         loss = kl_weight * temperature**2 * kl_sum + ce_weight * ce_rows.sum()
         ctx.mark_non_differentiable(kl_sum, agreed, ce_rows)
@@ -121,10 +147,11 @@ def distillation_loss(
     if chunk_rows < 1:
         raise ValueError(f"chunk_rows is {chunk_rows}. It must be at least 1.")
     counted = labels != IGNORED
-    if not bool(counted.all()):
+    # on the meta device, where FLOPs are counted, labels have no values: every row counts
+    if not labels.is_meta and not bool(counted.all()):
         student_rows, teacher_rows, labels = student_rows[counted], teacher_rows[counted], labels[counted]
     # The loss is exact in the rows' own precision; autocast would round the head product a second time.
-    with torch.autocast(student_rows.device.type, enabled=False):
+    with without_autocast(student_rows.device.type):
         dtype = torch.promote_types(student_rows.dtype, torch.bfloat16)
         head = head_weight.detach().to(dtype)
         loss, kl, agreed, ce_rows = _Chunked.apply(  # type: ignore[no-untyped-call]
@@ -139,6 +166,11 @@ def distillation_loss(
         )
     rows = max(1, len(labels))
     return DistillationLoss(loss / rows, kl / rows, ce_rows.sum() / rows, agreed / rows, ce_rows)
+
+
+def without_autocast(device: str) -> AbstractContextManager[Any]:
+    """Turn autocast off on a kind of device, where it has one; the meta device has none."""
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def answer_cross_entropy(rows: Tensor, head_weight: Tensor, labels: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from transformers import AutoModelForImageTextToText, InternVLForConditionalGene
 from fcot.batch import Batch, Sequences
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.internvl.tokens import IGNORED, check_placeholders, normalize, raster_side
+from fcot.internvl.tokens import check_placeholders, normalize, raster_side
 from fcot.student import CompressedInternVL, load_student, student_of
 
 PARTS = ("vision", "projector", "llm")
@@ -172,7 +172,7 @@ class StudentTeacher(nn.Module):
         hidden = self.student.model.language_model(
             inputs_embeds=embeddings, position_ids=where, attention_mask=mask, use_cache=False
         )[0]
-        rows: Tensor = hidden[:, :-1][sequences.labels[:, 1:] != IGNORED]
+        rows: Tensor = hidden.flatten(0, 1).index_select(0, sequences.answers)
         return rows
 
     def _positions(self, projector: nn.Module, ids: Tensor, mask: Tensor | None = None) -> Tensor | None:
@@ -237,10 +237,9 @@ class StudentTeacher(nn.Module):
 
 def answer_labels(sequences: Sequences) -> Tensor:
     """Return the labels of answer rows in row order `[answers]`."""
-    labels = sequences.labels[:, 1:]
-    return labels[labels != IGNORED]
+    return sequences.labels.flatten()[sequences.answers + 1]
 
 
 def answer_samples(sequences: Sequences) -> Tensor:
     """Return which sample of the batch each answer row belongs to `[answers]`."""
-    return (sequences.labels[:, 1:] != IGNORED).nonzero()[:, 0]
+    return sequences.answers // sequences.labels.shape[1]

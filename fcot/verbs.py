@@ -41,6 +41,10 @@ VERBS = {
     "export": Verb("Write a student as a folder that transformers loads without fcot", "fcot.export:export"),
     "chat": Verb("Ask a model about pages, in a terminal", "fcot.chat:chat"),
     "doctor": Verb("Versions, devices, what a page costs, and what would fail later", "fcot.doctor:doctor"),
+    "bench step": Verb("FLOPs, time and memory of a re-alignment step, beside a naive one", "fcot.bench.step:step"),
+    "bench infer": Verb("Time of an answer by part, and the limit that FLOPs set", "fcot.bench.infer:infer"),
+    "bench loss": Verb("Time and memory of the re-alignment loss, beside full logits", "fcot.bench.loss:loss"),
+    "bench preprocess": Verb("Time of cutting a page into tiles", "fcot.bench.preprocess:preprocess"),
     "shards build": Verb("Draw the tiny world's pages and write them as shards", "shards.cli:build"),
 }
 

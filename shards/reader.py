@@ -12,7 +12,7 @@ import torch
 import webdataset as wds
 from torch.utils.data import IterableDataset, get_worker_info
 
-from fcot.batch import Batch, PageLayout, Sequences
+from fcot.batch import Batch, PageLayout, Sequences, answer_positions
 from fcot.errors import UserError
 from fcot.internvl.tokens import IGNORED, Encoded, SampleError, expand, pad
 from shards.decode import Prepared, prepare
@@ -67,9 +67,11 @@ def collate(samples: Sequence[Prepared], layout: PageLayout) -> Batch:
         ids, labels = zip(*(expand(sample.encoded, tokens, image_id) for sample in samples), strict=True)
         prompts = [sample.prompt for sample in samples if sample.prompt is not None]
         rows = [expand(prompt, tokens, image_id)[0] for prompt in prompts]
+        padded = pad(labels, IGNORED)
         return Sequences(
             input_ids=pad(ids, fill),
-            labels=pad(labels, IGNORED),
+            labels=padded,
+            answers=answer_positions(padded),
             prompt_ids=pad(rows, fill, left=True) if rows else None,
             prompt_mask=pad([np.ones_like(row) for row in rows], 0, left=True) if rows else None,
         )

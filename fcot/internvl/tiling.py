@@ -1,5 +1,6 @@
 """Cut an image into tiles the way InternVL2 does (its dynamic preprocessing, arXiv 2404.16821 section 2)."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
@@ -73,7 +74,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (*WHITE, 255)), rgba)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def cut(
@@ -96,19 +97,21 @@ def cut(
     """
     image = to_rgb(image)
     columns, rows = grid(*image.size, max_tiles, min_tiles=min_tiles, tile_size=tile_size)
-    canvas = _resized(image, columns * tile_size, rows * tile_size)
-    tiles = (
-        canvas.reshape(rows, tile_size, columns, tile_size, 3)
-        .transpose(0, 2, 4, 1, 3)
-        .reshape(-1, 3, tile_size, tile_size)
-    )
-    if thumbnail and columns * rows > 1:
-        small = _resized(image, tile_size, tile_size).transpose(2, 0, 1)
-        tiles = np.concatenate([tiles, small[None]])
-    return torch.from_numpy(np.ascontiguousarray(tiles))
+    cells, count = columns * rows, num_tiles(columns, rows, thumbnail=thumbnail)
+    tiles = np.empty((count, 3, tile_size, tile_size), dtype=np.uint8)
+    with ThreadPoolExecutor(1) as beside:  # Pillow lets other threads run while it resizes
+        small = beside.submit(_fill, tiles[cells:], image, 1, 1) if count > cells else None
+        _fill(tiles[:cells], image, columns, rows)
+        if small is not None:
+            small.result()
+    return torch.from_numpy(tiles)
 
 
-def _resized(image: Image.Image, width: int, height: int) -> np.ndarray:
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(image)
+def _fill(tiles: np.ndarray, image: Image.Image, columns: int, rows: int) -> None:
+    """Resize an image to a grid of tiles and write these to `[rows · columns, 3, S, S]`."""
+    side = tiles.shape[-1]
+    size = (columns * side, rows * side)
+    canvas = image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
+    by_place = tiles.reshape(rows, columns, 3, side, side)
+    for channel, band in enumerate(canvas.split()):  # whole rows of a channel are copied, not single bytes
+        by_place[:, :, channel] = np.asarray(band).reshape(rows, side, columns, side).swapaxes(1, 2)

@@ -75,6 +75,8 @@ def check_placeholders(input_ids: Tensor, image_token_id: int, expected: Tensor,
     Raises:
         ValueError: Names the first sample that differs, what was expected and found.
     """
+    if input_ids.is_meta:
+        return  # ids without values: a step whose FLOPs are counted
     found = (input_ids == image_token_id).sum(1)
     wrong = (found != expected.to(found.device)).nonzero()
     if len(wrong):

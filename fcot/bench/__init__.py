@@ -1,0 +1,1 @@
+"""What this machine makes of the method, and what it could: `python -m fcot bench …`."""

@@ -1,0 +1,229 @@
+"""The verb `bench infer`: where the time of an answer goes, and how much of it fewer visual tokens can save."""
+
+import io
+import statistics
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import GenerationConfig
+
+from fcot.batch import Batch
+from fcot.bench.flops import counting
+from fcot.bench.measure import Timing, on_accelerator, seconds
+from fcot.bench.meter import ANSWER_PARTS, Meter, answer_parts
+from fcot.bench.output import Table, flop_unit, publish
+from fcot.bench.workload import Pages, find_device, model_folder, numbers, page_image, random_pair
+from fcot.errors import UserError
+from fcot.internvl.checkpoint import ModelFolder
+from fcot.internvl.tiling import cut, grid, num_tiles
+from fcot.internvl.tokens import tokens_per_tile
+from fcot.pair import StudentTeacher
+from fcot.student import student_of
+
+PARTS = ("decode image", "preprocess", *ANSWER_PARTS)
+MODEL_PARTS = ANSWER_PARTS[:-1]  # what the FLOP limit is about
+NOTE = "gain of model: vit, projector and prefill; its limit: their FLOPs at the first ratio over those at this one"
+TERA = 1e12
+
+
+def infer(
+    model: str = "2b",
+    ratios: str = "1,2,4",
+    batch: int = 8,
+    prompt: int = 80,
+    new_tokens: int = 17,
+    page: str = "1700,2200",
+    max_tiles: int = 12,
+    device: str | None = None,
+    bf16: bool | None = None,
+    repeats: int = 5,
+    json: str | None = None,
+) -> None:
+    """Time the parts of answering a question on a page, at batch 1 and N, at several ratios.
+
+    The gain of fewer visual tokens stands beside the most that FLOPs allow: the vision tower costs the same at every
+    ratio. Weights are random, shapes real (FCoT-VL, Table 5).
+
+    Args:
+        model: Size (100m, 1b, 2b, 8b) or a model folder, whose configuration alone is used.
+        ratios: How many visual tokens become one, a list; gains are over the first.
+        batch: Pages of the larger batch.
+        prompt: Text tokens of the prompt.
+        new_tokens: Tokens of an answer, two or more; the first is part of the prefill.
+        page: Width and height of the page in pixels.
+        max_tiles: Most tiles of the page, thumbnail not counted.
+        device: Such as cpu; meta counts FLOPs only (default: this machine's accelerator, or its CPU).
+        bf16: Compute in bf16 (default: on accelerators).
+        repeats: How often each is timed.
+        json: File for the results, - for the standard output.
+    """
+    place, each = find_device(device), numbers(ratios)
+    size = numbers(page)
+    if len(size) != 2 or min(prompt, new_tokens) < 2:
+        raise UserError(
+            f"page is {page!r}, prompt {prompt}, new_tokens {new_tokens}.\n"
+            "Give a width and a height such as 1700,2200, and two tokens or more of each."
+        )
+    half = on_accelerator(place) if bf16 is None else bf16
+    found: dict[str, Any] = {
+        "bench": "infer",
+        "model": model,
+        "prompt": prompt,
+        "new_tokens": new_tokens,
+        "page": size,
+        "max_tiles": max_tiles,
+        "device": str(place),
+        "precision": "bf16" if half else "fp32",
+    }
+    with model_folder(model) as folder:
+        side = ModelFolder(folder).tile_size
+        found["tiles"] = num_tiles(*grid(size[0], size[1], max_tiles, tile_size=side))
+        found |= count_all(folder, each, found["tiles"], prompt)
+        if place.type != "meta":
+            found["measured"] = measure(folder, each, (1, batch), found, place, repeats)
+    publish(found, tables(found), json, [NOTE])
+
+
+def count_all(folder: Path, ratios: list[int], tiles: int, prompt: int) -> dict[str, Any]:
+    """Return the FLOPs at each ratio, and the most that they allow to gain over the first."""
+    flops = {ratio: count(folder, ratio, tiles, prompt) for ratio in ratios}
+    limits = {ratio: flops[ratios[0]]["total"] / counted["total"] for ratio, counted in flops.items()}
+    return {"unit": "TFLOP", "flops": flops, "limits": limits}
+
+
+def count(folder: Path, ratio: int, tiles: int, prompt: int) -> dict[str, Any]:
+    """Return the TFLOP of the parts of an answer up to its first token, and a page's visual tokens and cache."""
+    compressor = {"compressor": "conv", "ratio": ratio} if ratio > 1 else {}
+    pair = random_pair(folder, torch.device("meta"), torch.float32, **compressor)
+    config = pair.student.config
+    # the last prompt token stands as the answer: the row before it is the only one that meets the head
+    batch = Pages(tiles, prompt - 1, 1).of(config, {"student": ratio}).to("meta")
+    with counting() as flops, torch.no_grad():
+        meter = Meter(flops)
+        with answer_parts(pair, meter):
+            pair.student.lm_head(pair.student_rows(batch))
+    text, visual_tokens = config.text_config, tiles * tokens_per_tile(config, ratio)
+    width = text.num_key_value_heads * (text.hidden_size // text.num_attention_heads)
+    return {
+        "parts": {part: meter.parts.get(part, 0.0) / TERA for part in MODEL_PARTS},
+        "total": sum(meter.parts.values()) / TERA,
+        "visual_tokens": visual_tokens,
+        "cache_bytes_bf16": 2 * 2 * text.num_hidden_layers * width * (visual_tokens + prompt),
+    }
+
+
+def measure(
+    folder: Path, ratios: list[int], batches: tuple[int, ...], asked: dict[str, Any], device: torch.device, repeats: int
+) -> list[dict[str, Any]]:
+    """Return the times of each part at each batch size and ratio, ratios in turn so that drift meets all alike."""
+    dtype = torch.bfloat16 if asked["precision"] == "bf16" else torch.float32
+    pair = random_pair(folder, device, dtype).to(device, dtype).eval()
+    pair.student.generation_config = GenerationConfig(pad_token_id=0)  # no end token: answers have full length
+    students = {ratio: with_ratio(pair, ratio, device, dtype) for ratio in ratios}
+    file = io.BytesIO()
+    page_image(*asked["page"]).save(file, "jpeg", quality=90)
+    rows: list[dict[str, Any]] = []
+    for size in dict.fromkeys(batches):
+        pages = {
+            r: Pages(asked["tiles"], asked["prompt"], 1, size).of(students[r].config, {"student": r}) for r in ratios
+        }
+        times: dict[int, list[dict[str, float]]] = {ratio: [] for ratio in ratios}
+        for repeat in range(repeats + 1):
+            for ratio in ratios:
+                pair.student = students[ratio]
+                parts = answer(pair, pages[ratio], file.getvalue(), asked, device)
+                if repeat:  # the first run warms up
+                    times[ratio].append(parts)
+        rows.extend(summaries(size, times, asked))
+    return rows
+
+
+def with_ratio(pair: StudentTeacher, ratio: int, device: torch.device, dtype: torch.dtype) -> Any:
+    """Return a student at a ratio that shares all but the projector with the pair's."""
+    if ratio == 1:
+        return pair.student
+    with torch.device(device):
+        return student_of(pair.student, compressor="conv", ratio=ratio, placement="before").to(dtype).eval()
+
+
+def answer(
+    pair: StudentTeacher, pages: Batch, file: bytes, asked: dict[str, Any], device: torch.device
+) -> dict[str, float]:
+    """Answer a question on each page of a batch, from the image file on, and return the seconds of each part."""
+    side = pair.student.config.vision_config.image_size[0]
+    meter = Meter(lambda: seconds(device))
+    images = [Image.open(io.BytesIO(file)).convert("RGB") for _ in pages.keys]
+    meter.mark("decode image")
+    tiles = torch.cat([cut(image, asked["max_tiles"], tile_size=side) for image in images])
+    batch = replace(pages, tiles=tiles).to(device)
+    meter.mark("preprocess")
+    with answer_parts(pair, meter):
+        pair.answer(batch, "student", max_new_tokens=asked["new_tokens"])
+    return meter.parts
+
+
+def summaries(batch: int, times: dict[int, list[dict[str, float]]], asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Give a row for each ratio: times by part, gains over the first ratio and the share of the limit."""
+    first = next(iter(times))
+
+    def over(ratio: int, parts: tuple[str, ...]) -> float:
+        """Return the median of the gains, each over the first ratio's run beside it."""
+        pairs = zip(times[first], times[ratio], strict=True)
+        return statistics.median(
+            sum(slow[part] for part in parts) / sum(fast[part] for part in parts) for slow, fast in pairs
+        )
+
+    for ratio, runs in times.items():
+        model_gain = over(ratio, MODEL_PARTS)
+        yield {
+            "batch": batch,
+            "ratio": ratio,
+            "parts": {part: Timing.of([run[part] for run in runs]).json() for part in PARTS},
+            "seconds_per_token": statistics.median(run["decode"] for run in runs) / (asked["new_tokens"] - 1),
+            "total": Timing.of([sum(run.values()) for run in runs]).json(),
+            "gain": over(ratio, PARTS),
+            "gain_of_model": model_gain,
+            "share_of_limit": model_gain / asked["limits"][ratio],
+        }
+
+
+def tables(found: dict[str, Any]) -> list[Table]:
+    """Return FLOPs and limits at each ratio, and what was measured at each batch size."""
+    unit, scale = flop_unit(max(counted["total"] for counted in found["flops"].values()))
+    title = f"{found['model']}: a page of {found['tiles']} tiles and {found['prompt']} prompt tokens, {unit}"
+    cells = [
+        [
+            str(ratio),
+            f"{counted['visual_tokens']:,}",
+            *(f"{scale * counted['parts'][part]:.2f}" for part in MODEL_PARTS),
+            f"{scale * counted['total']:.2f}",
+            f"{found['limits'][ratio]:.2f}",
+            f"{counted['cache_bytes_bf16'] / 2**20:.0f} MiB",
+        ]
+        for ratio, counted in found["flops"].items()
+    ]
+    drawn = [Table(title, ("ratio", "visual tokens", *MODEL_PARTS, "total", "limit of gain", "cache in bf16"), cells)]
+    rows = found.get("measured", [])
+    for batch in dict.fromkeys(row["batch"] for row in rows):
+        cells = [
+            [
+                str(row["ratio"]),
+                *(f"{1000 * row['parts'][part]['median']:,.0f}" for part in PARTS[:-1]),
+                f"{1000 * row['seconds_per_token']:,.1f}",
+                str(Timing(**row["total"])),
+                f"{row['gain']:.2f}",
+                f"{row['gain_of_model']:.2f}",
+                f"{found['limits'][row['ratio']]:.2f}",
+                f"{row['share_of_limit']:.0%}",
+            ]
+            for row in rows
+            if row["batch"] == batch
+        ]
+        columns = ("ratio", *PARTS[:-1], "a token", "in all", "gain", "gain of model", "its limit", "reached")
+        title = f"batch {batch}, {found['new_tokens']} tokens an answer, {found['precision']}, ms (medians)"
+        drawn.append(Table(title, columns, cells))
+    return drawn

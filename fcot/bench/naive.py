@@ -1,0 +1,83 @@
+"""The re-alignment step without any of its savings: two whole models, two vision runs, full logits."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoModelForImageTextToText
+
+from fcot.batch import Batch
+from fcot.internvl.tokens import normalize
+from fcot.pair import StudentTeacher, answer_labels
+
+
+class NaiveStep(nn.Module):
+    """What a first version of the training loop does, in plain transformers; the yardstick of `bench step`.
+
+    The student's vision tower is frozen. Its language model is not: only the optimizer leaves it out, so its weights'
+    gradients are computed for nothing.
+
+    Args:
+        teacher: A native InternVL.
+        student: The student, with a vision tower and a language model of its own.
+        mean: Mean of each channel `[3]`.
+        std: Deviation of each channel `[3]`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, teacher: Any, student: Any, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.teacher = teacher.requires_grad_(False).eval()
+        self.student = student.requires_grad_(True)
+        self.student.model.vision_tower.requires_grad_(False)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    @classmethod
+    def of(cls, pair: StudentTeacher, native_config: Any) -> "NaiveStep":
+        """Make the two models that a container shares the weights of, on its device.
+
+        Args:
+            pair: With a teacher.
+            native_config: Configuration of the teacher.
+        """
+        student = copy.deepcopy(pair.student)
+        with torch.device("meta"):
+            teacher = AutoModelForImageTextToText.from_config(native_config)
+        teacher.model.vision_tower = copy.deepcopy(pair.student.model.vision_tower)
+        teacher.model.language_model = copy.deepcopy(pair.student.model.language_model)
+        teacher.model.multi_modal_projector = copy.deepcopy(pair.teacher_projector)
+        teacher.lm_head = copy.deepcopy(pair.student.lm_head)
+        return cls(teacher, student, pair.mean.clone(), pair.std.clone())
+
+    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield name and parameter of what the optimizer is given: projector and compressor."""
+        parameters: Iterator[tuple[str, nn.Parameter]] = self.student.model.multi_modal_projector.named_parameters()
+        return parameters
+
+    def loss(self, batch: Batch, *, kl_weight: float = 1.0, ce_weight: float = 1.0, temperature: float = 1.0) -> Tensor:
+        """Return the loss of a batch, from the logits of all positions of both models."""
+        with torch.no_grad():
+            teacher = self._logits(self.teacher, batch, "teacher")
+        student = self._logits(self.student, batch, "student")
+        log_t, log_s = ((logits / temperature).log_softmax(-1) for logits in (teacher, student))
+        kl = functional.kl_div(log_s, log_t, reduction="sum", log_target=True)
+        ce = functional.cross_entropy(student, answer_labels(batch.sequences["student"]), reduction="sum")
+        return (kl_weight * temperature**2 * kl + ce_weight * ce) / len(student)
+
+    def _logits(self, model: Any, batch: Batch, side: str) -> Tensor:
+        """Return a model's logits at answer positions `[answers, vocabulary]` in fp32."""
+        sequences = batch.sequences[side]
+        embeddings = model.get_input_embeddings()(sequences.input_ids)
+        if len(batch.tiles):
+            pixels = normalize(batch.tiles, self.mean, self.std)
+            visual = model.model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output
+            places = (sequences.input_ids == model.config.image_token_id)[..., None]
+            embeddings = embeddings.masked_scatter(places, visual.to(embeddings.dtype))
+        logits: Tensor = model(inputs_embeds=embeddings, use_cache=False).logits
+        return logits.flatten(0, 1)[sequences.answers].float()

@@ -1,0 +1,207 @@
+"""The verb `bench step`: what a step of re-alignment costs, and what its savings save."""
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import nn
+
+from fcot.batch import Batch
+from fcot.bench.flops import counting
+from fcot.bench.measure import Timing, matmul_rate, on_accelerator, peak_memory, seconds, timed, weight_bytes
+from fcot.bench.meter import STEP_PARTS, Meter, step_parts
+from fcot.bench.naive import NaiveStep
+from fcot.bench.output import Table, flop_unit, gigabytes, publish
+from fcot.bench.workload import Pages, find_device, model_folder, random_pair
+from fcot.internvl.checkpoint import ModelFolder
+from fcot.realign import Realign
+
+TERA = 1e12
+
+
+def step(
+    model: str = "2b",
+    ratio: int = 2,
+    tiles: int = 13,
+    prompt: int = 50,
+    answer: int = 500,
+    batch: int = 1,
+    device: str | None = None,
+    bf16: bool | None = None,
+    naive: bool = True,
+    repeats: int = 5,
+    json: str | None = None,
+) -> None:
+    """Count the FLOPs of a re-alignment step by part; on a real device measure its time and memory too.
+
+    The step is the one that `fit` runs, forward and backward, on random weights at real shapes. Beside it stands a
+    naive step with the same result: two models, two vision runs, full logits.
+
+    Args:
+        model: Size (100m, 1b, 2b, 8b) or a model folder, whose configuration alone is used.
+        ratio: How many visual tokens become one.
+        tiles: Tiles of a page, the thumbnail counted.
+        prompt: Text tokens before the answer.
+        answer: Answer tokens.
+        batch: Pages in the batch.
+        device: Such as cpu; meta counts FLOPs only (default: this machine's accelerator, or its CPU).
+        bf16: Compute in bf16, frozen weights too (default: on accelerators).
+        naive: Count and measure the naive step too.
+        repeats: How often the step is timed.
+        json: File for the results, - for the standard output.
+    """
+    pages, place = Pages(tiles, prompt, answer, batch), find_device(device)
+    half = on_accelerator(place) if bf16 is None else bf16
+    found: dict[str, Any] = {
+        "bench": "step",
+        "model": model,
+        "ratio": ratio,
+        **vars(pages),
+        "device": str(place),
+        "precision": "bf16" if half else "fp32",
+    }
+    with model_folder(model) as folder:
+        found |= count(folder, ratio, pages, naive=naive)
+        if place.type != "meta":
+            found["measured"] = measure(folder, ratio, pages, place, half=half, naive=naive, repeats=repeats)
+            compare(found)
+    publish(found, tables(found), json, notes(found))
+
+
+def assemble(folder: Path, ratio: int, pages: Pages, device: torch.device, dtype: torch.dtype) -> tuple[Realign, Batch]:
+    """Return what trains, as `fit` has it, and a batch of it on the device."""
+    module = Realign(folder, ratio=ratio)
+    student = {"compressor": module.compressor, "ratio": module.ratio, "placement": module.placement}
+    module.pair = random_pair(folder, device, dtype, **student)
+    batch = pages.of(module.folder.config, {"teacher": 1, "student": ratio})
+    return module, batch.to(device)
+
+
+def count(folder: Path, ratio: int, pages: Pages, *, naive: bool = False) -> dict[str, Any]:
+    """Return the TFLOP of a step by part and in total, and of a naive step, from a run on the meta device."""
+    module, batch = assemble(folder, ratio, pages, torch.device("meta"), torch.float32)
+    with counting() as flops:
+        parts = run_by_part(module, batch, Meter(flops))
+    counted = {
+        "unit": "TFLOP",
+        "parts": {part: amount / TERA for part, amount in parts.items()},
+        "total": sum(parts.values()) / TERA,
+    }
+    if naive:
+        with counting() as flops:
+            NaiveStep.of(module.pair, ModelFolder(folder).config).loss(batch).backward()
+            counted["naive_total"] = flops() / TERA
+    return counted
+
+
+def run_by_part(module: Realign, batch: Batch, meter: Meter) -> dict[str, float]:
+    """Run a step, forward and backward, and return what it cost by part."""
+    with step_parts(module.pair, meter):
+        loss = module.losses(batch)["loss"]
+        meter.mark("head")
+        loss.backward()
+        meter.mark("projector")
+    module.pair.zero_grad()
+    return {part: meter.parts.get(part, 0.0) for part in STEP_PARTS}
+
+
+def measure(
+    folder: Path, ratio: int, pages: Pages, device: torch.device, *, half: bool, naive: bool, repeats: int
+) -> dict[str, Any]:
+    """Return time, memory and loss of the step, and of a naive step with the same weights, on a real device."""
+    dtype = torch.bfloat16 if half else torch.float32
+    module, batch = assemble(folder, ratio, pages, device, dtype)
+
+    def ours() -> torch.Tensor:
+        return module.losses(batch)["loss"]
+
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+        measured: dict[str, Any] = {"matmul_tflops": matmul_rate(device, dtype) / TERA}
+        measured["step"] = run(ours, module.pair, device, pages.batch, repeats)
+        runs = [run_by_part(module, batch, Meter(lambda: seconds(device))) for _ in range(repeats)]
+        measured["step"]["seconds_by_part"] = {part: median(spent[part] for spent in runs) for part in runs[0]}
+        if naive:
+            two = NaiveStep.of(module.pair, ModelFolder(folder).config)
+            del module.pair
+            measured["naive"] = run(lambda: two.loss(batch), two, device, pages.batch, repeats)
+    return measured
+
+
+def run(loss: Any, weights: nn.Module, device: torch.device, samples: int, repeats: int) -> dict[str, Any]:
+    """Time forward and backward, and measure the memory of both."""
+
+    def once() -> None:
+        weights.zero_grad()
+        loss().backward()
+
+    timing = timed(once, device, repeats)
+    weights.zero_grad()
+    size = weight_bytes(weights)
+    return {
+        "loss": float(loss().detach()),
+        "seconds": timing.json(),
+        "samples_per_second": samples / timing.median,
+        "weight_bytes": size,
+        "peak_bytes": size + peak_memory(once, device),
+    }
+
+
+def compare(found: dict[str, Any]) -> None:
+    """Add how near the step is to the device's matrix products, and to the naive step."""
+    measured = found["measured"]
+    for name, total in (("step", "total"), ("naive", "naive_total")):
+        if name in measured:
+            limit = found[total] / measured["matmul_tflops"]
+            measured[name]["share_of_matmul_rate"] = limit / measured[name]["seconds"]["median"]
+    if "naive" in measured:
+        fast, slow = measured["step"], measured["naive"]
+        measured["times_faster"] = slow["seconds"]["median"] / fast["seconds"]["median"]
+        measured["share_of_memory"] = fast["peak_bytes"] / slow["peak_bytes"]
+
+
+def tables(found: dict[str, Any]) -> list[Table]:
+    """Return FLOPs by part, and what was measured."""
+    measured = found.get("measured")
+    title = f"a step of {found['model']} at ratio {found['ratio']}: {found['tiles']} tiles, {found['prompt']} prompt "
+    title += f"and {found['answer']} answer tokens, batch {found['batch']}"
+    total, (unit, scale) = found["total"], flop_unit(found["total"])
+    rows = [[part.replace("_", " "), f"{scale * n:.2f}", f"{n / total:.1%}"] for part, n in found["parts"].items()]
+    rows.append(["total", f"{scale * total:.2f}", ""])
+    if "naive_total" in found:
+        rows.append(["naive step", f"{scale * found['naive_total']:.2f}", f"{found['naive_total'] / total:.2f} times"])
+    if measured is None:
+        return [Table(title, ("part", unit, "share"), rows)]
+    times = measured["step"]["seconds_by_part"]
+    for row, spent in zip(rows, (*times.values(), sum(times.values()), None), strict=False):
+        row.append("" if spent is None else f"{1000 * spent:,.0f}")
+    cells = [
+        [
+            name,
+            str(Timing(**measured[name]["seconds"])),
+            f"{measured[name]['samples_per_second']:.3g}",
+            f"{measured[name]['share_of_matmul_rate']:.0%}",
+            gigabytes(measured[name]["peak_bytes"]),
+            gigabytes(measured[name]["weight_bytes"]),
+            f"{measured[name]['loss']:.4f}",
+        ]
+        for name in ("step", "naive")
+        if name in measured
+    ]
+    columns = ("forward and backward", "time", "samples/s", "of matmul rate", "peak memory", "weights", "loss")
+    again = f"{found['precision']}, median of {measured['step']['seconds']['repeats']}"
+    return [Table(title, ("part", unit, "share", "ms"), rows), Table(again, columns, cells)]
+
+
+def notes(found: dict[str, Any]) -> list[str]:
+    """Return what the naive step is, and the comparison in a sentence."""
+    if "naive_total" not in found:
+        return []
+    said = ["naive: two models, two vision runs, full logits, gradients of all language-model weights"]
+    if "measured" in found:
+        measured = found["measured"]
+        said.append(
+            f"{measured['times_faster']:.2f} times as fast as the naive step, {measured['share_of_memory']:.2f} of its "
+            f"peak memory; matrix products run at {measured['matmul_tflops']:.3g} TFLOP/s here"
+        )
+    return said

@@ -1,0 +1,41 @@
+import json
+
+import pytest
+
+from fcot.bench.infer import PARTS, infer
+
+
+def test_the_limit_is_what_the_vision_tower_leaves(tmp_path):
+    infer("2b", device="meta", prompt=80, json=str(tmp_path / "found.json"))
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["tiles"] == 13
+    assert found["limits"] == {"1": 1.0, "2": pytest.approx(1.39, rel=0.01), "4": pytest.approx(1.70, rel=0.01)}
+    flops = found["flops"]
+    assert [flops[ratio]["visual_tokens"] for ratio in "124"] == [3328, 1664, 832]
+    assert [flops[ratio]["parts"]["vit"] for ratio in "124"] == [pytest.approx(9.41, rel=1e-3)] * 3
+    assert [flops[ratio]["parts"]["prefill"] for ratio in "124"] == pytest.approx([11.43, 5.57, 2.84], rel=0.01)
+    assert [flops[ratio]["cache_bytes_bf16"] / 2**20 for ratio in "124"] == pytest.approx([320, 164, 86], rel=0.01)
+
+
+def test_each_ratio_is_measured_by_part_at_both_batch_sizes(tiny_checkpoint, tmp_path, capsys):
+    infer(
+        str(tiny_checkpoint),
+        ratios="1,2",
+        batch=2,
+        prompt=6,
+        new_tokens=3,
+        page="200,150",
+        max_tiles=4,
+        device="cpu",
+        repeats=2,
+        json=str(tmp_path / "found.json"),
+    )
+    found = json.loads((tmp_path / "found.json").read_text())
+    rows = found["measured"]
+    assert [(row["batch"], row["ratio"]) for row in rows] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    for row in rows:
+        assert row["parts"].keys() == set(PARTS)
+        assert all(part["median"] > 0 for part in row["parts"].values())
+        assert row["share_of_limit"] == pytest.approx(row["gain_of_model"] / found["limits"][str(row["ratio"])])
+    assert [row["gain"] for row in rows if row["ratio"] == 1] == [1.0, 1.0]
+    assert "measured on cpu" in capsys.readouterr().out
