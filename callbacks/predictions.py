@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -12,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.nn import functional
 
-from fcot.batch import Batch
+from fcot.batch import Batch, answer_positions
 from fcot.errors import UserError
 from fcot.module import PageModule
 
@@ -34,7 +35,10 @@ def take(batch: Batch, samples: Sequence[int]) -> Batch:
         references=[batch.references[i] for i in samples],
         num_tiles=rows(batch.num_tiles),
         tiles=torch.cat([batch.tiles[starts[i] : ends[i]] for i in samples]),
-        sequences={side: sequences.map(rows) for side, sequences in batch.sequences.items()},
+        sequences={
+            side: replace(sequences.map(rows), answers=answer_positions(rows(sequences.labels)))
+            for side, sequences in batch.sequences.items()
+        },
     )
 
 

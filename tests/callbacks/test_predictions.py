@@ -12,6 +12,7 @@ from callbacks.predictions import page_picture, take
 from fcot.evaluation import read_records
 from fcot.internvl.tiling import cut
 from fcot.realign import Realign
+from fcot.pair import answer_samples
 from fcot.sft import SFT
 from fcot.trainer import Trainer
 from shards.datamodule import Shards
@@ -134,6 +135,8 @@ def test_samples_taken_from_a_batch_get_the_answers_they_get_in_it(tmp_path, tin
     module.eval()
     every = module.answers(batch)
     assert module.answers(some) == [every[4], every[1]]
+    rows, of_sample = module.pair.student_rows(batch), answer_samples(batch.sequences["student"])
+    torch.testing.assert_close(module.pair.student_rows(some), torch.cat([rows[of_sample == i] for i in (4, 1)]))
 
 
 @pytest.mark.parametrize(("width", "height"), [(56, 56), (224, 56), (56, 168), (168, 112), (112, 112)])
