@@ -11,8 +11,8 @@ from callbacks import Predictions
 from callbacks.predictions import page_picture, take
 from fcot.evaluation import read_records
 from fcot.internvl.tiling import cut
-from fcot.realign import Realign
 from fcot.pair import answer_samples
+from fcot.realign import Realign
 from fcot.sft import SFT
 from fcot.trainer import Trainer
 from shards.datamodule import Shards
