@@ -102,7 +102,7 @@ def demo(preset: Literal["demo", "tables"] = "demo", output: Path = Path("runs/d
     that holds `configs/`.
 
     Args:
-        preset: demo (ratio 2, about ten minutes on 2 cores) or tables (ratios 2 and 4, the control; not yet
+        preset: demo (ratio 2, about nine minutes on 2 cores) or tables (ratios 2 and 4, the control; not yet
             timed).
         output: Folder of the runs; its contents are replaced.
     """
