@@ -6,9 +6,10 @@ from typing import Any
 from fcot.doctor.page import PageCost
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
+from fcot.internvl.names import in_memory
 from fcot.internvl.tokens import CONTEXT, END, START, tokens_per_tile
 from fcot.merge.tensors import open_weights
-from fcot.parts import in_memory, missing_parts
+from fcot.parts import missing_parts
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
