@@ -30,9 +30,16 @@ def test_what_is_wrong_ends_it_with_an_error(tiny_checkpoint, tmp_path, capsys):
     assert "  - Folder" in capsys.readouterr().out
 
 
-def test_another_model_is_said_to_be_one(tiny_checkpoint, tmp_path, capsys):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "internvl_chat"}))
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("llava", "describes a 'llava' model, not a native InternVL"),
+        ("internvl_chat", "Convert it: python -m fcot convert"),
+    ],
+)
+def test_another_model_is_said_to_be_one(tmp_path, capsys, kind, said):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     with pytest.raises(SystemExit):
         main(["doctor", "--checkpoint", str(tmp_path)])
     out = capsys.readouterr().out
-    assert "describes a 'internvl_chat' model" in out and "Versions" in out
+    assert said in out and "Versions" in out
