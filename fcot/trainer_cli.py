@@ -11,6 +11,7 @@ import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from transformers.utils.logging import disable_progress_bar
 
 import callbacks
 from callbacks.progress import Progress
@@ -91,6 +92,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
     # advertisements of other products: https://github.com/Lightning-AI/pytorch-lightning/issues/21294
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(is_no_tip)
+    disable_progress_bar()  # transformers draws one for each model it loads
 
 
 def is_no_tip(record: logging.LogRecord) -> bool:
