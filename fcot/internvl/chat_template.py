@@ -1,6 +1,8 @@
-"""InternVL's conversation templates as the Jinja text that transformers' `apply_chat_template` renders."""
+"""InternVL's conversation templates as the Jinja text that transformers' `apply_chat_template` renders, and back."""
 
-from fcot.internvl.prompts import Template
+from typing import Any
+
+from fcot.internvl.prompts import TEMPLATES, Template
 from fcot.internvl.tokens import CONTEXT
 
 LAYOUT = """\
@@ -52,6 +54,30 @@ def chat_template(template: Template) -> str:
         assistant_start=quoted(template.assistant_start),
         end=quoted(template.end + template.separator),
     )
+
+
+def template_of(tokenizer: Any) -> Template | None:
+    """Return the template that a tokenizer's chat template is the Jinja text of, with its system message.
+
+    Args:
+        tokenizer: A tokenizer of transformers; the chat template renders one question.
+
+    Returns:
+        None if what is rendered is laid out like none of InternVL's.
+    """
+    rendered = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "?"}], tokenize=False, add_generation_prompt=True
+    )
+    for known in TEMPLATES.values():
+        asked = "".join(segment.text for segment in known.with_system("").segments(["?"], []))
+        head, ending = rendered.removesuffix(asked), known.end + known.separator
+        if not rendered.endswith(asked) or not (head.endswith(ending) or not head):
+            continue
+        if not head:
+            return known.with_system("")
+        if head.startswith(known.system_start):
+            return known.with_system(head.removeprefix(known.system_start).removesuffix(ending))
+    return None
 
 
 def quoted(text: str) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fcot.errors import UserError
-from fcot.internvl.prompts import Template, template
+from fcot.internvl.chat_template import template_of
+from fcot.internvl.prompts import TEMPLATES, Template, template
 from fcot.internvl.tokens import ConversationEncoder, raster_side
 
 
@@ -91,9 +92,24 @@ class ModelFolder:
 
     @property
     def template(self) -> Template:
-        """The conversation template with this model's own system message."""
-        name = getattr(self.config, "template", "internvl2_5")
-        return template(name).with_system(getattr(self.config, "system_message", None))
+        """The conversation template with this model's own system message.
+
+        A folder converted or saved by fcot names it in its configuration. The authors' `-hf` folders do not: there
+        the folder's chat template says it, without one it is InternVL2.5's.
+
+        Raises:
+            UserError: If the chat template lays out a conversation in another way.
+        """
+        name = getattr(self.config, "template", None)
+        if name is None and self.tokenizer.chat_template is not None:
+            found = template_of(self.tokenizer)
+            if found is None:
+                raise UserError(
+                    f"The chat template of {self.path} lays out a conversation like none of {', '.join(TEMPLATES)}.\n"
+                    'Name the nearest in its config.json: "template": "internvl2_5", with its "system_message".'
+                )
+            return found
+        return template(name or "internvl2_5").with_system(getattr(self.config, "system_message", None))
 
     def encoder(self, max_length: int | None = None) -> ConversationEncoder:
         """Return the encoder of conversations for this model, at most `max_length` tokens (default: its own)."""
