@@ -18,9 +18,10 @@ class Preset:
     Attributes:
         ratios: Ratios to compress by, one student each.
         control: Post-train the uncompressed teacher too, on the same data.
-        realign_steps: Steps of re-alignment.
-        sft_steps: Steps of post-training.
-        pages: Pages in each training set.
+        realign_steps: Steps of re-alignment, of 32 pages each.
+        sft_steps: Steps of post-training, of 32 pages each.
+        realign_pages: Pages to re-align on.
+        sft_pages: Pages to post-train on.
         dev_pages: Dev pages a coalition of snapshots is scored on.
         test_pages: Test pages, shared by all models.
         data: Folder the pages are drawn in.
@@ -31,7 +32,8 @@ class Preset:
     control: bool
     realign_steps: int
     sft_steps: int
-    pages: int
+    realign_pages: int
+    sft_pages: int
     dev_pages: int
     test_pages: int
     data: str
@@ -39,15 +41,16 @@ class Preset:
 
 
 PRESETS = {
-    "demo": Preset((2,), False, 180, 100, 5000, 70, 280, "data/demo"),
-    "tables": Preset((2, 4), True, 260, 160, 8500, 98, 420, "data/tables"),
+    "demo": Preset((2,), False, 140, 150, 4480, 4800, 70, 280, "data/demo"),
+    "tables": Preset((2, 4), True, 160, 700, 5120, 22400, 98, 420, "data/tables"),
 }
 
 
 def commands(preset: Preset, output: Path) -> list[tuple[str, list[str]]]:
     """Return what is run, each with a line that says why."""
-    realign_data = data_options(f"{preset.data}/reading", preset, test=0)
-    questions = data_options(f"{preset.data}/questions", preset, test=preset.test_pages)
+    reading, asking = f"{preset.data}/reading", f"{preset.data}/questions"
+    realign_data = data_options(reading, preset, train=preset.realign_pages)
+    questions = data_options(asking, preset, train=preset.sft_pages, test=preset.test_pages)
     realign, sft = str(CONFIGS / "realign_tiny.yaml"), str(CONFIGS / "sft_tiny.yaml")
 
     def test(name: str, checkpoint: str | Path, label: str) -> tuple[str, list[str]]:
@@ -88,9 +91,9 @@ def commands(preset: Preset, output: Path) -> list[tuple[str, list[str]]]:
     return [*steps, ("Write the report", ["report", str(output)])]
 
 
-def data_options(root: str, preset: Preset, *, test: int) -> list[str]:
-    """Return the options of a set of pages."""
-    samples = {"train": preset.pages, "dev": preset.dev_pages, **({"test": test} if test else {})}
+def data_options(root: str, preset: Preset, **samples: int) -> list[str]:
+    """Return the options of a set of pages: so many of each split, dev as the preset says."""
+    samples["dev"] = preset.dev_pages
     pairs = ", ".join(f"{split}: {count}" for split, count in samples.items())
     return [*preset.options, "--data.root", root, "--data.recipe_samples", f"{{{pairs}}}"]
 
@@ -102,8 +105,8 @@ def demo(preset: Literal["demo", "tables"] = "demo", output: Path = Path("runs/d
     that holds `configs/`.
 
     Args:
-        preset: demo (ratio 2, about nine minutes on 2 cores) or tables (ratios 2 and 4, the control; not yet
-            timed).
+        preset: demo (ratio 2, about nine minutes on 2 cores) or tables (ratios 2 and 4, the control; about
+            50 minutes).
         output: Folder of the runs; its contents are replaced.
     """
     from fcot.cli import main

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 def report(tiny_checkpoint, tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     fast = ("--model.max_new_tokens", "4", "--data.num_workers", "0")
-    preset = Preset((2,), True, 2, 4, 24, 14, 28, str(folder / "data"), fast)
+    preset = Preset((2,), True, 2, 4, 24, 24, 14, 28, str(folder / "data"), fast)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         patch.setattr(demo_module, "TEACHER", str(tiny_checkpoint))
