@@ -1,5 +1,6 @@
-"""The data of a run: training, dev and test shards, built first if a recipe says how."""
+"""The data of a run: training, dev and test shards, built or indexed first if they are not yet."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,22 @@ from torch.utils.data import DataLoader
 
 from fcot.batch import Batch, PageLayout
 from fcot.errors import UserError
-from shards.ledger import Ledger
-from shards.reader import BatchStream, set_fingerprint, set_size
+from shards.ledger import Ledger, Skip
+from shards.manifest import is_indexed, read_manifest, set_fingerprint, set_size
+from shards.mixture import read_weights, reading_counts
+from shards.order import Order
+from shards.reader import BatchStream, PageLoader, nothing_usable, token_costs
+from shards.shard_set import ShardSet
+from shards.verify import require_whole
+
+SPLITS = ("train", "dev", "test")
 
 
 class Shards(LightningDataModule):
     """Streams batches of pages from webdataset shards.
+
+    An epoch reads every training sample once, in an order given by the set, `seed` and the epoch alone. With `weights`
+    or `repeat_time` it reads each as often as these say, and is as long as that makes it.
 
     Args:
         root: Folder with the sets `train`, `dev` and `test`, each a folder of tar files.
@@ -23,6 +34,10 @@ class Shards(LightningDataModule):
         seed: Seed of the order of training samples.
         ordered: Keep the order of training shards and shuffle among neighbours only: a curriculum.
         max_skipped: Largest share of unusable samples before the run stops.
+        strict: Verify every byte of the sets before the first step, and stop at any unusable sample.
+        weights: How often an epoch reads the samples of a task, 1 is once: `{table: 2, text: 0.5}`, or a JSON file
+            with such weights, as the callback TaskLosses writes it.
+        repeat_time: The same for sources; sets that were imported may bring their own.
         dev_samples: Read at most this many dev samples (default: all).
         test_samples: Read at most this many test samples (default: all).
         recipe: Build missing sets by this recipe of drawn pages (`python -m fcot shards build --help`).
@@ -40,6 +55,9 @@ class Shards(LightningDataModule):
         seed: int = 0,
         ordered: bool = False,
         max_skipped: float = 0.01,
+        strict: bool = False,
+        weights: dict[str, float] | Path | None = None,
+        repeat_time: dict[str, float] | None = None,
         dev_samples: int | None = None,
         test_samples: int | None = None,
         recipe: str | None = None,
@@ -49,20 +67,40 @@ class Shards(LightningDataModule):
         super().__init__()
         self.root = Path(root)
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
-        self.seed, self.ordered, self.max_skipped = seed, ordered, max_skipped
+        self.seed, self.ordered, self.max_skipped, self.strict = seed, ordered, max_skipped, strict
+        self.weights, self.repeat_time = weights or {}, repeat_time
         self.limits = {"dev": dev_samples, "test": test_samples}
         self.recipe, self.recipe_samples, self.recipe_seed = recipe, recipe_samples or {}, recipe_seed
         self.ledgers: dict[str, Ledger] = {}
+        self._sets: dict[str, ShardSet] = {}
+        self._resume: dict[str, Any] | None = None
+        self._training: PageLoader | None = None
+        self._at: tuple[int, int] | None = None
 
     def prepare_data(self) -> None:
-        """Build the sets that are missing, if a recipe says how."""
-        if self.recipe is None:
-            return
+        """Build the sets that are missing, if a recipe says how; index those that have no index; verify if strict."""
         from shards.build import build_set
 
-        for split, samples in self.recipe_samples.items():
+        for split, samples in self.recipe_samples.items() if self.recipe else ():
             if not (self.root / split).exists():
-                build_set(self.root, self.recipe, split, samples, seed=self.recipe_seed)
+                build_set(self.root, str(self.recipe), split, samples, seed=self.recipe_seed)
+        for split in SPLITS:
+            source = self.root / split
+            if source.is_dir() and any(source.glob("*.tar")) and (self.strict or not is_indexed(read_manifest(source))):
+                self.samples(split)
+
+    def samples(self, split: str) -> ShardSet:
+        """Return a split's samples; verified first, if the run is strict.
+
+        Raises:
+            UserError: If there are none, or the run is strict and something is wrong with them.
+        """
+        if split not in self._sets:
+            found = ShardSet(self.root / split)
+            if self.strict:
+                require_whole(found)
+            self._sets[split] = found
+        return self._sets[split]
 
     def size(self, split: str) -> int | None:
         """Return how many samples of a split are read, None if its set has no manifest."""
@@ -73,7 +111,33 @@ class Shards(LightningDataModule):
         """Return what tells the samples of a split from others': the hash of its manifest, or its files' sizes."""
         return set_fingerprint(self.root / split)
 
-    def stream(
+    def order(self, split: str, layout: PageLayout, *, training: bool = False, limit: int | None = None) -> Order:
+        """Return the order that a split is read in.
+
+        Args:
+            split: "train", "dev" or "test".
+            layout: What the models need; says what samples cost.
+            training: Shuffle, by the training seed, and mix by the weights.
+            limit: Read only the first samples.
+
+        Raises:
+            UserError: If no sample is usable.
+        """
+        samples = self.samples(split)
+        usable = samples.usable()
+        if not len(usable):
+            reasons = ", ".join(f"{count} {reason}" for reason, count in samples.reasons().items())
+            raise nothing_usable(samples, len(samples), reasons)
+        order = Order(token_costs(samples, layout), usable if limit is None else usable[usable < limit], shuffled=False)
+        if not training:
+            return order
+        weights = read_weights(self.weights) if isinstance(self.weights, Path) else self.weights
+        counts = reading_counts(samples, weights, samples.repeat_time | (self.repeat_time or {}))
+        seed = (self.seed, int(samples.manifest_hash[:16], 16))
+        counted, groups = counts or (None, None)
+        return dataclasses.replace(order, seed=seed, shuffled=True, ordered=self.ordered, counts=counted, groups=groups)
+
+    def loader(
         self,
         split: str,
         *,
@@ -82,8 +146,9 @@ class Shards(LightningDataModule):
         layout: PageLayout | None = None,
         limit: int | None = None,
         whole: bool = False,
-    ) -> BatchStream:
-        """Return the batches of a split.
+        at: tuple[int, int] = (0, 0),
+    ) -> PageLoader:
+        """Return a loader of the batches of a split.
 
         Args:
             split: "train", "dev" or "test".
@@ -92,30 +157,46 @@ class Shards(LightningDataModule):
             layout: What the models need (default: asked of the trainer's module).
             limit: Read only this many samples (default: the split's own limit).
             whole: Give every process all samples instead of its share.
+            at: Epoch and place to begin at, a number of samples that were read in it before.
 
         Raises:
-            UserError: If the module is not one of fcot's, or the set is missing.
+            UserError: If the module is not one of fcot's, or the set is missing or too small.
         """
-        if layout is None:
-            layout = getattr(self.trainer and self.trainer.lightning_module, "layout", None)
+        layout = layout or getattr(self.trainer and self.trainer.lightning_module, "layout", None)
         if layout is None:
             raise UserError(
                 "The module has no page layout, so pages cannot be cut for it.\n"
                 "Use fcot.Realign or fcot.SFT, or give your module a `layout` (fcot.batch.PageLayout)."
             )
-        source = self.root / split
-        self.ledgers[split] = Ledger(self._skipped_file(), set_size(source), self.max_skipped, split)
-        return BatchStream(
-            source,
+        rank, ranks = 0, 1
+        if self.trainer is not None and not whole:
+            rank, ranks = self.trainer.global_rank, self.trainer.world_size
+        limit = limit or (None if training else self.limits.get(split))
+        samples = self.samples(split)
+        order = self.order(split, layout, training=training, limit=limit)
+        if not training and len(order.usable) < ranks:
+            raise UserError(
+                f"The {split} set has {len(order.usable)} usable samples for {ranks} processes.\n"
+                "Give each at least one, or run on fewer devices."
+            )
+        stream = BatchStream(
+            samples,
             layout,
-            self.ledgers[split],
+            order,
             batch_size=self.batch_size if training else self.eval_batch_size,
-            shuffle_seed=self.seed if training else None,
-            ordered_shards=self.ordered,
+            rank=rank,
+            world_size=ranks,
+            training=training,
             with_prompts=with_prompts,
-            limit=limit or (None if training else self.limits.get(split)),
-            whole=whole,
         )
+        ledger = Ledger(self._skipped_file(), -(-len(samples) // ranks), self.max_skipped, split, strict=self.strict)
+        self.ledgers[split] = ledger
+        for sentence in samples.changed():
+            ledger.name(Skip(f"{samples.source.name}", "", "changed_shard", sentence))
+            print(f"{split}: {sentence}; its samples are checked one by one.")
+        aside = [Skip(*row) for row in samples.quarantined(limit)] if rank == 0 else []
+        steps = len(stream.steps(order.epoch(at[0])))
+        return PageLoader(stream, ledger, num_workers=min(self.num_workers, steps), at=at, quarantined=aside)
 
     def _skipped_file(self) -> Path | None:
         """Return the run's `skipped.jsonl`, its folder made; None without a run."""
@@ -125,16 +206,12 @@ class Shards(LightningDataModule):
         folder.mkdir(parents=True, exist_ok=True)
         return folder / "skipped.jsonl"
 
-    def loader(self, split: str, **options: Any) -> DataLoader[Batch]:
-        """Return a loader of whole batches; options as for `stream`."""
-        stream = self.stream(split, **options)
-        workers = min(self.num_workers, len(stream.paths))
-        ahead: dict[str, Any] = {"prefetch_factor": 4, "persistent_workers": True} if workers else {}
-        return DataLoader(stream, batch_size=None, num_workers=workers, **ahead)
-
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Training batches."""
-        return self.loader("train", training=True)
+        """Training batches, from where a checkpoint left off."""
+        at = (0, 0) if self._resume is None else self._checked(self._resume)
+        self._training = self.loader("train", training=True, at=at)
+        self._at = at
+        return self._training
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Dev batches."""
@@ -149,7 +226,34 @@ class Shards(LightningDataModule):
         return self.test_dataloader()
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Stop the run when too many samples were unusable."""
+        """Stop the run when too many samples were unusable, and note which batch is trained on."""
         for ledger in self.ledgers.values():
             ledger.check()
+        if self.trainer is not None and self.trainer.training and self._training is not None and self._training.given:
+            self._at = self._training.given.popleft()  # a trainer fetches ahead: handed over is not yet trained on
         return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where training stands in its data: the epoch, and how many of its samples are behind."""
+        if self._at is None:
+            return {}
+        epoch, samples = self._at
+        return {"epoch": epoch, "samples": samples, "seed": self.seed, "set": self.samples("train").manifest_hash}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where a checkpoint left off, on however many devices."""
+        self._resume = state_dict or None
+
+    def _checked(self, state: dict[str, Any]) -> tuple[int, int]:
+        """Return epoch and place of a checkpoint, if its data are this run's.
+
+        Raises:
+            UserError: If set or seed differ: what the run has read of them would be another part.
+        """
+        for name, own in (("set", self.samples("train").manifest_hash), ("seed", self.seed)):
+            if state[name] != own:
+                raise UserError(
+                    f"The checkpoint was trained on another order of samples (its {name} is {state[name]}, here "
+                    f"{own}).\nGive the same data.root and data.seed, or start anew from its weights."
+                )
+        return int(state["epoch"]), int(state["samples"])

@@ -1,18 +1,26 @@
 """Turn a shard's raw members into a prepared sample, or say why it cannot be used."""
 
+import io
 import json
+import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from PIL import Image
 
 from fcot.batch import PageLayout
-from fcot.internvl.decode import decode_image
-from fcot.internvl.tiling import cut
+from fcot.internvl.decode import FORMATS, decode_image
+from fcot.internvl.tiling import cut, grid, num_tiles
 from fcot.internvl.tokens import Encoded, SampleError
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+ALLOWED = ("json", "txt", *IMAGE_EXTENSIONS)  # whatever else a sample has, it is refused: nothing unknown is decoded
+MAX_BYTES = 50_000_000  # of a member
+MAX_SECONDS = 60.0  # of a sample; size limits bound the time, this catches what they do not
+ORIENTATION, ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # EXIF
 
 
 @dataclass(frozen=True)
@@ -38,25 +46,34 @@ class Prepared:
     prompt: Encoded | None
 
 
-def prepare(raw: Mapping[str, Any], layout: PageLayout, *, with_prompt: bool = False) -> Prepared:
+def prepare(
+    raw: Mapping[str, Any], layout: PageLayout, *, with_prompt: bool = False, max_seconds: float = MAX_SECONDS
+) -> Prepared:
     """Decode, tile and encode one sample.
 
     Args:
         raw: Members of the sample as bytes by extension, with `__key__`.
         layout: What the models need.
         with_prompt: Encode the prompt for generation too.
+        max_seconds: Longest time a sample may take.
 
     Raises:
         SampleError: With the reason the sample cannot be used.
     """
-    record = _record(raw)
+    start = time.monotonic()
+    if "json" not in raw:
+        raise SampleError("missing_json", "the sample has no .json member")
+    record = record_of(raw["json"])
     conversations = record["conversations"]
-    images = sorted((name for name in raw if name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS), key=_place)
+    images = sorted((name for name in raw if is_image(name)), key=_place)
+    _check_tiles([image_size(raw[name], name) for name in images], layout)
     cuts = [cut(decode_image(raw[name], name), layout.max_tiles, tile_size=layout.tile_size) for name in images]
     counts = [len(tiles) for tiles in cuts]
     encoded = layout.encoder.encode(conversations, counts)
     prompt = layout.encoder.encode(conversations, counts, prompt_only=True) if with_prompt else None
     size = layout.tile_size
+    if (spent := time.monotonic() - start) > max_seconds:
+        raise SampleError("too_slow", f"preparing it took {spent:.1f} s, over {max_seconds}")
     return Prepared(
         key=str(raw["__key__"]),
         task=str(record.get("task", "unknown")),
@@ -68,18 +85,41 @@ def prepare(raw: Mapping[str, Any], layout: PageLayout, *, with_prompt: bool = F
     )
 
 
-def _place(member: str) -> tuple[int, str]:
-    """Return what to sort image members by: their number, so that `10.png` comes after `9.png`, then the name."""
-    number = member.partition(".")[0]
-    return (int(number) if number.isdecimal() else -1, member)
+def is_image(member: str) -> bool:
+    """Return whether a member's name after the key, such as "0.png", is an image's."""
+    return member.rpartition(".")[2].lower() in IMAGE_EXTENSIONS
 
 
-def _record(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Parse the sample's JSON member and check its form."""
-    if "json" not in raw:
-        raise SampleError("missing_json", "the sample has no .json member")
+def image_size(data: bytes, member: str) -> tuple[int, int]:
+    """Return width and height of an image as it is looked at, upright, from its header alone.
+
+    Raises:
+        SampleError: If it is no JPEG, PNG or WEBP.
+    """
     try:
-        record = json.loads(raw["json"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `decode_image` judges the size
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        turned = image.getexif().get(ORIENTATION) in ON_ITS_SIDE
+    except Image.DecompressionBombError as error:
+        raise SampleError("image_too_large", f"{member}: {error}") from error
+    except Exception as error:  # Pillow's decoders raise many types; each means the same here
+        raise SampleError("undecodable_image", f"{member}: {error}") from error
+    if min(image.size) < 1:
+        raise SampleError("undecodable_image", f"{member} has {image.width}x{image.height} pixels")
+    return (image.height, image.width) if turned else (image.width, image.height)
+
+
+def record_of(data: bytes) -> dict[str, Any]:
+    """Parse a sample's JSON member and check its form.
+
+    Raises:
+        SampleError: If it cannot be parsed, or holds no conversation.
+    """
+    try:
+        record = json.loads(data)
+        if b"\\ud" in data.lower():  # half of a surrogate pair is legal JSON and no text
+            json.dumps(record, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise SampleError("bad_json", f"the .json member cannot be parsed: {error}") from error
     conversations = record.get("conversations") if isinstance(record, dict) else None
@@ -91,3 +131,19 @@ def _record(raw: Mapping[str, Any]) -> dict[str, Any]:
         raise SampleError("bad_json", f"references are {record['references']!r}, expected a list of answers")
     checked: dict[str, Any] = record
     return checked
+
+
+def _check_tiles(sizes: list[tuple[int, int]], layout: PageLayout) -> None:
+    """Refuse a sample whose images alone are over the context, before the time and memory to decode them."""
+    tiles = sum(num_tiles(*grid(*size, layout.max_tiles, tile_size=layout.tile_size)) for size in sizes)
+    tokens = tiles * layout.encoder.teacher_tokens_per_tile
+    if tokens > layout.encoder.max_length:
+        raise SampleError(
+            "too_long", f"{tiles} tiles are {tokens} tokens, over the {layout.encoder.max_length} of the context"
+        )
+
+
+def _place(member: str) -> tuple[int, str]:
+    """Return what to sort image members by: their number, so that `10.png` comes after `9.png`, then the name."""
+    number = member.partition(".")[0]
+    return (int(number) if number.isdecimal() else -1, member)

@@ -1,64 +1,117 @@
-"""Keep count of samples that could not be used: nothing is dropped in silence."""
+"""Keep account of samples: each is consumed, skipped or quarantined, and what could not be used is named."""
 
 import json
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-from torch.utils.data import get_worker_info
-
 from fcot.errors import UserError
-from fcot.internvl.tokens import SampleError
 
-MAX_WORKERS = 256
+
+@dataclass(frozen=True)
+class Skip:
+    """A sample that was not used.
+
+    Attributes:
+        shard: Folder and file of its shard.
+        key: Its key; "" for a lost stretch of a shard.
+        reason: One word or two joined by "_", for counting.
+        detail: What is wrong.
+    """
+
+    shard: str
+    key: str
+    reason: str
+    detail: str
 
 
 class Ledger:
-    """Counts samples seen and skipped, across data workers, and names each skipped one in a file.
+    """Counts the samples that were handed over, skipped and quarantined, and names the latter two in a file.
+
+    It lives in the process that takes the batches: what a data worker reads ahead and nobody takes is not counted.
 
     Args:
-        path: The `skipped.jsonl`; one line a skipped sample. None keeps only the counts.
+        path: The `skipped.jsonl`; one line a sample that is not used. None keeps only the counts.
         split: Whose samples these are; ledgers of several splits share a file.
-        total: Samples in the set, if known.
+        total: Samples in the set that are this process's, if known.
         max_skipped: Largest share of the set that may be skipped.
+        strict: Allow none to be skipped.
     """
 
-    def __init__(self, path: Path | None, total: int | None, max_skipped: float, split: str = "train") -> None:
+    def __init__(
+        self, path: Path | None, total: int | None, max_skipped: float, split: str = "train", *, strict: bool = False
+    ) -> None:
         self.path = path
         self.split = split
         self.total = total
         self.max_skipped = max_skipped
-        self._start = path.stat().st_size if path is not None and path.exists() else 0  # an earlier run's lines
-        # seen and skipped, a row for each worker: two that add to one number at once would lose counts
-        with torch.inference_mode(False):  # a loader may be made in a test loop; such a tensor could never count
-            self._counts = torch.zeros(MAX_WORKERS, 2, dtype=torch.int64).share_memory_()
+        self.strict = strict
+        self.consumed = 0
+        self.reasons: Counter[str] = Counter()
+        self._named: set[tuple[str, str]] = set()
+        self._before = 0
 
     @property
     def seen(self) -> int:
         """Samples looked at so far, used or not."""
-        return int(self._counts[:, 0].sum())
+        return self.consumed + self.skipped
 
     @property
     def skipped(self) -> int:
-        """Samples skipped so far."""
-        return int(self._counts[:, 1].sum())
+        """Samples not used so far, skipped when they were read or quarantined before."""
+        return self.reasons.total()
 
-    def _row(self) -> torch.Tensor:
-        worker = get_worker_info()
-        row: torch.Tensor = self._counts[0 if worker is None else worker.id % MAX_WORKERS]
-        return row
+    def begin(self, quarantined: Sequence[Skip]) -> None:
+        """Start a pass over the set; its quarantined samples are accounted for at once."""
+        self._before = self.seen
+        self.take(0, quarantined)
 
-    def saw(self) -> None:
-        """Count one sample."""
-        self._row()[0] += 1
+    def take(self, consumed: int, skips: Sequence[Skip]) -> None:
+        """Account for a batch.
 
-    def skip(self, shard: str, key: str, error: SampleError) -> None:
-        """Count and name one skipped sample."""
-        self._row()[1] += 1
-        if self.path is not None:
-            line = {"split": self.split, "shard": shard, "key": key, "reason": error.reason, "detail": str(error)}
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+        Args:
+            consumed: Samples in it.
+            skips: Samples that should be in it and could not be used.
+
+        Raises:
+            UserError: If nothing may be skipped.
+        """
+        self.consumed += consumed
+        for skip in skips:
+            self.reasons[skip.reason] += 1
+            self.name(skip)
+            if self.strict:
+                raise UserError(
+                    f"{skip.shard} {skip.key!r}: {skip.reason}, {skip.detail}.\n"
+                    "Mend or leave out the sample, or skip such samples with --data.strict false."
+                )
+
+    def name(self, skip: Skip) -> None:
+        """Write a line for what is not used, once, without counting it."""
+        if self.path is None or (skip.shard, skip.key) in self._named:
+            return
+        if skip.key:  # lost stretches have no key, and there may be several in a shard
+            self._named.add((skip.shard, skip.key))
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"split": self.split, **asdict(skip)}) + "\n")
+
+    def close(self, expected: int) -> None:
+        """End a pass that went to the end of the set.
+
+        Args:
+            expected: Samples of the set that were this process's in this pass, quarantined ones included.
+
+        Raises:
+            UserError: If they do not add up: samples were lost, or read twice.
+        """
+        found = self.seen - self._before
+        if found != expected:
+            raise UserError(
+                f"The {self.split} set should give {expected} samples in this pass, and {found} were consumed, "
+                f"skipped or quarantined.\nSamples were lost or read twice on the way, which must not happen: "
+                "please report it with the run's config.yaml."
+            )
 
     def check(self, *, final: bool = False) -> None:
         """Stop the run when too much of the set is unusable.
@@ -79,10 +132,4 @@ class Ledger:
 
     def summary(self) -> str:
         """Return counts by reason, such as "2 no_answer, 1 undecodable_image"."""
-        if self.path is None or not self.path.exists():
-            return f"{self.skipped} skipped"
-        with self.path.open(encoding="utf-8") as file:
-            file.seek(self._start)
-            lines = [json.loads(line) for line in file]
-        reasons = Counter(line["reason"] for line in lines if line["split"] == self.split)
-        return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        return ", ".join(f"{count} {reason}" for reason, count in self.reasons.most_common())

@@ -1,197 +1,188 @@
-"""Stream shards into batches."""
+"""Batches of a set, in an order that depends on neither ranks nor workers."""
 
-import hashlib
-import json
-from collections import Counter
+from collections import deque
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any, cast
 
 import numpy as np
 import torch
-import webdataset as wds
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from fcot.batch import Batch, PageLayout, Sequences, answer_positions
+from fcot.batch import Batch, PageLayout
 from fcot.errors import UserError
-from fcot.internvl.tokens import IGNORED, Encoded, SampleError, expand, pad
+from fcot.internvl.tokens import SampleError
+from shards.collate import collate, idle_batch
 from shards.decode import Prepared, prepare
-from shards.ledger import Ledger
-from shards.writer import MANIFEST
+from shards.index import Array
+from shards.ledger import Ledger, Skip
+from shards.order import Epoch, Order, share
+from shards.shard_set import ShardSet
 
-BUCKET_BATCHES = 8  # batches drawn together and sorted by length, so that little is spent on padding
+PROBE = "Read the text. Total: 1,234.50 EUR"  # says how many characters a token has
 
 
-def shard_paths(source: Path) -> list[Path]:
-    """Return the tar files of a set: a folder of them, or one file.
+def token_costs(samples: ShardSet, layout: PageLayout) -> Array:
+    """Return what each sample costs the teacher, in tokens: exact for tiles, estimated for text."""
+    per_character = len(layout.encoder.tokenizer(PROBE, add_special_tokens=False).input_ids) / len(PROBE)
+    tiles = samples.tiles(layout.max_tiles, layout.tile_size)
+    return np.asarray(tiles * layout.encoder.teacher_tokens_per_tile + samples.text() * per_character)
 
-    Raises:
-        UserError: If there is none.
+
+@dataclass(frozen=True)
+class Delivery:
+    """What a data worker hands over for a step.
+
+    Attributes:
+        batch: The batch, None if no sample of it could be used.
+        skips: Samples that should be in it and could not be used.
+        idle: Whether the batch only keeps this rank in step with others.
+        stop: Place in the epoch where the next global batch begins.
     """
-    found = sorted(source.glob("*.tar")) if source.is_dir() else [source] if source.is_file() else []
-    if not found:
-        raise UserError(
-            f"There are no shards at {str(source)!r}.\n"
-            "Build the tiny world's with `python -m fcot shards build`, or give the folder of your tar files."
-        )
-    return found
+
+    batch: Batch | None
+    skips: list[Skip] = field(default_factory=list)
+    idle: bool = False
+    stop: int = 0
+
+    def pin_memory(self) -> "Delivery":
+        """Return it with the batch in page-locked memory."""
+        return replace(self, batch=self.batch and self.batch.pin_memory())
 
 
-def set_size(source: Path) -> int | None:
-    """Return how many samples a set's manifest counts, None without a manifest."""
-    manifest = source / MANIFEST
-    return int(json.loads(manifest.read_text())["samples"]) if manifest.is_file() else None
+class BatchStream(IterableDataset[Delivery]):
+    """This rank's part of each global batch, from the place where the stream is set to.
 
-
-def shard_sizes(source: Path) -> dict[str, int]:
-    """Return how many samples each shard has by a set's manifest, {} if it does not say."""
-    manifest = source / MANIFEST
-    listed = json.loads(manifest.read_text()).get("shards", []) if manifest.is_file() else []
-    return {shard["name"]: shard["samples"] for shard in listed}
-
-
-def set_fingerprint(source: Path) -> str:
-    """Return the sha256 of a set's manifest, which holds its shards' hashes; without one, of names and sizes."""
-    manifest = source / MANIFEST
-    listed = (
-        manifest.read_text() if manifest.is_file() else str([(p.name, p.stat().st_size) for p in shard_paths(source)])
-    )
-    return hashlib.sha256(listed.encode()).hexdigest()
-
-
-def collate(samples: Sequence[Prepared], layout: PageLayout) -> Batch:
-    """Batch prepared samples, ids padded for each side of the layout."""
-    image_id, fill = layout.encoder.image_token_id, layout.encoder.tokenizer.pad_token_id
-
-    def side(tokens: int) -> Sequences:
-        ids, labels = zip(*(expand(sample.encoded, tokens, image_id) for sample in samples), strict=True)
-        prompts = [sample.prompt for sample in samples if sample.prompt is not None]
-        rows = [expand(prompt, tokens, image_id)[0] for prompt in prompts]
-        padded = pad(labels, IGNORED)
-        return Sequences(
-            input_ids=pad(ids, fill),
-            labels=padded,
-            answers=answer_positions(padded),
-            prompt_ids=pad(rows, fill, left=True) if rows else None,
-            prompt_mask=pad([np.ones_like(row) for row in rows], 0, left=True) if rows else None,
-        )
-
-    return Batch(
-        keys=[sample.key for sample in samples],
-        tasks=[sample.task for sample in samples],
-        questions=[sample.question for sample in samples],
-        references=[sample.references for sample in samples],
-        num_tiles=torch.tensor([len(sample.tiles) for sample in samples]),
-        tiles=torch.cat([sample.tiles for sample in samples]),
-        sequences={name: side(tokens) for name, tokens in layout.tokens_per_tile.items()},
-    )
-
-
-class BatchStream(IterableDataset[Batch]):
-    """Batches of similar length from a set of shards; one pass is one epoch.
+    Workers take turns, so that what they make comes in the order of the steps, however many they are.
 
     Args:
-        source: Folder of shards.
+        samples: The set.
         layout: What the models need.
-        ledger: Where skipped samples are counted.
-        batch_size: Samples in a batch.
-        shuffle_seed: Shuffles shards and samples, differently each epoch; None keeps their order.
-        ordered_shards: Keep the order of shards, shuffle only among neighbours: a set that is a curriculum.
+        order: The sequence of samples.
+        batch_size: Samples in a batch of one rank.
+        rank: Number of this rank.
+        world_size: How many ranks share a global batch.
+        training: Give a rank without samples a batch that teaches nothing; evaluation must not see one.
         with_prompts: Add prompts for generation.
-        limit: Read only this many samples.
-        whole: Give every process all samples instead of its share.
     """
 
     def __init__(
         self,
-        source: Path,
+        samples: ShardSet,
         layout: PageLayout,
-        ledger: Ledger,
+        order: Order,
         *,
         batch_size: int,
-        shuffle_seed: int | None = None,
-        ordered_shards: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        training: bool = False,
         with_prompts: bool = False,
-        limit: int | None = None,
-        whole: bool = False,
     ) -> None:
         super().__init__()
-        self.paths, self.sizes = shard_paths(source), shard_sizes(source)
-        self.layout, self.ledger = layout, ledger
-        self.batch_size, self.limit = batch_size, limit
-        self.shuffle_seed, self.ordered_shards = shuffle_seed, ordered_shards
-        self.with_prompts, self.whole = with_prompts, whole
-        self.epoch = 0
+        self.samples, self.layout, self.order = samples, layout, order
+        self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
+        self.training, self.with_prompts = training, with_prompts
+        # epoch and place, in memory that workers share: those that live on read it when a pass begins
+        with torch.inference_mode(False):  # made in a test loop, such a tensor could never be changed outside of it
+            self._at = torch.zeros(2, dtype=torch.int64).share_memory_()
 
-    def __iter__(self) -> Iterator[Batch]:
-        if self.epoch > 0 and self.shuffle_seed is not None and self.ledger.seen == self.ledger.skipped:
-            # a trainer would start one empty epoch after another, for ever
-            raise UserError(
-                f"None of the {self.ledger.seen} samples in {self.paths[0].parent} could be used "
-                f"({self.ledger.summary()}).\nGive shards in the canonical form: images and a .json of conversations."
-            )
-        seed = None if self.shuffle_seed is None else [self.shuffle_seed, self.epoch]
-        rng = None if seed is None else np.random.default_rng(seed)
-        self.epoch += 1
-        bucket: list[Prepared] = []
-        for sample in self._prepared(rng):
-            bucket.append(sample)
-            if len(bucket) == self.batch_size * BUCKET_BATCHES:
-                yield from self._batches(bucket, rng)
-                bucket = []
-        yield from self._batches(bucket, rng)
+    def seek(self, epoch: int, start: int = 0) -> None:
+        """Have the next pass begin at a place of an epoch, a number of samples behind its beginning."""
+        self._at[0], self._at[1] = epoch, start
 
-    def _raw(self, rng: np.random.Generator | None) -> Iterator[dict[str, Any]]:
-        order = np.arange(len(self.paths))
-        if rng is not None and not self.ordered_shards:
-            rng.shuffle(order)
-        urls = [str(self.paths[index]) for index in order]
-        stream: Iterator[dict[str, Any]] = iter(
-            wds.DataPipeline(
-                wds.SimpleShardList(urls),
-                *([] if self.whole else [wds.split_by_node]),
-                *([wds.split_by_worker] if self.limit is None else []),
-                wds.tarfile_to_samples(handler=wds.reraise_exception),
-            )
-        )
-        read: Counter[str] = Counter()
-        try:
-            for raw in stream:
-                read[Path(raw["__url__"]).name] += 1
-                yield raw
-        except Exception as error:  # tar readers raise many types; each means the same here
-            raise UserError(
-                f"A shard in {self.paths[0].parent} cannot be read ({error}).\nFetch it or build the set again."
-            ) from error
-        # a shard cut between two members, or with a damaged header, ends early without any error
-        short = [name for name, count in read.items() if count != self.sizes.get(name, count)]
-        if short:
-            raise UserError(
-                f"{self.paths[0].parent / short[0]} has {read[short[0]]} samples, and the set's {MANIFEST} says "
-                f"{self.sizes[short[0]]}.\nThe file is damaged: fetch it or build the set again."
-            )
+    def steps(self, epoch: Epoch, start: int = 0) -> list[tuple[int, int]]:
+        """Return where each global batch begins and ends; the same for all ranks."""
+        size = self.batch_size * self.world_size
+        bounds = [*range(start, len(epoch), size), len(epoch)]
+        if not self.training and len(bounds) > 2 and bounds[-1] - bounds[-2] < self.world_size:
+            del bounds[-2]  # too few for all ranks: they go with the batch before
+        return [] if start >= len(epoch) else list(pairwise(bounds))
 
-    def _prepared(self, rng: np.random.Generator | None) -> Iterator[Prepared]:
+    def mine(self, epoch: Epoch, start: int, stop: int) -> Array:
+        """Return the numbers of this rank's samples in the global batch between two places."""
+        numbers = epoch.samples(start, stop)
+        return numbers[share(self.order.costs[numbers], self.world_size)[self.rank]]
+
+    def expected(self, epoch: int, start: int = 0) -> int:
+        """Return how many samples a pass from a place to the end of an epoch gives this rank."""
+        sequence = self.order.epoch(epoch)
+        if self.world_size == 1:
+            return max(0, len(sequence) - start)
+        return sum(len(self.mine(sequence, *step)) for step in self.steps(sequence, start))
+
+    def __iter__(self) -> Iterator[Delivery]:
         worker = get_worker_info()
-        if self.limit is not None and worker is not None and worker.id > 0:
-            return  # the first worker reads alone: what a limit keeps must not depend on how many there are
-        for number, raw in enumerate(self._raw(rng)):
-            if number == self.limit:
-                return
-            self.ledger.saw()
+        first, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        number, start = self._at.tolist()
+        epoch = self.order.epoch(number)
+        for step in self.steps(epoch, start)[first::stride]:
+            yield self.delivery(self.mine(epoch, *step), step[1])
+
+    def delivery(self, numbers: Array, stop: int) -> Delivery:
+        """Read and batch samples by their numbers."""
+        prepared: list[Prepared] = []
+        skips = []
+        for number in numbers.tolist():
             try:
-                yield prepare(raw, self.layout, with_prompt=self.with_prompts)
+                prepared.append(prepare(self.samples.read(number), self.layout, with_prompt=self.with_prompts))
             except SampleError as error:
-                shard = Path(raw["__url__"])
-                self.ledger.skip(f"{shard.parent.name}/{shard.name}", str(raw["__key__"]), error)
+                skips.append(Skip(*self.samples.name(number), error.reason, str(error)))
+        if prepared:
+            return Delivery(collate(prepared, self.layout), skips, stop=stop)
+        idle = self.training and self.world_size > 1
+        return Delivery(idle_batch(self.layout) if idle else None, skips, idle=idle, stop=stop)
 
-    def _batches(self, bucket: list[Prepared], rng: np.random.Generator | None) -> Iterator[Batch]:
-        bucket = sorted(bucket, key=lambda sample: self._length(sample.encoded))
-        starts = np.arange(0, len(bucket), self.batch_size)
-        if rng is not None:
-            rng.shuffle(starts)
-        for start in starts:
-            yield collate(bucket[start : start + self.batch_size], self.layout)
 
-    def _length(self, encoded: Encoded) -> int:
-        return len(encoded.ids) + sum(encoded.tiles) * self.layout.encoder.teacher_tokens_per_tile
+class PageLoader(DataLoader[Batch]):
+    """Gives the batches of a stream, pass by pass, and accounts for every sample.
+
+    Args:
+        stream: Makes the batches.
+        ledger: Keeps the account.
+        num_workers: Processes that decode and tokenize; 0 does it in this process.
+        at: Epoch and place of the first pass; later passes begin at the beginning of the next epoch.
+        quarantined: Samples that indexing set aside, accounted for at the beginning of an epoch.
+    """
+
+    def __init__(
+        self,
+        stream: BatchStream,
+        ledger: Ledger,
+        *,
+        num_workers: int = 0,
+        at: tuple[int, int] = (0, 0),
+        quarantined: Sequence[Skip] = (),
+    ) -> None:
+        ahead: dict[str, Any] = {"prefetch_factor": 4, "persistent_workers": True} if num_workers else {}
+        super().__init__(cast(Any, stream), batch_size=None, num_workers=num_workers, **ahead)
+        self.stream, self.ledger = stream, ledger
+        self.next_pass, self.quarantined = at, quarantined
+        self.given: deque[tuple[int, int]] = deque()  # where the data stands behind each batch that was handed over
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        ledger, stream = self.ledger, self.stream
+        if stream.training and stream.world_size == 1 and ledger.seen and not ledger.consumed:
+            # a trainer would start one empty epoch after another, for ever
+            raise nothing_usable(stream.samples, ledger.seen, ledger.summary())
+        (epoch, start), self.next_pass = self.next_pass, (self.next_pass[0] + 1, 0)
+        stream.seek(epoch, start)
+        self.given.clear()
+        aside = self.quarantined if start == 0 else ()
+        ledger.begin(aside)
+        for delivery in super().__iter__():
+            assert isinstance(delivery, Delivery)
+            used = len(delivery.batch) if delivery.batch is not None and not delivery.idle else 0
+            ledger.take(used, delivery.skips)
+            if delivery.batch is not None:
+                self.given.append((epoch, delivery.stop))
+                yield delivery.batch
+        ledger.close(stream.expected(epoch, start) + len(aside))
+
+
+def nothing_usable(samples: ShardSet, seen: int, reasons: str) -> UserError:
+    """Return the error of a set without any usable sample."""
+    return UserError(
+        f"None of the {seen} samples in {samples.source} could be used ({reasons}).\n"
+        "Give shards in the canonical form: images and a .json of conversations."
+    )

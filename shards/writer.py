@@ -1,39 +1,35 @@
-"""Write samples as webdataset shards with a manifest; a set is whole or not there."""
+"""Write samples as indexed webdataset shards with a manifest; a set is whole or not there."""
 
-import hashlib
-import json
 import shutil
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import webdataset as wds
 
-from shards.render.sample import Sample
-
-MANIFEST = "manifest.json"
-
-Draw = Callable[[int], Sample]
+from shards.index import index_path, load_index
+from shards.indexing import index_shard
+from shards.manifest import MANIFEST, Progress, make_manifest, shard_row, write_manifest
 
 
-def _write_shard(path: Path, draw: Draw, start: int, stop: int) -> dict[str, Any]:
-    tasks: Counter[str] = Counter()
+class Writable(Protocol):
+    """A sample that can be written."""
+
+    def members(self, key: str) -> Mapping[str, str | bytes]:
+        """Return the sample in the canonical shard form: `__key__`, images, `json`."""
+
+
+Draw = Callable[[int], Writable]
+
+
+def _write_shard(path: Path, draw: Draw, start: int, stop: int) -> str:
+    """Write and index one shard, and return the index's hash."""
     with wds.TarWriter(str(path), mtime=0, user="fcot", group="fcot") as tar:
         for index in range(start, stop):
-            sample = draw(index)
-            tar.write(sample.members(f"{index:08d}"))
-            tasks[sample.task] += 1
-    data = path.read_bytes()
-    return {
-        "name": path.name,
-        "samples": stop - start,
-        "bytes": len(data),
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "tasks": dict(sorted(tasks.items())),
-    }
+            tar.write(draw(index).members(f"{index:08d}"))
+    return index_shard(path).save(index_path(path))
 
 
 def write_set(
@@ -44,9 +40,9 @@ def write_set(
     shard_size: int = 1000,
     workers: int = 1,
     describe: dict[str, Any] | None = None,
-    progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Write a set of samples to `folder` as `shard-000000.tar`, … and `manifest.json`.
+    """Write a set of samples to `folder` as `shard-000000.tar`, … with their indexes, and `manifest.json`.
 
     The set is written beside its place and renamed at the end, so an interrupted build leaves no half set.
 
@@ -73,19 +69,13 @@ def write_set(
     wrap = progress or (lambda rows, _: rows)
     if workers > 1:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            rows = list(wrap(pool.map(_write_shard, *zip(*jobs, strict=True)), len(jobs)))
+            hashes = list(wrap(pool.map(_write_shard, *zip(*jobs, strict=True)), len(jobs)))
     else:
-        rows = list(wrap((_write_shard(*job) for job in jobs), len(jobs)))
-    tasks: Counter[str] = Counter()
-    for row in rows:
-        tasks.update(row["tasks"])
-    manifest = {
-        "samples": samples,
-        **(describe or {}),
-        "tasks": dict(sorted(tasks.items())),
-        "shards": rows,
-    }
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        hashes = list(wrap((_write_shard(*job) for job in jobs), len(jobs)))
+    indexes = [load_index(index_path(path)) for path, *_ in jobs]
+    rows = [shard_row(index, sha256) for index, sha256 in zip(indexes, hashes, strict=True)]
+    manifest = make_manifest(indexes, rows, describe or {})
+    write_manifest(partial / MANIFEST, manifest)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return manifest

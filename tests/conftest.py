@@ -86,8 +86,8 @@ def make_batch(tiny_checkpoint: Path) -> Callable[..., Batch]:
 
     from fcot.batch import PageLayout
     from fcot.internvl.checkpoint import ModelFolder
+    from shards.collate import collate
     from shards.decode import Prepared
-    from shards.reader import collate
 
     encoder = ModelFolder(tiny_checkpoint).encoder()
 

@@ -11,6 +11,7 @@ from fcot.internvl.tokens import SampleError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = 50_000_000  # a 600 dpi letter page has 34 million
+MAX_SIDE = 30_000  # a line one pixel wide is no page, and its tiles would show nothing of it
 MAX_BYTES = 200_000_000  # as many pixels, uncompressed with four channels
 
 
@@ -22,15 +23,16 @@ def decode_image(data: bytes, member: str) -> Image.Image:
         member: What it is called in messages.
 
     Raises:
-        SampleError: If it is none of these, is cut off, or has more than 50 million pixels.
+        SampleError: If it is none of these, is cut off, has more than 50 million pixels, or a side of more than 30,000.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-            if image.width * image.height > MAX_PIXELS:
+            if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
                 raise SampleError(
-                    "image_too_large", f"{member} has {image.width}x{image.height} pixels, over {MAX_PIXELS}"
+                    "image_too_large",
+                    f"{member} has {image.width}x{image.height} pixels, over {MAX_PIXELS} in all or {MAX_SIDE} a side",
                 )
             image.load()
     except SampleError:

@@ -103,4 +103,4 @@ def test_a_part_of_a_set_is_not_judged_by_itself(tmp_path, tiny_checkpoint, caps
     run = trainer(tmp_path / "run", max_steps=1, limit_val_batches=1.0, num_sanity_val_steps=0)
     run.fit(SFT(tiny_checkpoint), data)
     run.validate(SFT(tiny_checkpoint), data)
-    assert [line.split(" samples")[0] for line in said(capsys)] == ["train: 2 of 18", "dev: 2 of 4"]
+    assert [line.split(" samples")[0] for line in said(capsys)] == ["train: 2 of 6", "dev: 2 of 4"]

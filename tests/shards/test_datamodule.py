@@ -49,7 +49,7 @@ def test_a_run_goes_on_without_its_few_unusable_samples_and_names_them(tmp_path,
     trainer = fit(tmp_path / "data", tmp_path / "run", tiny_checkpoint, max_skipped=0.2, num_workers=workers)
     assert trainer.global_step == 4
     lines = [json.loads(line) for line in (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()]
-    assert [(line["key"], line["reason"]) for line in lines] == [
+    assert sorted((line["key"], line["reason"]) for line in lines) == [
         (f"{index:04d}", reason) for index, reason in enumerate(BROKEN)
     ]
 
@@ -58,9 +58,9 @@ def test_a_run_goes_on_without_its_few_unusable_samples_and_names_them(tmp_path,
 def test_a_run_stops_when_too_many_samples_are_unusable(tmp_path, tiny_checkpoint, workers):
     write(tmp_path / "data" / "train", 19, list(BROKEN))
     with pytest.raises(UserError) as caught:
-        fit(tmp_path / "data", tmp_path / "run", tiny_checkpoint, max_skipped=0.1, num_workers=workers)
+        fit(tmp_path / "data", tmp_path / "run", tiny_checkpoint, max_skipped=0.12, num_workers=workers)
     message = str(caught.value)
-    assert "3 of 19 samples could not be used, more than max_skipped=10.00%" in message
+    assert "3 of 19 samples could not be used, more than max_skipped=12.00%" in message
     assert all(f"1 {reason}" in message for reason in BROKEN)
     assert str(tmp_path / "run" / "skipped.jsonl") in message
 

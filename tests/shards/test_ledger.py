@@ -1,27 +1,24 @@
 import json
 
 import pytest
-import torch
 
 from fcot.errors import UserError
-from fcot.internvl.tokens import SampleError
-from shards.ledger import Ledger
+from shards.ledger import Ledger, Skip
 
 
 def skip(ledger, count, reason="no_answer"):
     for number in range(count):
-        ledger.saw()
-        ledger.skip("train/shard-000000.tar", f"{number:04d}", SampleError(reason, "an answer is empty"))
+        ledger.take(0, [Skip("train/shard-000000.tar", f"{reason}{number}", reason, "an answer is empty")])
 
 
 def test_each_skipped_sample_is_named_with_its_place_and_reason(tmp_path):
     ledger = Ledger(tmp_path / "skipped.jsonl", 100, 0.1)
-    ledger.saw()
+    ledger.take(1, [])
     skip(ledger, 1)
     assert json.loads((tmp_path / "skipped.jsonl").read_text()) == {
         "split": "train",
         "shard": "train/shard-000000.tar",
-        "key": "0000",
+        "key": "no_answer0",
         "reason": "no_answer",
         "detail": "an answer is empty",
     }
@@ -50,11 +47,28 @@ def test_splits_share_a_file_and_are_counted_apart(tmp_path):
     assert (dev.summary(), train.summary()) == ("2 too_long", "1 no_answer")
 
 
-def test_a_ledger_made_in_inference_mode_counts_outside_of_it():
-    with torch.inference_mode():
-        ledger = Ledger(None, None, 1.0)
-    skip(ledger, 1)
-    assert (ledger.seen, ledger.skipped) == (1, 1)
+def test_a_sample_is_named_once_and_counted_each_time(tmp_path):
+    ledger = Ledger(tmp_path / "skipped.jsonl", 100, 1.0)
+    skip(ledger, 2)
+    skip(ledger, 2)
+    assert ledger.summary() == "4 no_answer"
+    assert len((tmp_path / "skipped.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_strict_ledger_stops_at_the_first(tmp_path):
+    with pytest.raises(UserError, match=r"train/shard-000000.tar 'no_answer0': no_answer, an answer is empty\."):
+        skip(Ledger(None, 100, 1.0, strict=True), 1)
+
+
+def test_a_pass_must_add_up():
+    ledger = Ledger(None, 10, 1.0)
+    for _ in range(2):
+        ledger.begin([Skip("train/a.tar", "x", "cut_shard", "the file ends")])
+        ledger.take(6, [])
+        skip(ledger, 2)
+        ledger.close(9)
+    with pytest.raises(UserError, match="should give 10 samples in this pass, and 9 were"):
+        ledger.close(10)
 
 
 def test_the_run_stops_only_beyond_the_share(tmp_path):
@@ -75,7 +89,7 @@ def test_a_set_of_unknown_size_has_a_thousand_samples_grace():
     skip(ledger, 10)
     ledger.check()
     skip(ledger, 1)
-    with pytest.raises(UserError, match=r"11 of 1000 .*\(11 skipped\)"):
+    with pytest.raises(UserError, match=r"11 of 1000 .*\(11 no_answer\)"):
         ledger.check()
 
 

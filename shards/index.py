@@ -1,0 +1,149 @@
+"""The index of a shard: where each member lies and what it holds, so that reading can be checked and start anywhere."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from fcot.errors import UserError
+
+SUFFIX = ".index.safetensors"
+FORMAT = "1"
+USABLE = -1  # in `fault`
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Index:
+    """What is known of one shard.
+
+    Members stand in the order of their samples. A sample that cannot be used has a row too, and so has a lost stretch
+    of the file: nothing is left out.
+
+    Attributes:
+        name: File name of the shard.
+        bytes: Its size.
+        sha256: Its hash.
+        keys: Sample keys; "" for a lost stretch.
+        members: First member of each sample, and their number at the end `[samples + 1]`.
+        task: Place of each sample's task in `tasks`; -1 if it has none `[samples]`.
+        source: Place of its source in `sources`; -1 if it has none `[samples]`.
+        text: Characters of each conversation `[samples]`.
+        fault: Place in `faults` of why a sample is not used, -1 if it is `[samples]`.
+        extension: Place of each member's extension in `extensions` `[members]`.
+        start: Byte where the member's headers begin `[members]`.
+        offset: Byte where its content begins `[members]`.
+        size: Bytes of content `[members]`.
+        header_crc32: Checksum of the headers `[members]`.
+        crc32: Checksum of the content `[members]`.
+        width: Pixels of an image, upright; 0 for text `[members]`.
+        height: The same.
+        tasks: Task names.
+        sources: Source names.
+        extensions: Member names after the key, lower case: "json", "0.png".
+        faults: Reason and detail.
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+    keys: tuple[str, ...]
+    members: Array
+    task: Array
+    source: Array
+    text: Array
+    fault: Array
+    extension: Array
+    start: Array
+    offset: Array
+    size: Array
+    header_crc32: Array
+    crc32: Array
+    width: Array
+    height: Array
+    tasks: tuple[str, ...]
+    sources: tuple[str, ...]
+    extensions: tuple[str, ...]
+    faults: tuple[tuple[str, str], ...]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def count(self, column: str, names: Sequence[str]) -> dict[str, int]:
+        """Return how many usable samples have each name in a column such as "task"."""
+        places = getattr(self, column)[self.fault == USABLE]
+        counts = np.bincount(places[places >= 0], minlength=len(names))
+        return {name: int(count) for name, count in sorted(zip(names, counts, strict=True)) if count}
+
+    def quarantined(self) -> dict[str, int]:
+        """Return how many samples are not used, by reason."""
+        found: dict[str, int] = {}
+        for place in self.fault[self.fault != USABLE]:
+            reason = self.faults[place][0]
+            found[reason] = found.get(reason, 0) + 1
+        return dict(sorted(found.items()))
+
+    def save(self, path: Path) -> str:
+        """Write the index, whole or not at all, and return its hash."""
+        columns = {each.name: getattr(self, each.name) for each in fields(self)}
+        encoded = [key.encode() for key in columns.pop("keys")]
+        arrays = {name: value for name, value in columns.items() if isinstance(value, np.ndarray)}
+        arrays["key_text"] = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+        arrays["key_end"] = np.cumsum([len(key) for key in encoded], dtype=np.int64)
+        about = {name: value for name, value in columns.items() if name not in arrays}
+        data = save(arrays, {"fcot": FORMAT, "about": json.dumps(about)})
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        return hashlib.sha256(data).hexdigest()
+
+
+def index_path(shard: Path) -> Path:
+    """Return where the index of a shard lies: beside it."""
+    return shard.with_name(shard.name.removesuffix(".tar") + SUFFIX)
+
+
+def load_index(path: Path, sha256: str | None = None) -> Index:
+    """Read an index.
+
+    Args:
+        path: The file.
+        sha256: Its hash, to check it by.
+
+    Raises:
+        UserError: If it is missing, damaged, or of another format.
+    """
+    again = f"Index the set again: python -m fcot shards index {path.parent} --again"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"The index {path} cannot be read ({error.strerror}).\n{again}") from error
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise UserError(f"The index {path} is not the one its manifest names: one of them was changed.\n{again}")
+    try:
+        length = int.from_bytes(data[:8], "little")
+        header: Mapping[str, str] = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+        if header.get("fcot") != FORMAT:
+            raise UserError(f"The index {path} has format {header.get('fcot')}, not {FORMAT}.\n{again}")
+        arrays, about = load(data), json.loads(header["about"])
+        text, ends = arrays.pop("key_text").tobytes(), arrays.pop("key_end").tolist()
+        keys = tuple(text[start:end].decode() for start, end in zip([0, *ends], ends, strict=False))
+        columns: dict[str, Any] = {**about, **arrays, "keys": keys}
+        for name in ("tasks", "sources", "extensions"):
+            columns[name] = tuple(columns[name])
+        columns["faults"] = tuple((reason, detail) for reason, detail in columns["faults"])
+        return Index(**columns)
+    except (SafetensorError, ValueError, LookupError, TypeError) as error:
+        raise UserError(f"The index {path} is damaged ({error}).\n{again}") from error

@@ -1,0 +1,188 @@
+"""Walk the headers of a tar file without trusting it: nothing is extracted, inflated or lost in silence.
+
+Readers of tar files stop at the first header they cannot parse and call it the end of the archive, so one flipped
+bit hides everything behind it. This walk finds the next header instead and says what lies between.
+"""
+
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+BLOCK = 512
+MAX_NAME = 1024  # bytes; file systems end at 255 a part
+MAX_EXTENDED = 65_536  # bytes of an extended header; GNU and pax keep long names there
+SCAN = 1 << 20  # bytes read at a time while looking for the next header
+MAGIC, MAGIC_AT = b"ustar", 257
+KINDS = {
+    tarfile.LNKTYPE: "a hard link",
+    tarfile.SYMTYPE: "a symbolic link",
+    tarfile.CHRTYPE: "a device",
+    tarfile.BLKTYPE: "a device",
+    tarfile.FIFOTYPE: "a pipe",
+}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file in a tar.
+
+    Attributes:
+        name: Its path as written, checked.
+        start: Byte where its headers begin, extended ones included.
+        offset: Byte where its content begins.
+        size: Bytes of content.
+    """
+
+    name: str
+    start: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something in a tar that is not used.
+
+    Attributes:
+        reason: One word or two joined by "_", for counting.
+        name: The member it is about; "" if that cannot be known.
+        detail: What is wrong and where.
+        loses: Whether members of unknown names are lost here, and neighbours may be incomplete.
+    """
+
+    reason: str
+    name: str
+    detail: str
+    loses: bool = False
+
+
+def walk(file: int) -> Iterator[Member | Fault]:
+    """Yield the members of an open tar file and what is wrong in it, in order.
+
+    Args:
+        file: A file descriptor; read at offsets, its position is not moved.
+    """
+    size = os.fstat(file).st_size
+    if size == 0:
+        yield Fault("empty_shard", "", "the file is empty", loses=True)
+        return
+    position, first = 0, True
+    while position < size:
+        block = os.pread(file, BLOCK, position)
+        if not any(block) and _zero_from(file, position, size):
+            if size - position < 2 * BLOCK:
+                yield Fault("cut_shard", "", f"the end mark at byte {position} is cut off", loses=True)
+            return
+        try:
+            step = _member(file, position, size)
+        except (tarfile.HeaderError, ValueError) as error:
+            step = None
+            resumed = _next_header(file, position + BLOCK, size)
+            if first and resumed == size:
+                yield Fault("not_a_tar", "", f"no tar header anywhere, the file begins {block[:6].hex()}", loses=True)
+                return
+            detail = f"no valid header at byte {position} ({error}), the next one is at byte {resumed}"
+            yield Fault("damaged_header", "", detail, loses=True)
+            position = resumed
+        if step is not None:
+            found, position = step
+            if found is not None:
+                yield found
+        first = False
+    yield Fault("cut_shard", "", f"the file ends at byte {size} without an end mark", loses=True)
+
+
+def _member(file: int, start: int, size: int) -> tuple[Member | Fault | None, int]:
+    """Read the member whose headers begin at `start`: what it is, and where the next begins."""
+    position, name, fault = start, None, None
+    while True:
+        info = tarfile.TarInfo.frombuf(os.pread(file, BLOCK, position), "utf-8", "surrogateescape")
+        offset = position + BLOCK
+        if info.size < 0:
+            raise ValueError(f"a size of {info.size}")
+        end = offset + -(-info.size // BLOCK) * BLOCK
+        if info.type not in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE):
+            break
+        if info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE):
+            if info.size > MAX_EXTENDED:
+                fault = f"an extended header of {info.size} bytes"
+            else:
+                content = os.pread(file, info.size, offset)
+                if info.type == tarfile.XHDTYPE:
+                    fields = _pax(content)
+                    name = fields.get(b"path", name)
+                    if any(field.startswith(b"GNU.sparse") or field == b"size" for field in fields):
+                        fault = "a sparse or oversized file"
+                else:
+                    name = content.rstrip(b"\0")
+        position = end
+        if position >= size:
+            return Fault("cut_shard", "", f"the file ends inside a header at byte {size}", loses=True), size
+    given = info.name if name is None else name.decode("utf-8", "surrogateescape")
+    fault = fault or KINDS.get(info.type) or (info.type == tarfile.GNUTYPE_SPARSE and "a sparse file") or None
+    if info.isdir():
+        return None, offset
+    shown = ascii(given)[1:121]
+    if fault or (wrong := wrong_name(given)):
+        return Fault("refused_member", shown, f"{shown} is {fault or wrong}"), end if info.isreg() else offset
+    if offset + info.size > size:
+        return Fault("cut_shard", given, f"the file ends inside {shown}, at byte {size}", loses=True), size
+    return Member(given, start, offset, info.size), end
+
+
+def wrong_name(name: str) -> str | None:
+    """Return what is wrong with a member's name, None if nothing."""
+    try:
+        encoded = name.encode()
+    except UnicodeEncodeError:
+        return "not valid UTF-8"
+    if len(encoded) > MAX_NAME:
+        return f"a name of {len(encoded)} bytes"
+    if any(ord(letter) < 32 for letter in name):
+        return "a name with control characters"
+    if name.startswith(("/", "\\")) or name[1:3] in (":/", ":\\"):
+        return "an absolute path"
+    return "a path that leaves its folder" if ".." in name.replace("\\", "/").split("/") else None
+
+
+def _pax(content: bytes) -> dict[bytes, bytes]:
+    """Parse the records `LENGTH KEY=VALUE` of a pax header."""
+    fields, position = {}, 0
+    while position < len(content) and content[position : position + 1] != b"\0":
+        length, _, _ = content[position:].partition(b" ")
+        if not length.isdigit() or not 0 < int(length) <= len(content) - position:
+            raise ValueError("a damaged pax header")
+        record = content[position : position + int(length)]
+        key, _, value = record[len(length) + 1 : -1].partition(b"=")
+        fields[key] = value
+        position += int(length)
+    return fields
+
+
+def _zero_from(file: int, position: int, size: int) -> bool:
+    """Return whether a file holds nothing but zeros from a position on."""
+    while position < size:
+        piece = os.pread(file, SCAN, position)
+        if not piece or any(piece.lstrip(b"\0")):
+            return not piece
+        position += len(piece)
+    return True
+
+
+def _next_header(file: int, position: int, size: int) -> int:
+    """Return where the next valid header begins, `size` if there is none."""
+    while position < size:
+        piece = os.pread(file, SCAN, position)
+        at = piece.find(MAGIC)
+        while at >= 0:
+            start = at - MAGIC_AT
+            if start >= 0 and start % BLOCK == 0:
+                try:
+                    tarfile.TarInfo.frombuf(piece[start : start + BLOCK], "utf-8", "surrogateescape")
+                    return position + start
+                except tarfile.HeaderError:
+                    pass
+            at = piece.find(MAGIC, at + 1)
+        position += SCAN
+    return size
