@@ -195,7 +195,10 @@ class Shards(LightningDataModule):
             ledger.name(Skip(f"{samples.source.name}", "", "changed_shard", sentence))
             print(f"{split}: {sentence}; its samples are checked one by one.")
         aside = [Skip(*row) for row in samples.quarantined(limit)] if rank == 0 else []
-        steps = len(stream.steps(order.epoch(at[0])))
+        epoch = order.epoch(at[0])
+        if at[1] >= len(epoch):  # saved behind the last batch of an epoch: a trainer goes on with the next one
+            at = (at[0] + 1, 0)
+        steps = len(stream.steps(epoch))
         return PageLoader(stream, ledger, num_workers=min(self.num_workers, steps), at=at, quarantined=aside)
 
     def _skipped_file(self) -> Path | None:
@@ -210,7 +213,7 @@ class Shards(LightningDataModule):
         """Training batches, from where a checkpoint left off."""
         at = (0, 0) if self._resume is None else self._checked(self._resume)
         self._training = self.loader("train", training=True, at=at)
-        self._at = at
+        self._at = self._training.next_pass
         return self._training
 
     def val_dataloader(self) -> DataLoader[Batch]:

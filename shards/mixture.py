@@ -38,7 +38,7 @@ def reading_counts(
     """Return how often each usable sample is read in an epoch, and its group, None if each is read once.
 
     A sample's count is the weight of its task times the `repeat_time` of its source, 1 where nothing is said. So an
-    epoch is as long as the counts' sum. Of a group (a task of a source) with a fraction in its count, other samples
+    epoch is as long as the counts' sum. Of a group (a task, of a source that is named) with a fraction in its count, other samples
     are read once more in each epoch.
 
     Args:
@@ -52,7 +52,7 @@ def reading_counts(
     if all(number == 1 for number in (*weights.values(), *repeat_time.values())):
         return None
     usable = samples.usable()
-    columns = []
+    counts, groups = np.ones(len(usable)), np.zeros(len(usable), np.int64)
     for column, numbers in (("task", weights), ("source", repeat_time)):
         names, place = samples.names(column)
         for name, number in numbers.items():
@@ -60,6 +60,8 @@ def reading_counts(
                 raise UserError(f"There is no {column} {name!r} in {samples.source}.{nearest(name, names)}")
             if not number >= 0 or number == float("inf"):
                 raise UserError(f"The {column} {name!r} has weight {number}.\nGive 0 or more; 1 is once an epoch.")
-        columns.append((np.array([numbers.get(name, 1.0) for name in names]), place[usable]))
-    (by_task, task), (by_source, source) = columns
-    return by_task[task] * by_source[source], task * len(by_source) + source
+        counts *= np.array([numbers.get(name, 1.0) for name in names])[place[usable]]
+        # a source of which nothing is said is no group of its own: fractions of its few samples would be rounded away
+        own = np.array([names.index(name) + 1 if column == "task" or name in numbers else 0 for name in names])
+        groups = groups * (len(names) + 1) + own[place[usable]]
+    return counts, groups

@@ -1,13 +1,17 @@
 import json
+from collections import Counter
 
 import pytest
 import webdataset as wds
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 
 from fcot.errors import UserError
 from fcot.sft import SFT
 from fcot.trainer import Trainer
+from shards.collate import idle_batch
 from shards.datamodule import Shards
+from shards.ledger import Ledger
+from shards.reader import BatchStream, PageLoader
 from shards.render.recipes import Draw
 
 BROKEN = {
@@ -28,17 +32,31 @@ def write(folder, samples, broken=()):
     (folder / "manifest.json").write_text(json.dumps({"samples": samples}))
 
 
-def fit(root, run, checkpoint, **options):
-    """Train for one pass and return the trainer."""
-    trainer = Trainer(
+class Keys(Callback):
+    """Remembers what each step was trained on."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.steps.append((trainer.current_epoch, batch.keys))
+
+
+def trainer_of(run, max_steps=4, **options):
+    return Trainer(
         accelerator="cpu",
         default_root_dir=run,
-        max_steps=4,
+        max_steps=max_steps,
         limit_val_batches=0,
         logger=False,
         enable_progress_bar=False,
-        enable_checkpointing=False,
+        **options,
     )
+
+
+def fit(root, run, checkpoint, **options):
+    """Train for one pass and return the trainer."""
+    trainer = trainer_of(run, enable_checkpointing=False)
     trainer.fit(SFT(checkpoint), Shards(root, batch_size=4, **{"num_workers": 0, **options}))
     return trainer
 
@@ -102,3 +120,88 @@ def test_a_module_that_says_nothing_of_pages_is_refused(tmp_path, tiny_checkpoin
     )
     with pytest.raises(UserError, match="no page layout"):
         trainer.fit(Other(), Shards(tmp_path / "data", num_workers=0))
+
+
+def test_a_resumed_run_goes_on_with_the_samples_that_come_next(tmp_path, tiny_checkpoint):
+    write(tmp_path / "train", 7)
+
+    def steps(run, until, resume=None):
+        seen = Keys()
+        data = Shards(tmp_path, batch_size=2, num_workers=0)
+        trainer_of(tmp_path / run, until, callbacks=[seen]).fit(SFT(tiny_checkpoint), data, ckpt_path=resume)
+        return seen.steps
+
+    whole = steps("whole", 10)
+    assert [sorted(key for _, keys in whole[at : at + 4] for key in keys) for at in (0, 4)] == [
+        [f"{number:04d}" for number in range(7)]
+    ] * 2
+    for stop in (3, 4, 6):  # within an epoch, behind its last step, in the next
+        last = tmp_path / str(stop) / "checkpoints" / "last.ckpt"
+        assert steps(str(stop), stop) + steps(str(stop), 10, last) == whole
+
+
+def test_data_that_changed_since_the_checkpoint_are_not_resumed(tmp_path, tiny_checkpoint):
+    write(tmp_path / "train", 3)
+    data = Shards(tmp_path, num_workers=0, batch_size=2)
+    state = {"epoch": 1, "samples": 2, "seed": 0, "set": data.samples("train").manifest_hash}
+    data.trainer = trainer_of(tmp_path / "run")
+    data.trainer.strategy.connect(SFT(tiny_checkpoint))
+    data.load_state_dict(state)
+    assert len(list(data.train_dataloader())) == 1
+    for name, value in (("seed", 5), ("set", "abc")):
+        data.load_state_dict({**state, name: value})
+        with pytest.raises(UserError, match=f"another order of samples .its {name} is {value}"):
+            data.train_dataloader()
+
+
+@pytest.mark.parametrize(("batch_size", "ranks"), [(4, 1), (2, 2), (1, 4)])
+def test_ranks_and_workers_take_the_same_samples_in_each_global_step(tiny_shards, tiny_checkpoint, batch_size, ranks):
+    layout = SFT(tiny_checkpoint).layout
+    (whole,) = steps_of(tiny_shards, layout, 4, 1)
+    expected = [sorted(keys) for keys in whole]
+    found = steps_of(tiny_shards, layout, batch_size, ranks, at=(2, 0))
+    assert {len(rank) for rank in found} == {8}
+    assert [sorted(sum(step, [])) for step in zip(*found, strict=True)] == expected
+
+
+def steps_of(root, layout, batch_size, ranks, at=(2, 0)):
+    data = Shards(root, batch_size=batch_size, num_workers=0)
+    order = data.order("train", layout, training=True)
+    found = []
+    for rank in range(ranks):
+        stream = BatchStream(
+            data.samples("train"), layout, order, batch_size=batch_size, rank=rank, world_size=ranks, training=True
+        )
+        loader = PageLoader(stream, Ledger(None, None, 1.0), at=at)
+        found.append([batch.keys for batch in loader])
+    return found
+
+
+def test_a_rank_without_a_sample_takes_part_in_the_step_and_learns_nothing(tmp_path, tiny_checkpoint):
+    write(tmp_path / "train", 1)
+    module = SFT(tiny_checkpoint)
+    found = steps_of(tmp_path, module.layout, 1, 2)
+    assert sorted(key for rank in found for keys in rank for key in keys) == ["", "0000"]
+    module.configure_model()
+    loss = module.losses(idle_batch(module.layout))["loss"]
+    loss.backward()
+    assert loss == 0
+    assert all(p.grad is not None and not p.grad.any() for p in module.parameters() if p.requires_grad)
+
+
+def test_weights_change_how_often_a_task_is_read(tmp_path, tiny_checkpoint):
+    write(tmp_path / "train", 5)
+    layout = SFT(tiny_checkpoint).layout
+    weights = tmp_path / "task_losses.json"
+    weights.write_text(json.dumps({"weights": {"text": 2.2}, "tasks": {}}))
+    for chosen in ({"text": 2.2}, weights):
+        data = Shards(tmp_path, weights=chosen, num_workers=0, batch_size=4)
+        keys = [key for batch in data.loader("train", training=True, layout=layout) for key in batch.keys]
+        assert sorted(Counter(keys).values()) == [2, 2, 2, 2, 3]
+    with pytest.raises(UserError, match=r"no task 'txt' in .*train\. Did you mean 'text'"):
+        Shards(tmp_path, weights={"txt": 2.0}).order("train", layout, training=True)
+    with pytest.raises(UserError, match=r"The task 'text' has weight -1"):
+        Shards(tmp_path, weights={"text": -1.0}).order("train", layout, training=True)
+    weights.write_text("[]")
+    with pytest.raises(UserError, match="Weights of tasks cannot be read from"):
+        Shards(tmp_path, weights=weights).order("train", layout, training=True)
