@@ -45,7 +45,12 @@ VERBS = {
     "bench infer": Verb("Time of an answer by part, and the limit that FLOPs set", "fcot.bench.infer:infer"),
     "bench loss": Verb("Time and memory of the re-alignment loss, beside full logits", "fcot.bench.loss:loss"),
     "bench preprocess": Verb("Time of cutting a page into tiles", "fcot.bench.preprocess:preprocess"),
+    "bench data": Verb("Verified, shuffled reading beside plain webdataset; time to resume", "shards.bench:data"),
     "shards build": Verb("Draw the tiny world's pages and write them as shards", "shards.cli:build"),
+    "shards import": Verb("Write InternVL, LLaVA, ShareGPT, Hugging Face, PDF or image data", "shards.cli:import_"),
+    "shards index": Verb("Index shards, whoever wrote them", "shards.cli:index"),
+    "shards verify": Verb("Verify every byte of a set against its index", "shards.cli:verify"),
+    "shards inspect": Verb("Counts, lengths, tiles and a contact sheet of a set", "shards.cli:inspect"),
 }
 
 

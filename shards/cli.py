@@ -1,6 +1,8 @@
 """The verbs `python -m fcot shards …`."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def build(
@@ -31,9 +33,175 @@ def build(
 
     for split, samples in (("train", train), ("dev", dev), ("test", test)):
         if samples:
-            manifest = build_set(output, recipe, split, samples, seed=seed, workers=workers)
-            tasks = ", ".join(f"{count} {task}" for task, count in manifest["tasks"].items())
-            megabytes = sum(shard["bytes"] for shard in manifest["shards"]) / 1e6
-            print(
-                f"{output / split}: {samples} pages in {len(manifest['shards'])} shards, {megabytes:.1f} MB ({tasks})"
-            )
+            print(told(output / split, build_set(output, recipe, split, samples, seed=seed, workers=workers)))
+
+
+def import_(
+    kind: str,
+    source: Path,
+    output: Path,
+    *,
+    images: Path | None = None,
+    task: str | None = None,
+    question: str | None = None,
+    dpi: int = 150,
+    shard_size: int = 1000,
+    workers: int | None = None,
+) -> None:
+    """Write data of another format as verified webdataset shards; called again, it goes on where it was stopped.
+
+    Args:
+        kind: internvl (meta JSON with JSONL), llava (JSON), sharegpt (JSON or JSONL), hf (a folder of parquet or arrow
+            files), pdf (a folder of PDF files) or folder (images, each with a text file).
+        source: File or folder to import.
+        output: Folder of the new set, such as data/mine/train.
+        images: Folder that images are named in (default: the source's).
+        task: Task of the samples (default: what the data say, or their source's name).
+        question: What is asked of a PDF's page, or an image with a text file (default: Read the text.).
+        dpi: Pixels an inch of rendered pages.
+        shard_size: Samples in a shard.
+        workers: Processes that read (default: one a core).
+
+    Raises:
+        UserError: If there is no such importer or source, or nothing in it can be used.
+    """
+    import time
+
+    from shards.importers import Settings
+    from shards.importing import import_set
+
+    start = time.perf_counter()
+    settings = Settings(images, task, question, dpi)
+    manifest = import_set(kind, source, output, settings, shard_size=shard_size, workers=workers)
+    spent = time.perf_counter() - start
+    print(told(output, manifest))
+    print(f"{manifest['samples'] / spent:.1f} samples/s")
+    if skipped := manifest.get("skipped"):
+        print(f"{sum(skipped.values())} skipped: {counts(skipped)}; named in {output / 'skipped.jsonl'}")
+
+
+def index(folder: Path, *, again: bool = False, workers: int | None = None) -> None:
+    """Index the shards of a set, whoever wrote them; called again, it goes on where it was stopped.
+
+    Args:
+        folder: Folder of tar files in webdataset form, or one file.
+        again: Index shards anew that have an index, because they were changed on purpose.
+        workers: Processes that read (default: one a core).
+
+    Raises:
+        UserError: If there are no shards, or their folder cannot be written to.
+    """
+    import os
+
+    from rich.progress import track
+
+    from shards.manifest import index_set
+
+    manifest = index_set(
+        folder,
+        again=again,
+        workers=workers or os.cpu_count() or 1,
+        progress=lambda rows, total: track(rows, f"Indexing {folder}", total=total),
+    )
+    print(told(folder, manifest))
+    if aside := manifest.get("quarantined"):
+        print(f"{sum(aside.values())} samples cannot be used and are set aside: {counts(aside)}")
+
+
+def verify(folder: Path, *, again: bool = False) -> None:
+    """Verify every byte of a set against its index; the exit code is 1 if anything is wrong.
+
+    Args:
+        folder: Folder of indexed shards, or one file.
+        again: Verify shards too that were verified before and not changed since.
+
+    Raises:
+        UserError: If there are no shards.
+        SystemExit: With code 1 if anything is wrong.
+    """
+    from rich.progress import track
+
+    from shards.shard_set import ShardSet
+    from shards.verify import verify_set
+
+    samples = ShardSet(folder)
+    found = verify_set(
+        samples, again=again, progress=lambda rows, total: track(rows, f"Verifying {folder}", total=total)
+    )
+    for skip in found:
+        print(f"{skip.shard} {skip.key!r}: {skip.reason}, {skip.detail}")
+    if found:
+        raise SystemExit(1)
+    print(f"{folder}: {len(samples)} samples in {len(samples.paths)} shards are as indexed")
+
+
+def inspect(
+    folder: Path,
+    *,
+    output: Path | None = None,
+    samples: int = 20,
+    max_tiles: int = 12,
+    tile_size: int = 448,
+    json: str | None = None,
+) -> None:
+    """Show what is in a set: counts, lengths, tiles, and a contact sheet of some samples.
+
+    Args:
+        folder: Folder of shards, or one file.
+        output: PNG to draw the contact sheet to (default: none is drawn).
+        samples: Samples on the contact sheet.
+        max_tiles: Most tiles of an image, thumbnail not counted.
+        tile_size: Side of a tile in pixels.
+        json: File for the figures, - for the standard output.
+
+    Raises:
+        UserError: If there are no shards.
+    """
+    import json as json_lib
+
+    from shards.inspection import describe, save_sheet
+    from shards.shard_set import ShardSet
+
+    found = ShardSet(folder)
+    about = describe(found, max_tiles=max_tiles, tile_size=tile_size)
+    if json != "-":
+        print("\n".join(lines(about)))
+    if json is not None:
+        text = json_lib.dumps(about, indent=1)
+        print(text) if json == "-" else Path(json).write_text(text + "\n", encoding="utf-8")
+    if output is not None:
+        save_sheet(found, output, samples)
+        print(f"contact sheet: {output}")
+
+
+def told(folder: Path, manifest: Mapping[str, Any]) -> str:
+    """Return a line about a set."""
+    megabytes = sum(shard["bytes"] for shard in manifest["shards"]) / 1e6
+    return (
+        f"{folder}: {manifest['samples']} pages in {len(manifest['shards'])} shards, {megabytes:.1f} MB "
+        f"({counts(manifest['tasks'])})"
+    )
+
+
+def counts(found: Mapping[str, int], most: int = 12) -> str:
+    """Return "3 table, 2 text", the largest numbers if there are many."""
+    rows = sorted(found.items(), key=lambda row: -row[1]) if len(found) > most else list(found.items())
+    more = f", and {len(rows) - most} more" if len(rows) > most else ""
+    return ", ".join(f"{count} {name}" for name, count in rows[:most]) + more
+
+
+def lines(about: Mapping[str, Any]) -> list[str]:
+    """Return the figures of a set as lines of text, the histogram of tiles as bars."""
+    length, tiles = about["characters"], about["tiles"]
+    most = max(tiles.values(), default=1)
+    bars = [f"  {number:>4} {'█' * max(1, round(40 * count / most))} {count}" for number, count in tiles.items()]
+    return [
+        f"{about['set']}: {about['samples']} samples in {about['shards']} shards, {about['bytes'] / 1e6:.1f} MB",
+        f"usable       {about['usable']}"
+        + (f"; set aside: {counts(about['quarantined'])}" if about["quarantined"] else ""),
+        f"tasks        {counts(about['tasks'])}",
+        f"sources      {len(about['sources'])}: {counts(about['sources'], 5)}",
+        f"characters   median {length['median']}, 95 % up to {length['p95']}, {length['least']} to {length['most']}",
+        f"tiles a sample, at most {about['max_tiles']} of {about['tile_size']} pixels an image and a thumbnail",
+        *bars,
+    ]

@@ -38,8 +38,8 @@ def reading_counts(
     """Return how often each usable sample is read in an epoch, and its group, None if each is read once.
 
     A sample's count is the weight of its task times the `repeat_time` of its source, 1 where nothing is said. So an
-    epoch is as long as the counts' sum. Of a group (a task, of a source that is named) with a fraction in its count, other samples
-    are read once more in each epoch.
+    epoch is as long as the counts' sum. Of a task, or a source that is named, with a fraction in its count, other
+    samples are read once more in each epoch.
 
     Args:
         samples: The set.

@@ -26,7 +26,7 @@ def test_an_epoch_is_every_sample_once_and_no_epoch_is_like_another():
 
 @pytest.mark.parametrize("size", [1, 3, 8, 48, 300])
 def test_the_sequence_does_not_depend_on_how_many_make_a_batch(size):
-    assert sum(sequence(ORDER, size=size), []) == sequence(ORDER)[0]
+    assert [sample for batch in sequence(ORDER, size=size) for sample in batch] == sequence(ORDER)[0]
 
 
 def test_an_epoch_reaches_into_the_whole_set_from_its_beginning():

@@ -1,0 +1,137 @@
+"""The verb `bench data`: verified, shuffled reading beside plain webdataset, and resuming in the middle."""
+
+import json as json_lib
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import webdataset as wds
+
+import fcot
+from fcot.batch import PageLayout
+from fcot.bench.measure import Timing, timed_in_turn
+from fcot.bench.output import Table, publish
+from fcot.internvl.checkpoint import ModelFolder
+from shards.build import build_set
+from shards.datamodule import Shards
+from shards.manifest import index_set
+from shards.order import Order
+from shards.shard_set import ShardSet
+
+FAR, FAR_SHARD = 100_000, 4_000
+
+
+def data(
+    shards: Path | None = None, samples: int = 2000, repeats: int = 5, resume: bool = True, json: str | None = None
+) -> None:
+    """Time reading shards verified and shuffled beside plain webdataset, and starting at sample 100,000.
+
+    Both give every sample of the set as bytes, in one process; nothing is decoded. Webdataset shuffles in a buffer of
+    1000 and checks nothing; here samples come in random order of the whole set, every byte compared with the index.
+
+    Args:
+        shards: Folder of shards (default: pages are drawn for it).
+        samples: Pages to draw.
+        repeats: How often each is timed.
+        resume: Time the resume too; a set of 120,000 short texts is written for it.
+        json: File for the results, - for the standard output.
+    """
+    with scratch() as folder:
+        source = shards or drawn(folder, samples)
+        ways = ((lambda: ours(source)), (lambda: plain(source)))
+        counts = [way() for way in ways]
+        verified, usual = timed_in_turn(ways, torch.device("cpu"), repeats)
+        found: dict[str, Any] = {
+            "bench": "data",
+            "device": "cpu",
+            "samples": counts[0],
+            "bytes": sum(path.stat().st_size for path in source.glob("*.tar")),
+            "verified": {"seconds": verified.json(), "samples_per_second": counts[0] / verified.median},
+            "webdataset": {"seconds": usual.json(), "samples_per_second": counts[1] / usual.median},
+            "times_as_fast": (counts[0] / verified.median) / (counts[1] / usual.median),
+            **({"resume": resumed(folder)} if resume else {}),
+        }
+    rows = [
+        [name, str(Timing(**found[kind]["seconds"])), f"{found[kind]['samples_per_second']:,.0f}"]
+        for kind, name in (("verified", "verified, shuffled over the set"), ("webdataset", "webdataset, shuffle(1000)"))
+    ]
+    notes = [f"{found['times_as_fast']:.2f} times as fast as plain webdataset"]
+    if resume:
+        notes.append(
+            f"first batch from sample {FAR:,} of {found['resume']['samples']:,}, set opened and ordered anew: "
+            f"{found['resume']['seconds']:.2f} s"
+        )
+    publish(found, [Table(f"{counts[0]} samples as bytes", ("way", "time", "samples/s"), rows)], json, notes)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Give a folder for as long as it is needed."""
+    folder = Path(tempfile.mkdtemp(prefix="fcot-bench-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def drawn(folder: Path, samples: int) -> Path:
+    """Draw pages of the tiny world."""
+    build_set(folder, "questions", "train", samples, shard_size=500)
+    return folder / "train"
+
+
+def ours(source: Path) -> int:
+    """Read a set verified, in the order of an epoch, and return how many samples there were."""
+    samples = ShardSet(source)
+    order = Order(np.asarray(samples.text()), samples.usable(), seed=(0,))
+    epoch = order.epoch(0)
+    count = 0
+    for start in range(0, len(epoch), 64):
+        for number in epoch.samples(start, start + 64).tolist():
+            samples.read(number)
+            count += 1
+    return count
+
+
+def plain(source: Path) -> int:
+    """Read a set by webdataset's own pipeline, and return how many samples there were."""
+    urls = [str(path) for path in sorted(source.glob("*.tar"))]
+    return sum(1 for _ in wds.WebDataset(urls, shardshuffle=False).shuffle(1000))
+
+
+def resumed(folder: Path) -> dict[str, Any]:
+    """Time from nothing to the first batch at sample 100,000 of a set."""
+    source = many(folder / "many")
+    encoder = ModelFolder(Path(fcot.__file__).parent / "tiny" / "teacher").encoder()
+    layout = PageLayout(encoder, 448, 12, {"student": 256})
+    start = time.perf_counter()
+    sets = Shards(source.parent, batch_size=32, num_workers=0)
+    loader = sets.loader(source.name, training=True, layout=layout, at=(0, FAR))
+    batch = next(iter(loader))
+    return {
+        "seconds": time.perf_counter() - start,
+        "samples": len(sets.samples(source.name)),
+        "at": FAR,
+        "batch": len(batch),
+    }
+
+
+def many(folder: Path) -> Path:
+    """Write more than 100,000 short texts: one shard, and copies of it."""
+    source = folder / "train"
+    source.mkdir(parents=True)
+    turns = [{"from": "human", "value": "What is 2 + 2?"}, {"from": "gpt", "value": "4"}]
+    first = source / "shard-000000.tar"
+    with wds.TarWriter(str(first), mtime=0) as tar:
+        for number in range(FAR_SHARD):
+            tar.write({"__key__": f"{number:08d}", "json": json_lib.dumps({"conversations": turns}).encode()})
+    for number in range(1, 120_000 // FAR_SHARD):
+        shutil.copy(first, source / f"shard-{number:06d}.tar")
+    index_set(source)
+    return source

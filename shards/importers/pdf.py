@@ -1,0 +1,88 @@
+"""Pages of PDF files, rendered, with the text that they hold."""
+
+import io
+from bisect import bisect_right
+from collections.abc import Mapping
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from fcot.errors import UserError
+from fcot.internvl.decode import MAX_PIXELS
+from fcot.internvl.tokens import SampleError
+from shards.importers.importer import ImportedSample, asked, imported
+
+POINTS = 72  # per inch
+
+
+def pdfium() -> Any:
+    """Return the PDF library.
+
+    Raises:
+        UserError: If it is not installed.
+    """
+    try:
+        import pypdfium2
+    except ImportError as error:
+        raise UserError(
+            "PDF files are rendered by the package 'pypdfium2', which is not installed.\n"
+            'Install the import extra: pip install "fcot[import]"'
+        ) from error
+    return pypdfium2
+
+
+@lru_cache(maxsize=4)
+def opened(path: Path) -> Any:
+    """Return an open document; pages of one come in a row."""
+    return pdfium().PdfDocument(path)
+
+
+class PdfImporter:
+    """Imports every page of every PDF in a folder; a page without text is skipped and counted.
+
+    Args:
+        source: A folder, searched with its subfolders, or one file.
+        question: What is asked of each page.
+        task: Task of all samples.
+        dpi: Pixels an inch.
+    """
+
+    def __init__(self, source: Path, question: str, task: str, dpi: int) -> None:
+        self.repeat_time: Mapping[str, float] = {}
+        self.source, self.question, self.task, self.dpi = source, question, task, dpi
+        self.files = sorted(source.rglob("*.pdf")) if source.is_dir() else [source]
+        self._ends = list(accumulate(self._pages(path) for path in self.files))
+
+    @staticmethod
+    def _pages(path: Path) -> int:
+        """Return the number of pages; a file that does not open counts as one, to be named as skipped."""
+        try:
+            return len(opened(path))
+        except pdfium().PdfiumError:
+            return 1
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __call__(self, index: int) -> ImportedSample:
+        """Return a page."""
+        place = bisect_right(self._ends, index)
+        path, number = self.files[place], index - (self._ends[place - 1] if place else 0)
+        try:
+            page = opened(path)[number]
+            text = page.get_textpage().get_text_bounded().replace("\r\n", "\n").strip()
+            width, height = page.get_size()
+            if not text:
+                raise SampleError("no_text", f"page {number + 1} of {path} holds no text")
+            if width * height * (self.dpi / POINTS) ** 2 > MAX_PIXELS:
+                raise SampleError("image_too_large", f"page {number + 1} of {path} is {width:.0f}x{height:.0f} points")
+            image = page.render(scale=self.dpi / POINTS).to_pil()
+        except pdfium().PdfiumError as error:
+            raise SampleError("bad_pdf", f"page {number + 1} of {path}: {error}") from error
+        buffer = io.BytesIO()
+        image.convert("RGB").save(buffer, format="PNG", compress_level=3)
+        text = "".join(letter for letter in text if letter == "\n" or letter.isprintable())
+        source = str(path.relative_to(self.source)) if self.source.is_dir() else path.name
+        name = f"page {number + 1} of {path.name}"
+        return imported(asked(self.question, text), [(name, buffer.getvalue())], task=self.task, source=source)

@@ -1,0 +1,70 @@
+"""Write samples of another format as a set of shards."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+
+from fcot.errors import UserError, nearest
+from shards.importers import IMPORTERS, Settings
+from shards.writer import write_set
+
+
+def import_set(
+    kind: str,
+    source: Path,
+    output: Path,
+    settings: Settings,
+    *,
+    shard_size: int = 1000,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Import a set; an interrupted import goes on with the shards that are not written yet.
+
+    Args:
+        kind: Name of an importer.
+        source: File or folder in its format.
+        output: Folder of the new set; replaced if it exists.
+        settings: What is said of the import.
+        shard_size: Samples in a shard.
+        workers: Processes that read (default: one a core).
+
+    Returns:
+        The set's manifest.
+
+    Raises:
+        UserError: If kind or source is unknown, or nothing in it can be used.
+    """
+    if kind not in IMPORTERS:
+        raise UserError(
+            f"There is no importer {kind!r}.{nearest(kind, IMPORTERS)}\nImporters are {', '.join(IMPORTERS)}."
+        )
+    if not source.exists():
+        raise UserError(f"There is nothing at {str(source)!r}.\nGive the file or folder to import.")
+    importer = IMPORTERS[kind](source, settings)
+    if not len(importer):
+        raise UserError(f"There is nothing to import in {str(source)!r} as {kind}.\nGive another folder or format.")
+
+    def progress(rows: Iterable[Any], total: int) -> Iterable[Any]:
+        return track(rows, f"Importing {len(importer)} samples to {output}", total=total)
+
+    manifest = write_set(
+        output,
+        importer,
+        len(importer),
+        shard_size=shard_size,
+        workers=min(workers or os.cpu_count() or 1, -(-len(importer) // shard_size)),
+        describe={
+            "importer": kind,
+            "imported_from": source.name,
+            **({"repeat_time": dict(importer.repeat_time)} if importer.repeat_time else {}),
+            **({"dpi": settings.dpi} if kind == "pdf" else {}),
+        },
+        progress=progress,
+        resume=True,
+    )
+    if not manifest["samples"]:
+        raise UserError(f"None of the {len(importer)} samples in {source} could be used: {manifest['skipped']}.")
+    return manifest
