@@ -189,9 +189,9 @@ class Shards(LightningDataModule):
             training=training,
             with_prompts=with_prompts,
         )
-        ledger = Ledger(self._skipped_file(), -(-len(samples) // ranks), self.max_skipped, split, strict=self.strict)
+        ledger = Ledger(self._skipped_file(), len(samples), self.max_skipped, split, strict=self.strict)
         self.ledgers[split] = ledger
-        for sentence in samples.changed():
+        for sentence in samples.changed() if rank == 0 else ():
             ledger.name(Skip(f"{samples.source.name}", "", "changed_shard", sentence))
             print(f"{split}: {sentence}; its samples are checked one by one.")
         aside = [Skip(*row) for row in samples.quarantined(limit)] if rank == 0 else []

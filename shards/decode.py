@@ -100,7 +100,8 @@ def image_size(data: bytes, member: str) -> tuple[int, int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `decode_image` judges the size
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-        turned = image.getexif().get(ORIENTATION) in ON_ITS_SIDE
+        # without "exif" in its info, Pillow would decode a whole PNG to look for it behind the pixels
+        turned = "exif" in image.info and image.getexif().get(ORIENTATION) in ON_ITS_SIDE
     except Image.DecompressionBombError as error:
         raise SampleError("image_too_large", f"{member}: {error}") from error
     except Exception as error:  # Pillow's decoders raise many types; each means the same here

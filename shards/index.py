@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,13 +102,21 @@ class Index:
         arrays["key_end"] = np.cumsum([len(key) for key in encoded], dtype=np.int64)
         about = {name: value for name, value in columns.items() if name not in arrays}
         data = save(arrays, {"fcot": FORMAT, "about": json.dumps(about)})
-        partial = path.with_name(path.name + ".partial")
+        write_whole(path, data)
+        return hashlib.sha256(data).hexdigest()
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all; several processes may, if they write the same."""
+    partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}.partial")
+    try:
         with partial.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        return hashlib.sha256(data).hexdigest()
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def index_path(shard: Path) -> Path:

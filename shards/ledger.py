@@ -34,7 +34,7 @@ class Ledger:
     Args:
         path: The `skipped.jsonl`; one line a sample that is not used. None keeps only the counts.
         split: Whose samples these are; ledgers of several splits share a file.
-        total: Samples in the set that are this process's, if known.
+        total: Samples in the set, if known.
         max_skipped: Largest share of the set that may be skipped.
         strict: Allow none to be skipped.
     """
@@ -49,7 +49,7 @@ class Ledger:
         self.strict = strict
         self.consumed = 0
         self.reasons: Counter[str] = Counter()
-        self._named: set[tuple[str, str]] = set()
+        self._named: set[Skip] = set()
         self._before = 0
 
     @property
@@ -89,10 +89,9 @@ class Ledger:
 
     def name(self, skip: Skip) -> None:
         """Write a line for what is not used, once, without counting it."""
-        if self.path is None or (skip.shard, skip.key) in self._named:
+        if self.path is None or skip in self._named:
             return
-        if skip.key:  # lost stretches have no key, and there may be several in a shard
-            self._named.add((skip.shard, skip.key))
+        self._named.add(skip)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"split": self.split, **asdict(skip)}) + "\n")
 

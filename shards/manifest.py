@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fcot.errors import UserError
-from shards.index import Index, index_path, load_index
+from shards.index import Index, index_path, load_index, write_whole
 from shards.indexing import counted, index_shard
 
 MANIFEST = "manifest.json"
@@ -120,12 +119,7 @@ def make_manifest(
 
 def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
     """Write a manifest, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(manifest, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_whole(path, (json.dumps(manifest, indent=1) + "\n").encode())
 
 
 def index_set(

@@ -106,10 +106,11 @@ class BatchStream(IterableDataset[Delivery]):
 
     def expected(self, epoch: int, start: int = 0) -> int:
         """Return how many samples a pass from a place to the end of an epoch gives this rank."""
-        sequence = self.order.epoch(epoch)
-        if self.world_size == 1:
-            return max(0, len(sequence) - start)
-        return sum(len(self.mine(sequence, *step)) for step in self.steps(sequence, start))
+        sequence, ranks = self.order.epoch(epoch), self.world_size
+        return sum(
+            (stop - begin) // ranks if (stop - begin) % ranks == 0 else len(self.mine(sequence, begin, stop))
+            for begin, stop in self.steps(sequence, start)
+        )
 
     def __iter__(self) -> Iterator[Delivery]:
         worker = get_worker_info()

@@ -84,11 +84,15 @@ def walk(file: int) -> Iterator[Member | Fault]:
                 return
             detail = f"no valid header at byte {position} ({error}), the next one is at byte {resumed}"
             yield Fault("damaged_header", "", detail, loses=True)
+            if resumed == size:
+                return
             position = resumed
         if step is not None:
             found, position = step
             if found is not None:
                 yield found
+            if isinstance(found, Fault) and found.reason == "cut_shard" and position == size:
+                return
         first = False
     yield Fault("cut_shard", "", f"the file ends at byte {size} without an end mark", loses=True)
 
@@ -123,11 +127,12 @@ def _member(file: int, start: int, size: int) -> tuple[Member | Fault | None, in
     fault = fault or KINDS.get(info.type) or (info.type == tarfile.GNUTYPE_SPARSE and "a sparse file") or None
     if info.isdir():
         return None, offset
-    shown = ascii(given)[1:121]
+    shown = ascii(given)[1:-1][:120]
     if fault or (wrong := wrong_name(given)):
         return Fault("refused_member", shown, f"{shown} is {fault or wrong}"), end if info.isreg() else offset
     if offset + info.size > size:
-        return Fault("cut_shard", given, f"the file ends inside {shown}, at byte {size}", loses=True), size
+        cut = Fault("cut_shard", given, f"{shown} should have {info.size} bytes, and the file ends at byte {size}")
+        return cut, _next_header(file, offset, size)  # none where a file was cut; a lie about a size hides nothing
     return Member(given, start, offset, info.size), end
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fcot.errors import UserError
 from fcot.internvl.tokens import SampleError
+from shards.index import write_whole
 from shards.ledger import Skip
 from shards.manifest import Progress
 from shards.shard_set import ShardSet
@@ -102,8 +103,5 @@ def _stamps(source: Path) -> dict[str, list[int | str] | None]:
 
 
 def _write_stamps(source: Path, stamps: dict[str, list[int | str] | None]) -> None:
-    path = _stamps_path(source)
-    partial = path.with_name(path.name + ".partial")
     with suppress(OSError):  # a set on a read-only disk is verified each time
-        partial.write_text(json.dumps(stamps) + "\n")
-        partial.replace(path)
+        write_whole(_stamps_path(source), (json.dumps(stamps) + "\n").encode())

@@ -3,10 +3,11 @@
 import io
 from bisect import bisect_right
 from collections.abc import Mapping
-from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from fcot.errors import UserError
 from fcot.internvl.decode import MAX_PIXELS
@@ -32,12 +33,6 @@ def pdfium() -> Any:
     return pypdfium2
 
 
-@lru_cache(maxsize=4)
-def opened(path: Path) -> Any:
-    """Return an open document; pages of one come in a row."""
-    return pdfium().PdfDocument(path)
-
-
 class PdfImporter:
     """Imports every page of every PDF in a folder; a page without text is skipped and counted.
 
@@ -58,7 +53,8 @@ class PdfImporter:
     def _pages(path: Path) -> int:
         """Return the number of pages; a file that does not open counts as one, to be named as skipped."""
         try:
-            return len(opened(path))
+            with pdfium().PdfDocument(path) as document:
+                return len(document)
         except pdfium().PdfiumError:
             return 1
 
@@ -70,19 +66,23 @@ class PdfImporter:
         place = bisect_right(self._ends, index)
         path, number = self.files[place], index - (self._ends[place - 1] if place else 0)
         try:
-            page = opened(path)[number]
-            text = page.get_textpage().get_text_bounded().replace("\r\n", "\n").strip()
-            width, height = page.get_size()
-            if not text:
-                raise SampleError("no_text", f"page {number + 1} of {path} holds no text")
-            if width * height * (self.dpi / POINTS) ** 2 > MAX_PIXELS:
-                raise SampleError("image_too_large", f"page {number + 1} of {path} is {width:.0f}x{height:.0f} points")
-            image = page.render(scale=self.dpi / POINTS).to_pil()
+            with pdfium().PdfDocument(path) as document:
+                text, image = self._read(document[number], f"page {number + 1} of {path}")
         except pdfium().PdfiumError as error:
             raise SampleError("bad_pdf", f"page {number + 1} of {path}: {error}") from error
         buffer = io.BytesIO()
-        image.convert("RGB").save(buffer, format="PNG", compress_level=3)
-        text = "".join(letter for letter in text if letter == "\n" or letter.isprintable())
+        image.save(buffer, format="PNG", compress_level=3)
         source = str(path.relative_to(self.source)) if self.source.is_dir() else path.name
         name = f"page {number + 1} of {path.name}"
         return imported(asked(self.question, text), [(name, buffer.getvalue())], task=self.task, source=source)
+
+    def _read(self, page: Any, name: str) -> tuple[str, Image.Image]:
+        """Return the text of a page, and what it looks like."""
+        found = page.get_textpage().get_text_bounded().replace("\r\n", "\n")
+        text = "".join(letter for letter in found if letter == "\n" or letter.isprintable()).strip()
+        if not text:
+            raise SampleError("no_text", f"{name} holds no text")
+        width, height = page.get_size()
+        if width * height * (self.dpi / POINTS) ** 2 > MAX_PIXELS:
+            raise SampleError("image_too_large", f"{name} is {width:.0f}x{height:.0f} points")
+        return text, page.render(scale=self.dpi / POINTS).to_pil().convert("RGB")

@@ -205,3 +205,16 @@ def test_weights_change_how_often_a_task_is_read(tmp_path, tiny_checkpoint):
     weights.write_text("[]")
     with pytest.raises(UserError, match="Weights of tasks cannot be read from"):
         Shards(tmp_path, weights=weights).order("train", layout, training=True)
+
+
+def test_evaluation_gives_every_rank_as_many_batches_and_no_idle_one(tmp_path, tiny_checkpoint):
+    write(tmp_path / "dev", 5)
+    layout = SFT(tiny_checkpoint).layout
+    data = Shards(tmp_path, num_workers=0)
+    order = data.order("dev", layout)
+    streams = [
+        BatchStream(data.samples("dev"), layout, order, batch_size=1, rank=rank, world_size=2) for rank in range(2)
+    ]
+    found = [[batch.keys for batch in PageLoader(stream, Ledger(None, None, 1.0))] for stream in streams]
+    assert [len(steps) for steps in found] == [2, 2]
+    assert sorted(key for steps in found for keys in steps for key in keys) == [f"{n:04d}" for n in range(5)]
