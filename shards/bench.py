@@ -4,7 +4,7 @@ import json as json_lib
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def data(
     """
     with scratch() as folder:
         source = shards or drawn(folder, samples)
-        ways = ((lambda: ours(source)), (lambda: plain(source)))
+        ways: list[Callable[[], int]] = [lambda: ours(source), lambda: plain(source)]
         counts = [way() for way in ways]
         verified, usual = timed_in_turn(ways, torch.device("cpu"), repeats)
         found: dict[str, Any] = {
