@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.optim import AdamW, Optimizer
 
 from fcot.batch import Batch, PageLayout
@@ -138,16 +138,39 @@ class PageModule(LightningModule, ABC):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return the loss of a batch, and its rows by sample for callbacks."""
-        losses = self.losses(batch)
+        sequences = batch.sequences["student"]
+        losses = self.over_processes(self.losses(batch), len(sequences.answers))
         for name, value in losses.items():
             if value.ndim == 0:
                 self.log(f"train/{name}", value.detach(), prog_bar=True, batch_size=len(batch))
-        sequences = batch.sequences["student"]
         return {
             "loss": losses["loss"],
             "ce_rows": losses["ce_rows"].detach(),
             "row_samples": answer_samples(sequences),
         }
+
+    def over_processes(self, losses: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
+        """Return losses that are means over the answer tokens of all processes, not means of their means.
+
+        The gradient of "loss" is this process's share: the strategy's mean over processes makes it whole. A process
+        without answer tokens takes part with nothing.
+
+        Args:
+            losses: Means over this process's answer tokens.
+            rows: How many those are.
+        """
+        processes = self.trainer.world_size
+        if processes == 1:
+            return losses
+        means = {name: value for name, value in losses.items() if value.ndim == 0}
+        sums = torch.stack([torch.ones_like(losses["loss"]), *means.values()]).detach().double() * rows
+        distributed.all_reduce(sums)
+        everyone = sums[0].clamp(min=1)
+        whole = dict(zip(means, (sums[1:] / everyone).to(losses["loss"].dtype), strict=True))
+        share = losses["loss"] * (rows * processes / everyone).to(losses["loss"].dtype)
+        # the value of the whole, the gradient of the share
+        whole["loss"] = share + (whole["loss"] - share.detach())
+        return {**losses, **whole}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the same losses on held-out pages, weighted by answer tokens."""

@@ -121,13 +121,14 @@ class StudentTeacher(nn.Module):
     def features(self, tiles: Tensor) -> Tensor:
         """Return pixel-shuffled vision features `[tiles, tokens, 4·C]` of uint8 tiles, shared by all sides.
 
-        The vision tower runs without gradient unless it learns, and not at all where there are no tiles.
+        The vision tower runs without gradient unless it learns, and not at all where there are no tiles; the result
+        is connected to it all the same, for other processes may have tiles and wait for its gradients.
         """
         model: Any = self.student.model
         tower = model.vision_tower
         if not len(tiles):  # transformers' attention cannot take an empty batch
             width = model.multi_modal_projector.linear_1.in_features
-            return self.mean.new_zeros(0, raster_side(model.config) ** 2, width)
+            return self._connected(self.mean.new_zeros(0, raster_side(model.config) ** 2, width), tower)
         learns = any(p.requires_grad for p in tower.parameters())
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
             hidden = tower(normalize(tiles, self.mean, self.std)).last_hidden_state[:, 1:]
@@ -135,6 +136,14 @@ class StudentTeacher(nn.Module):
             raster = hidden.unflatten(1, (side, side))
             shuffled: Tensor = model.pixel_shuffle(raster, scale_factor=model.config.downsample_ratio)
             return shuffled.flatten(1, 2)
+
+    @staticmethod
+    def _connected(empty: Tensor, module: nn.Module) -> Tensor:
+        """Return a tensor without elements whose gradient reaches what learns in a module, as zeros."""
+        learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        if not learning or not torch.is_grad_enabled():
+            return empty
+        return empty + torch.stack([parameter.flatten()[0] * 0 for parameter in learning]).sum()
 
     def teacher_rows(self, batch: Batch, features: Tensor | None = None) -> Tensor:
         """Return the teacher's final hidden rows at answer positions `[answers, width]`, without gradient.

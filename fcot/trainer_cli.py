@@ -24,7 +24,7 @@ from fcot.verbs import PROGRAM, VERBS
 from shards.datamodule import Shards
 
 MODULES = ("fcot.sft", "fcot.realign")
-NAMED_CHECKPOINTS = ("last", "best", "hpc")
+NAMED_CHECKPOINTS = ("last", "best")
 
 
 def run_trainer(words: list[str]) -> None:
@@ -125,11 +125,10 @@ class TrainerCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Refuse a checkpoint that is not there, and keep a test's configuration apart from the training's."""
         path = self._get(self.config, "ckpt_path")
-        elsewhere = str(path).startswith("registry") or "://" in str(path)
-        if path and path not in NAMED_CHECKPOINTS and not elsewhere and not Path(path).exists():
+        if path and path not in NAMED_CHECKPOINTS and not Path(path).exists():
             raise UserError(
                 f"There is no checkpoint at {str(path)!r}.\n"
-                "Give a file, or `--ckpt_path last` for the newest one in the run's own folder."
+                "Give a folder step-….ckpt, or `--ckpt_path last` for the newest one in the run's own folder."
             )
         filename = "config.yaml" if self.subcommand == "fit" else f"config_{self.subcommand}.yaml"
         self.save_config_kwargs = {"config_filename": filename, "overwrite": True}

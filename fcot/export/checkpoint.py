@@ -1,4 +1,4 @@
-"""What `export` takes: a student's folder, the folder of a run, or a checkpoint file of one."""
+"""What `export` takes: a student's folder, the folder of a run, or a checkpoint of one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +16,15 @@ def student_folder(checkpoint: Path, scratch: Path) -> Iterator[tuple[Path, Path
     """Give the student's model folder of what the user named, and the path that tells where it came from.
 
     Args:
-        checkpoint: A model folder, a run folder or a checkpoint file.
-        scratch: Folder to write a student to that exists as a checkpoint file only; gone afterwards.
+        checkpoint: A model folder, a run folder or a checkpoint of a run.
+        scratch: Folder to write a student to that exists as a checkpoint only; gone afterwards.
 
     Raises:
         UserError: If it is none of these.
     """
-    if checkpoint.is_file():
+    from fcot.checkpoints.folder import CHECKPOINT
+
+    if checkpoint.is_file() or CHECKPOINT.is_at(checkpoint):
         scratch.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=scratch, prefix=".export-") as folder:
             restore(checkpoint, Path(folder))
@@ -39,21 +41,21 @@ def student_folder(checkpoint: Path, scratch: Path) -> Iterator[tuple[Path, Path
     yield checkpoint, checkpoint
 
 
-def restore(file: Path, folder: Path) -> None:
-    """Write the student of a checkpoint file as a model folder; only tensors and plain values are read from it.
+def restore(checkpoint: Path, folder: Path) -> None:
+    """Write the student of a checkpoint as a model folder; only tensors and plain values are read from it.
 
     Raises:
-        UserError: If the file is of no run, or does not fit the run's model.
+        UserError: If the checkpoint is of no run, or does not fit the run's model.
     """
+    from fcot.checkpoints.folder import read_checkpoint
     from fcot.module import PageModule
-    from fcot.resume import DurableCheckpointIO
     from fcot.student import save_student
     from fcot.trainer_cli import make_cli
 
-    run = run_of(file)
+    run = run_of(checkpoint)
     if run is None:
         raise UserError(
-            f"{file} lies in no run folder (no {RUN_FILE} above it), and a checkpoint holds only what was trained.\n"
+            f"{checkpoint} lies in no run folder (no {RUN_FILE} above it); a checkpoint holds only what was trained.\n"
             "Leave it in its run, or give a model folder."
         )
     settings = read_yaml(run / RUN_FILE)
@@ -61,7 +63,7 @@ def restore(file: Path, folder: Path) -> None:
     parts = {"trainer": {"accelerator": "cpu", "logger": False}, "model": settings["model"], "data": settings["data"]}
     module: PageModule = make_cli(parts, run=False, save_config_callback=None).model
     module.configure_model()
-    checkpoint = DurableCheckpointIO().load_checkpoint(file)
-    module.on_load_checkpoint(checkpoint)
-    module.load_state_dict(checkpoint["state_dict"], strict=False)
+    state = read_checkpoint(checkpoint)
+    module.on_load_checkpoint(state)
+    module.load_state_dict(state["state_dict"], strict=False)
     save_student(module.pair.student, folder, module.folder.path)

@@ -1,0 +1,160 @@
+"""Resume a run to the same future: the position in the data, the counters, the randomness, a sum of gradients begun."""
+
+import os
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Trainer as LightningTrainer
+from torch import Tensor
+
+from fcot.errors import UserError
+
+GRADIENTS = "gradients"
+
+
+def seed_all(seed: int, rank: int, batch: int) -> None:
+    """Set the generators of Python, numpy, torch and its devices for one batch.
+
+    Args:
+        seed: Seed of the run.
+        rank: Number of the process.
+        batch: Number of the batch since the start of the run.
+    """
+    words = np.random.SeedSequence([seed, rank, batch]).generate_state(4)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    torch.manual_seed(int(words[2]) << 32 | int(words[3]))  # of all devices too
+
+
+class ExactResume(Callback):
+    """Makes every checkpoint resume to what would have happened without the interruption.
+
+    - It counts batches itself, by pass over the data, and says in a checkpoint where the next one is. A data module
+      with `start_at(epoch, batch)` is told so before it makes its loader. Lightning's own count is off by one or by a
+      whole epoch at several moments, and the state of a loader is ahead of the training by what it prefetched; it is
+      also dropped where something asks for `estimated_stepping_batches`:
+      https://github.com/Lightning-AI/pytorch-lightning/issues/20550
+    - Randomness is a function of the run's seed, the process and the batch, set anew before each batch. So there is
+      no state of any generator to save or to lose, and what happens between batches cannot shift it.
+    - In the middle of gradient accumulation a checkpoint holds the mean over processes of the gradients so far.
+    """
+
+    def __init__(self) -> None:
+        self.seed: int | None = None
+        self.epoch = 0  # whole passes over the data
+        self.batches = 0  # batches of this pass that are done, on each process
+        self.total = 0  # batches of the run that are done, on each process
+        self._gradients: dict[str, Tensor] = {}  # of a checkpoint, until training starts
+        self._resumed = False
+
+    def state_dict(self) -> dict[str, int | None]:
+        """Return the position."""
+        return {"seed": self.seed, "epoch": self.epoch, "batches": self.batches, "total": self.total}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Take the position of a checkpoint."""
+        self.seed, self.epoch = state_dict["seed"], state_dict["epoch"]
+        self.batches, self.total = state_dict["batches"], state_dict["total"]
+        self._resumed = True
+
+    def on_load_checkpoint(
+        self, trainer: LightningTrainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep gradients, and tell the data where to go on.
+
+        Raises:
+            UserError: If the checkpoint lacks a position.
+        """
+        if trainer.state.fn != "fit":
+            return
+        position = checkpoint.get("callbacks", {}).get(self.state_key)
+        if position is None:
+            raise UserError(
+                "The checkpoint does not say where in the data its run was, so it cannot go on from there.\n"
+                "Give one that a training with fcot's Trainer wrote, with all of its state."
+            )
+        self._gradients = checkpoint.get(GRADIENTS, {})
+        start_at = getattr(getattr(trainer, "datamodule", None), "start_at", None)
+        if start_at is not None:
+            start_at(position["epoch"], position["batches"])
+
+    def on_save_checkpoint(
+        self, trainer: LightningTrainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Write Lightning's counters as they are between two batches, and gradients that wait for more."""
+        loop = checkpoint["loops"]["fit_loop"]
+        begun = self.epoch + (self.batches > 0)
+        epochs = {"ready": begun, "started": begun, "processed": self.epoch, "completed": self.epoch}
+        loop["epoch_progress"] = {"total": epochs, "current": dict(epochs)}
+        loop["epoch_loop.batch_progress"] = {
+            "total": evenly(self.total),
+            "current": evenly(self.batches),
+            "is_last_batch": False,
+        }
+        loop["epoch_loop.val_loop.batch_progress"] = {
+            "total": evenly(0),
+            "current": evenly(0),
+            "is_last_batch": False,
+        }
+        loop["epoch_loop.state_dict"] = {"_batches_that_stepped": trainer.global_step}
+        if self.accumulating(trainer):
+            checkpoint[GRADIENTS] = mean_gradients(trainer, pl_module)
+
+    def accumulating(self, trainer: LightningTrainer) -> bool:
+        """Return whether gradients wait for more batches before the next step."""
+        return self.batches % trainer.accumulate_grad_batches > 0
+
+    def on_train_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Settle the seed, check that all processes start from the same batch, and put back gradients."""
+        if self.seed is None:
+            seed = os.environ.get("PL_GLOBAL_SEED")
+            self.seed = trainer.strategy.broadcast(int(seed) if seed else torch.initial_seed() % 2**63)
+        start = (self.seed, self.epoch, self.batches, self.total, trainer.global_step)
+        if trainer.strategy.reduce_boolean_decision(trainer.strategy.broadcast(start) != start, all=False):
+            raise UserError(
+                f"The processes found different checkpoints to resume from (this one: step {trainer.global_step}).\n"
+                "Give the same --ckpt_path to all of them, on a disk that all of them see."
+            )
+        parameters = dict(pl_module.named_parameters())
+        for name, gradient in self._gradients.items():
+            parameters[name].grad = gradient.to(parameters[name].device)
+        self._gradients = {}
+
+    def on_train_batch_start(
+        self, trainer: LightningTrainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Set the randomness of this batch."""
+        assert self.seed is not None
+        if self._resumed:  # Lightning counts one step too many where the checkpoint followed a validation
+            trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+            self._resumed = False
+        seed_all(self.seed, trainer.global_rank, self.total)
+
+    def on_train_batch_end(
+        self, trainer: LightningTrainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the batch."""
+        self.total += 1
+        self.batches += 1
+        if trainer.is_last_batch or self.batches == trainer.num_training_batches:
+            self.epoch, self.batches = self.epoch + 1, 0
+
+
+def evenly(count: int) -> dict[str, int]:
+    """Return a counter of Lightning's of which nothing is under way."""
+    return {"ready": count, "started": count, "processed": count, "completed": count}
+
+
+def mean_gradients(trainer: LightningTrainer, module: LightningModule) -> dict[str, Tensor]:
+    """Return gradients by parameter, a mean over processes: it stands for any number of them."""
+    found: dict[str, Tensor] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad and (parameter.grad is not None or trainer.world_size > 1):
+            own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            reduced = trainer.strategy.reduce(own.detach().clone(), reduce_op="mean")
+            assert isinstance(reduced, Tensor)
+            found[name] = reduced
+    return found

@@ -1,0 +1,80 @@
+"""The checkpoints that a run is resumed from."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch import Trainer as LightningTrainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+from fcot.checkpoints.folder import SUFFIX, by_age, newest_valid
+
+KEPT = 2  # the newest, and one to fall back to
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps the two newest checkpoints, `step-000500.ckpt` say; `--ckpt_path last` resumes from the newest valid one.
+
+    A step is saved once it is over with all that belongs to it, validation and the end of an epoch included: before
+    the next batch. The last step is saved before `on_train_end`, where callbacks may change weights.
+
+    Args:
+        folder: Where to keep them.
+        every_n_steps: Optimizer steps between two writes; the last step of a run is always written.
+    """
+
+    def __init__(self, folder: Path, every_n_steps: int) -> None:
+        super().__init__(folder, save_last=True, save_top_k=0, every_n_train_steps=every_n_steps)
+
+    def on_train_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Clear away what a killed run left half written; the step a run starts from is not saved again."""
+        self._last_global_step_saved = trainer.global_step
+        if trainer.is_global_zero:
+            for pattern in (f"*{SUFFIX}.tmp-*", f"*{SUFFIX}.previous"):
+                for stale in Path(str(self.dirpath)).glob(pattern):
+                    shutil.rmtree(stale, ignore_errors=True)
+
+    def write_if_due(self, trainer: LightningTrainer) -> None:
+        """Write the step that is over, if it is one of every n."""
+        if trainer.global_step % self._every_n_train_steps == 0 and not self._should_skip_saving_checkpoint(trainer):
+            self.write(trainer)
+
+    def write(self, trainer: LightningTrainer) -> Path:
+        """Write a checkpoint now and remove older ones; all processes together."""
+        path = Path(str(self.dirpath)) / f"step-{trainer.global_step:06d}{SUFFIX}"
+        self.last_model_path = str(path)
+        self._save_checkpoint(trainer, str(path))
+        if trainer.is_global_zero:
+            for old in by_age(path.parent)[KEPT:]:
+                trainer.strategy.remove_checkpoint(old)
+        return path
+
+    def _save_last_checkpoint(self, trainer: LightningTrainer, monitor_candidates: Any) -> None:
+        self.write(trainer)
+
+    def on_train_batch_start(
+        self, trainer: LightningTrainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Write the step before, if it is due."""
+        self.write_if_due(trainer)
+
+    def on_train_batch_end(self, trainer: LightningTrainer, pl_module: LightningModule, *args: Any) -> None:
+        """Write the last step, which has no next batch."""
+        if trainer.global_step == trainer.max_steps and not self._should_skip_saving_checkpoint(trainer):
+            self.write(trainer)
+
+    def on_validation_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Write nothing: checkpoints follow steps."""
+
+    def on_train_epoch_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Write nothing: checkpoints follow steps."""
+
+    def on_train_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Write nothing: see the class."""
+
+    def _find_last_checkpoints(self, trainer: LightningTrainer) -> set[str]:
+        """Return the one that `ckpt_path="last"` means."""
+        newest = newest_valid(Path(str(self.dirpath)), tell=rank_zero_info)
+        return set() if newest is None else {str(newest)}

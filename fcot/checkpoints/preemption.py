@@ -1,0 +1,164 @@
+"""Leave when asked: one checkpoint at the same batch on all processes, then the same exit code on each.
+
+A signal handler only notes the signal. Between two batches the processes agree whether any of them got one.
+"""
+
+import os
+import signal
+import subprocess
+import threading
+from datetime import timedelta
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Trainer as LightningTrainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+from torch import distributed
+
+from fcot.checkpoints.exact_resume import ExactResume
+from fcot.checkpoints.last_checkpoint import LastCheckpoint
+
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
+SECONDS_TO_LEAVE = 60
+
+
+class Preempted(SystemExit):
+    """A run was asked to leave and did, with exit code 75."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_PREEMPTED)
+
+
+class NotedSignals(_SignalConnector):
+    """Handlers that note which signal came, while a training runs; nothing is saved or sent inside a handler.
+
+    Lightning's own saves a checkpoint in the handler under SLURM, and starts a collective in it, which hangs where
+    the other processes are in another one.
+    """
+
+    noted = 0
+
+    def register_signal_handlers(self) -> None:
+        """Note SIGTERM, SIGUSR1 and the signal SLURM was told to send; leave other verbs than `fit` alone."""
+        if self.trainer.state.fn != "fit" or threading.current_thread() is not threading.main_thread():
+            return
+        self.noted = 0
+        for number in {signal.SIGTERM, signal.SIGUSR1, requeue_signal(self.trainer)}:
+            self._original_handlers[number] = signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        # asked to come back beats asked to go: SLURM sends both
+        wanted = requeue_signal(self.trainer)
+        self.noted = number if self.noted in (0, number) or number == wanted else self.noted
+
+
+def requeue_signal(trainer: LightningTrainer) -> signal.Signals:
+    """Return the signal after which a SLURM job is queued again."""
+    environment = trainer._accelerator_connector.cluster_environment
+    asked = environment.requeue_signal if isinstance(environment, SLURMEnvironment) else None
+    return signal.Signals(asked or signal.SIGUSR1)
+
+
+class Preemption(Callback):
+    """Ends a training that was sent SIGTERM or SIGUSR1, on whichever process: one checkpoint, exit code 75 on all.
+
+    It acts before the next batch; validation is finished first. Under SLURM with automatic requeueing, the signal for
+    that also queues the job again, and the job resumes by itself (`Trainer.fit`).
+    """
+
+    def __init__(self) -> None:
+        self._group: Any = None
+
+    def on_train_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Have a group on the CPU for agreeing: no device is waited for."""
+        if trainer.world_size > 1:
+            timeout = getattr(trainer.strategy, "_timeout", None) or timedelta(minutes=30)
+            self._group = distributed.new_group(backend="gloo", timeout=timeout)
+
+    def on_train_batch_start(
+        self, trainer: LightningTrainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Save and leave, if any process was asked to."""
+        keeper = next((c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.save_last), None)
+        if isinstance(keeper, LastCheckpoint):
+            keeper.write_if_due(trainer)  # a signal that comes in the meantime needs no second one
+        if not self._can_save(trainer):
+            return
+        number = self._agreed(trainer)
+        if number:
+            if keeper is not None and keeper._last_global_step_saved != trainer.global_step:
+                keeper._save_last_checkpoint(trainer, keeper._monitor_candidates(trainer))
+            self._leave(trainer, number, str(keeper.last_model_path) if keeper is not None else "")
+
+    def on_train_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Leave if asked to during the last step, which is saved by now; later signals end the process as usual."""
+        number = self._agreed(trainer)
+        if number:
+            self._leave(trainer, number, "")
+        trainer._signal_connector.teardown()
+
+    def _can_save(self, trainer: LightningTrainer) -> bool:
+        """Return whether the state between these batches can be saved: split gradients cannot."""
+        whole = isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
+        return whole or not any(c.accumulating(trainer) for c in trainer.callbacks if isinstance(c, ExactResume))
+
+    def _agreed(self, trainer: LightningTrainer) -> int:
+        """Return the signal that any process got, 0 if none did; all processes together."""
+        noted = int(getattr(trainer._signal_connector, "noted", 0))
+        if self._group is None:
+            return noted
+        wanted = requeue_signal(trainer)
+        both = torch.tensor([noted, noted == wanted])
+        distributed.all_reduce(both, op=distributed.ReduceOp.MAX, group=self._group)
+        return int(wanted) if both[1] else int(both[0])
+
+    def _leave(self, trainer: LightningTrainer, number: int, saved: str) -> None:
+        """Tell, queue again under SLURM, and exit; all processes together.
+
+        Raises:
+            Preempted: Always.
+        """
+        environment = trainer._accelerator_connector.cluster_environment
+        if trainer.is_global_zero:
+            name = signal.Signals(number).name
+            where = f"saved in {saved}" if saved else "nothing more to save"
+            print(f"{name} at step {trainer.global_step}: {where}. Go on with --ckpt_path last.", flush=True)
+            again = isinstance(environment, SLURMEnvironment) and environment.auto_requeue
+            if again and number == requeue_signal(trainer):
+                requeue()
+        launcher = trainer.strategy.launcher
+        children = list(getattr(launcher, "procs", []))
+        if children:
+            # Lightning watches the processes it started, and kills this one when one of them exits with a code
+            launcher.procs.clear()  # type: ignore[union-attr]
+        if self._group is not None:
+            distributed.barrier(self._group)
+        for child in children:
+            try:
+                child.wait(SECONDS_TO_LEAVE)
+            except subprocess.TimeoutExpired:
+                child.kill()
+        raise Preempted
+
+
+def requeue() -> None:
+    """Put this SLURM job back into the queue, under its own number."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
+    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"scontrol requeue {job} failed: {done.stderr.strip()}. Submit the job again by hand.", flush=True)
+
+
+def outlive_sigterm(worker: int) -> None:
+    """Let a data worker go on when its process group gets SIGTERM: the trainer needs its batches until it has saved.
+
+    Give it as `worker_init_fn`. The worker ends with its trainer, at the latest a minute after the signal.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(SECONDS_TO_LEAVE))
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -1,0 +1,119 @@
+"""A run that is killed goes on as if nothing had happened: same samples, losses, learning rates and weights."""
+
+import random
+import signal
+
+import pytest
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from fcot.checkpoints.folder import read_checkpoint
+from fcot.errors import UserError
+from fcot.sft import SFT
+
+# 8 batches a pass and 3 to a step: each pass ends with a short step; a validation after each 5th batch
+RUN = {
+    "max_steps": 8,
+    "accumulate_grad_batches": 3,
+    "checkpoint_every_n_steps": 2,
+    "limit_val_batches": 1,
+    "val_check_interval": 5,
+    "gradient_clip_val": 1.0,
+}
+MOMENTS = ["saving", "validating", 1, 2, 3, 4, 5, 7]
+
+
+@pytest.fixture(scope="module")
+def straight(forks, tmp_path_factory):
+    """The run without any interruption."""
+    folder = tmp_path_factory.mktemp("straight")
+    assert forks.train(folder, **RUN) == [0]
+    return folder
+
+
+def kill_and_finish(forks, folder, moments, draw, **more):
+    """Kill a run at each moment, resume it each time, then let it finish; return how many kills hit it running."""
+    hit = 0
+    for when in moments:
+        kill = {"when": when, "delay": draw.uniform(0, 0.02)}
+        hit += forks.train(folder, kill=kill, ckpt_path="last", **RUN, **more) == [-signal.SIGKILL]
+    assert forks.train(folder, ckpt_path="last", **RUN, **more) == [0]
+    return hit
+
+
+def test_a_run_that_is_killed_again_and_again_has_the_same_future(forks, straight, tmp_path):
+    killed = tmp_path / "killed"
+    assert kill_and_finish(forks, killed, ["saving", 5, "validating", 2], random.Random(0)) >= 3
+    record = forks.record(straight)
+    assert forks.same(killed, straight)
+    assert [entry["step"] for entry in record.values()][:9] == [0, 0, 1, 1, 1, 2, 2, 3, 3]
+    assert len({entry["loss"] for entry in record.values()}) == len(record) == 22
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1))
+def test_twenty_kills_at_random_moments(forks, straight, tmp_path, seed):
+    draw = random.Random(seed)
+    killed = tmp_path / "killed"
+    moments = [0, *(draw.choice(MOMENTS) for _ in range(30))]
+    hit = 0
+    for when in moments:
+        if hit == 20:
+            break
+        kill = {"when": when, "delay": draw.uniform(0, 0.03)}
+        hit += forks.train(killed, kill=kill, ckpt_path="last", **RUN) == [-signal.SIGKILL]
+        if (killed / "final-0.pt").exists():  # the last step: begin the run anew, in another folder
+            assert forks.same(killed, straight)
+            killed = tmp_path / f"killed-{hit}"
+    assert hit == 20
+    assert forks.train(killed, ckpt_path="last", **RUN) == [0]
+    assert forks.same(killed, straight)
+
+
+def test_a_module_that_asks_for_the_number_of_steps_resumes_exactly_too(forks, straight, tmp_path):
+    folder = tmp_path / "asks"
+    moments = [7]
+    assert kill_and_finish(forks, folder, moments, random.Random(1), module={"asks": True}) == 1
+    assert forks.same(folder, straight)
+
+
+def test_a_run_killed_after_its_last_step_still_gets_the_work_of_its_end(forks, straight, tmp_path):
+    folder = tmp_path / "ended"
+    assert forks.train(folder, **RUN) == [0]
+    (folder / "final-0.pt").unlink()
+    assert forks.train(folder, ckpt_path="last", **RUN) == [0]
+    assert forks.same(folder, straight)
+
+
+def test_a_checkpoint_of_any_moment_resumes_exactly(tmp_path, tiny_checkpoint, pages, trainer):
+    """Within gradient accumulation, after a validation, at the end of a pass: wherever somebody else saves."""
+    seen = {}
+
+    class Saves(ModelCheckpoint):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            seen.setdefault(trainer.callbacks[0].total, set()).add((outputs["loss"].item(), *batch.keys))
+            if self.dirpath == str(tmp_path):
+                trainer.save_checkpoint(tmp_path / f"after-{trainer.callbacks[0].total}.ckpt")
+
+        def on_validation_end(self, trainer, module):
+            if self.dirpath == str(tmp_path):
+                trainer.save_checkpoint(tmp_path / f"validated-{trainer.callbacks[0].total}.ckpt")
+
+    options = {"max_steps": 5, "accumulate_grad_batches": 3, "limit_val_batches": 1, "num_sanity_val_steps": 0}
+    trainer(tmp_path / "run", Saves(tmp_path), **options).fit(SFT(tiny_checkpoint, drop_path=0.2), pages)
+    assert "gradients" in read_checkpoint(tmp_path / "after-4.ckpt")
+    assert "gradients" not in read_checkpoint(tmp_path / "after-8.ckpt")
+    for name in ("after-4", "after-6", "after-8", "validated-8"):
+        run = trainer(tmp_path / "again", Saves(tmp_path / "none"), **options)
+        run.fit(SFT(tiny_checkpoint, drop_path=0.2), pages, ckpt_path=tmp_path / f"{name}.ckpt")
+        assert run.global_step == 5
+    assert len(seen) == 14
+    assert all(len(found) == 1 for found in seen.values())
+
+
+def test_a_checkpoint_without_a_position_is_refused(tmp_path, tiny_checkpoint, pages, trainer):
+    run = trainer(tmp_path, max_steps=1)
+    run.fit(SFT(tiny_checkpoint), pages)
+    del run.callbacks[0]
+    run.save_checkpoint(tmp_path / "one.ckpt")
+    with pytest.raises(UserError, match="does not say where in the data"):
+        trainer(tmp_path, max_steps=2).fit(SFT(tiny_checkpoint), pages, ckpt_path=tmp_path / "one.ckpt")
