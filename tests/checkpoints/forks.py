@@ -54,13 +54,14 @@ class Recorder(Callback):
 class Signals(Callback):
     """Sends this process a signal after a batch, and more of them while a checkpoint is written."""
 
-    def __init__(self, folder, number, batch, rank=0, again=0):
+    def __init__(self, folder, number, batch, rank=0, again=0, group=False):
         self.folder, self.number, self.batch, self.rank, self.again = folder, number, batch, rank, again
+        self.send = os.killpg if group else os.kill
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         position = next(c for c in trainer.callbacks if isinstance(c, ExactResume))
         if (position.total, trainer.global_rank) == (self.batch, self.rank):
-            os.kill(os.getpid(), self.number)
+            self.send(os.getpid(), self.number)
 
     def on_save_checkpoint(self, trainer, module, checkpoint):
         with (self.folder / f"saves-{trainer.global_rank}").open("a") as file:
@@ -170,6 +171,9 @@ def run(group):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:  # one training, in this very process
+        train(**json.loads(sys.argv[1]))
+        sys.exit()
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the forks print is not an answer
     for line in sys.stdin:
