@@ -4,8 +4,9 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from fcot.errors import UserError
+from fcot.model_folder import MODEL, save_whole_student
 from fcot.module import PageModule
-from fcot.student import save_student
 
 
 class SaveStudent(Callback):
@@ -18,11 +19,28 @@ class SaveStudent(Callback):
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse to train for hours towards a folder that holds something else.
+
+        Raises:
+            UserError: If it does.
+        """
+        folder = self._folder(trainer)
+        if folder.exists() and not MODEL.is_at(folder) and (folder.is_file() or any(folder.iterdir())):
+            raise UserError(
+                f"The student's folder {folder} holds something that is no model.\n"
+                "Move it, or choose another SaveStudent.folder."
+            )
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the folder, on the first process."""
-        folder = self.folder or Path(trainer.log_dir or trainer.default_root_dir) / "student"
+        folder = self._folder(trainer)
         if trainer.fast_dev_run or not isinstance(pl_module, PageModule):  # type: ignore[attr-defined]
             return
         if trainer.is_global_zero:
-            save_student(pl_module.pair.student, folder, pl_module.folder.path)
+            save_whole_student(pl_module.pair.student, folder, pl_module.folder.path)
             trainer.print(f"Saved the student to {folder}")
+
+    def _folder(self, trainer: Trainer) -> Path:
+        run = Path(trainer.log_dir or trainer.default_root_dir)  # asks all processes, so not of one alone
+        return self.folder or run / "student"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -13,9 +14,11 @@ from fcot.batch import Batch
 from fcot.errors import UserError, nearest
 from fcot.merge import MergeReport, merge_methods, merge_snapshots
 from fcot.module import PageModule
+from fcot.processes import first_alone
 from fcot.student import save_student
 
 VALUES = {"answers": "mean score of answers over tasks", "tokens": "mean answer-token accuracy over tasks"}
+PATIENCE = timedelta(days=2)  # of the processes that wait for the first one to merge
 
 Utility = Callable[[Mapping[str, Tensor]], float]
 
@@ -87,10 +90,8 @@ class ShapleyMerge(Callback):
             count = 0 if snapshots is None else len(snapshots.folders())
             trainer.print(f"ShapleyMerge: {count} snapshots, and it takes two. Add the Snapshots callback.")
         elif isinstance(pl_module, PageModule):
-            if trainer.is_global_zero:
-                data: LightningDataModule = trainer.datamodule  # type: ignore[attr-defined]
-                self.merge(pl_module, data, snapshots, run, tell=trainer.print)
-            trainer.strategy.barrier("ShapleyMerge")
+            data: LightningDataModule = trainer.datamodule  # type: ignore[attr-defined]
+            first_alone(trainer, lambda: self.merge(pl_module, data, snapshots, run, tell=trainer.print), PATIENCE)
 
     def merge(
         self,

@@ -8,8 +8,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from fcot.errors import UserError
+from fcot.model_folder import save_whole_student
 from fcot.module import PageModule
-from fcot.student import save_student
 
 BASE, STEP = "base", "step-"
 
@@ -81,6 +81,4 @@ class Snapshots(ModelCheckpoint):
         return not trainer.fast_dev_run and trainer.is_global_zero and isinstance(module, PageModule)  # type: ignore[attr-defined]
 
     def _write(self, pl_module: PageModule, folder: Path) -> None:
-        partial = folder.with_name(folder.name + ".partial")
-        save_student(pl_module.pair.student, partial, pl_module.folder.path)
-        partial.replace(folder)  # a killed run leaves no half snapshot
+        save_whole_student(pl_module.pair.student, folder, pl_module.folder.path)

@@ -163,7 +163,7 @@ class PageModule(LightningModule, ABC):
         if processes == 1:
             return losses
         means = {name: value for name, value in losses.items() if value.ndim == 0}
-        sums = torch.stack([torch.ones_like(losses["loss"]), *means.values()]).detach().double() * rows
+        sums = torch.stack([torch.ones_like(losses["loss"]), *means.values()]).detach().float() * rows
         distributed.all_reduce(sums)
         everyone = sums[0].clamp(min=1)
         whole = dict(zip(means, (sums[1:] / everyone).to(losses["loss"].dtype), strict=True))

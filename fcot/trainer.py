@@ -75,7 +75,7 @@ class Trainer(LightningTrainer):
             weights_only: Only such checkpoints are read, whatever is asked.
         """
         again = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
-        path = "last" if again and ckpt_path is None else ckpt_path
+        path = "last" if again and self.last_checkpoints() else ckpt_path
         super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path=path, weights_only=weights_only)
 
     def save_checkpoint(self, filepath: Any, weights_only: bool | None = None, storage_options: Any = None) -> None:

@@ -76,6 +76,7 @@ class Shards(LightningDataModule):
         self._resume: dict[str, Any] | None = None
         self._training: PageLoader | None = None
         self._at: tuple[int, int] | None = None
+        self._run_folder: Path | None = None
 
     def prepare_data(self) -> None:
         """Build the sets that are missing, if a recipe says how; index those that have no index; verify if strict."""
@@ -205,9 +206,10 @@ class Shards(LightningDataModule):
         """Return the run's `skipped.jsonl`, its folder made; None without a run."""
         if self.trainer is None:
             return None
-        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / "skipped.jsonl"
+        if self._run_folder is None:  # log_dir asks all processes: not again when one is alone, as in a merge
+            self._run_folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+            self._run_folder.mkdir(parents=True, exist_ok=True)
+        return self._run_folder / "skipped.jsonl"
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Training batches, from where a checkpoint left off."""

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from fcot.batch import Batch, PageLayout
+from fcot.checkpoints.workers import outlive_sigterm
 from fcot.errors import UserError
 from fcot.internvl.tokens import SampleError
 from shards.collate import collate, idle_batch
@@ -156,7 +157,10 @@ class PageLoader(DataLoader[Batch]):
         quarantined: Sequence[Skip] = (),
     ) -> None:
         ahead: dict[str, Any] = {"prefetch_factor": 4, "persistent_workers": True} if num_workers else {}
+        ahead["worker_init_fn"] = outlive_sigterm
         super().__init__(cast(Any, stream), batch_size=None, num_workers=num_workers, **ahead)
+        if at[1] >= len(stream.order.epoch(at[0])):
+            at = (at[0] + 1, 0)
         self.stream, self.ledger = stream, ledger
         self.next_pass, self.quarantined = at, quarantined
         self.given: deque[tuple[int, int]] = deque()  # where the data stands behind each batch that was handed over

@@ -10,8 +10,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from fcot.accelerators.npu import NPUAccelerator, NPUDDPStrategy, npu_precision
+from fcot.checkpoints.folder import newest_valid, read_checkpoint
+from fcot.checkpoints.last_checkpoint import LastCheckpoint
 from fcot.errors import UserError
-from fcot.resume import DurableCheckpointIO, LastCheckpoint
 from fcot.trainer import Trainer
 
 QUIET = {"accelerator": "cpu", "limit_val_batches": 0, "enable_progress_bar": False}
@@ -22,13 +23,16 @@ def last_keepers(trainer):
     return [callback for callback in trainer.checkpoint_callbacks if callback.save_last]
 
 
-def test_a_run_folder_holds_logs_and_the_last_step(tmp_path):
+def checkpoints(folder):
+    return sorted(path.name for path in (folder / "checkpoints").iterdir())
+
+
+def test_a_run_folder_holds_logs_and_the_last_two_checkpoints(tmp_path):
     trainer = Trainer(default_root_dir=tmp_path, max_steps=5, checkpoint_every_n_steps=2, **QUIET)
     trainer.fit(BoringModel())
     assert list(tmp_path.glob("events.*"))
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
-    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
-    assert last["global_step"] == 5
+    assert checkpoints(tmp_path) == ["step-000004.ckpt", "step-000005.ckpt"]
+    assert trainer.last_checkpoints() == {str(tmp_path / "checkpoints" / "step-000005.ckpt")}
 
 
 def test_the_last_checkpoint_is_that_of_the_last_step_even_if_weights_change_at_the_end(tmp_path):
@@ -37,8 +41,27 @@ def test_the_last_checkpoint_is_that_of_the_last_step_even_if_weights_change_at_
             self.layer.weight.data.zero_()
 
     Trainer(default_root_dir=tmp_path, max_steps=2, **QUIET).fit(Spoils())
-    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    last = read_checkpoint(newest_valid(tmp_path / "checkpoints"))
     assert last["state_dict"]["layer.weight"].abs().sum() > 0
+
+
+def test_the_checkpoint_before_a_damaged_one_is_resumed_from(tmp_path, caplog):
+    options = {"default_root_dir": tmp_path, "checkpoint_every_n_steps": 2, **QUIET}
+    Trainer(max_steps=4, **options).fit(BoringModel())
+    weights = tmp_path / "checkpoints" / "step-000004.ckpt" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+
+    class Remembers(BoringModel):
+        def on_train_start(self):
+            self.started_at = self.trainer.global_step
+
+    model = Remembers()
+    Trainer(max_steps=6, **options).fit(model, ckpt_path="last")
+    assert model.started_at == 2
+    assert "step-000004.ckpt is damaged: tensor 'state_dict/layer.weight' has changed" in caplog.text
+    assert checkpoints(tmp_path) == ["step-000004.ckpt", "step-000006.ckpt"]
 
 
 @pytest.mark.parametrize(
@@ -58,22 +81,6 @@ def test_one_last_checkpoint_is_kept_unless_told_otherwise(options, kept, tmp_pa
     assert any(isinstance(callback, LastCheckpoint) for callback in trainer.callbacks) == (
         kept == 1 and not getattr(options.get("callbacks"), "save_last", False)
     )
-
-
-def test_a_failed_write_leaves_the_checkpoint_before_it(tmp_path):
-    checkpoints, path = DurableCheckpointIO(), tmp_path / "folder" / "last.ckpt"
-    checkpoints.save_checkpoint({"step": 1}, path)
-    with pytest.raises(AttributeError, match="pickle"):
-        checkpoints.save_checkpoint({"weights": torch.zeros(1000), "bad": lambda: 0}, path)
-    assert checkpoints.load_checkpoint(path) == {"step": 1}
-
-
-def test_a_damaged_checkpoint_is_named(tmp_path):
-    path = tmp_path / "last.ckpt"
-    DurableCheckpointIO().save_checkpoint({"weights": torch.zeros(1000)}, path)
-    path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(UserError, match=r"last\.ckpt is no checkpoint"):
-        DurableCheckpointIO().load_checkpoint(path)
 
 
 def test_npu_is_known_and_says_what_is_missing():

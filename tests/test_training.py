@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from callbacks import SaveStudent
+from fcot.checkpoints.folder import read_checkpoint
 from fcot.errors import UserError
 from fcot.internvl.tokens import IGNORED, normalize
 from fcot.pair import part_of
@@ -95,7 +96,7 @@ def test_a_checkpoint_holds_what_learns_and_a_run_goes_on_from_it(tmp_path, tiny
     run = trainer(tmp_path, max_steps=3)
     run.fit(first, pages)
     run.save_checkpoint(tmp_path / "at3.ckpt")
-    saved = torch.load(tmp_path / "at3.ckpt", weights_only=True)
+    saved = read_checkpoint(tmp_path / "at3.ckpt")
     assert set(saved["state_dict"]) == {f"pair.{name}" for name, _ in first.pair.trainable()}
     assert all(".multi_modal_projector." in name for name in saved["state_dict"])
     assert saved["frozen_sha256"] == first.pair.frozen_digest()

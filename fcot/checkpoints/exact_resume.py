@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from torch import Tensor
 
@@ -32,11 +32,10 @@ def seed_all(seed: int, rank: int, batch: int) -> None:
 class ExactResume(Callback):
     """Makes every checkpoint resume to what would have happened without the interruption.
 
-    - It counts batches itself, by pass over the data, and says in a checkpoint where the next one is. A data module
-      with `start_at(epoch, batch)` is told so before it makes its loader. Lightning's own count is off by one or by a
-      whole epoch at several moments, and the state of a loader is ahead of the training by what it prefetched; it is
-      also dropped where something asks for `estimated_stepping_batches`:
-      https://github.com/Lightning-AI/pytorch-lightning/issues/20550
+    - It counts batches itself, by pass over the data: Lightning's own counters are off by one batch or a whole pass at
+      several moments. It takes the state of the data module when a batch is done: later the next one may be under way,
+      and a loader's own state is ahead by what it prefetched, and dropped where something asks for
+      `estimated_stepping_batches`: https://github.com/Lightning-AI/pytorch-lightning/issues/20550
     - Randomness is a function of the run's seed, the process and the batch, set anew before each batch. So there is
       no state of any generator to save or to lose, and what happens between batches cannot shift it.
     - In the middle of gradient accumulation a checkpoint holds the mean over processes of the gradients so far.
@@ -47,26 +46,29 @@ class ExactResume(Callback):
         self.epoch = 0  # whole passes over the data
         self.batches = 0  # batches of this pass that are done, on each process
         self.total = 0  # batches of the run that are done, on each process
+        self.accumulate = 1  # batches to a step
+        self._data: dict[str, Any] = {}  # of the data module, when the last batch was done
         self._gradients: dict[str, Tensor] = {}  # of a checkpoint, until training starts
         self._resumed = False
 
     def state_dict(self) -> dict[str, int | None]:
         """Return the position."""
-        return {"seed": self.seed, "epoch": self.epoch, "batches": self.batches, "total": self.total}
+        names = ("seed", "epoch", "batches", "total", "accumulate")
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Take the position of a checkpoint."""
-        self.seed, self.epoch = state_dict["seed"], state_dict["epoch"]
-        self.batches, self.total = state_dict["batches"], state_dict["total"]
+        for name, value in state_dict.items():
+            setattr(self, name, value)
         self._resumed = True
 
     def on_load_checkpoint(
         self, trainer: LightningTrainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep gradients, and tell the data where to go on.
+        """Keep gradients and the position in the data; count in steps where a step has another number of batches now.
 
         Raises:
-            UserError: If the checkpoint lacks a position.
+            UserError: If the checkpoint lacks a position, or is in the middle of a step of another length.
         """
         if trainer.state.fn != "fit":
             return
@@ -76,32 +78,43 @@ class ExactResume(Callback):
                 "The checkpoint does not say where in the data its run was, so it cannot go on from there.\n"
                 "Give one that a training with fcot's Trainer wrote, with all of its state."
             )
+        before, now = position["accumulate"], trainer.accumulate_grad_batches
+        if before != now:
+            if position["batches"] % before:
+                raise UserError(
+                    f"The checkpoint was written within a step of {before} batches, and a step has {now} now.\n"
+                    f"Set --trainer.accumulate_grad_batches {before}, or resume from an older checkpoint."
+                )
+            position.update({name: position[name] // before * now for name in ("batches", "total")}, accumulate=now)
+            self._settle(checkpoint, position, checkpoint["global_step"])
         self._gradients = checkpoint.get(GRADIENTS, {})
-        start_at = getattr(getattr(trainer, "datamodule", None), "start_at", None)
-        if start_at is not None:
-            start_at(position["epoch"], position["batches"])
+        self._data = checkpoint.get(type(_data_of(trainer)).__qualname__, {})
 
     def on_save_checkpoint(
         self, trainer: LightningTrainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Write Lightning's counters as they are between two batches, and gradients that wait for more."""
-        loop = checkpoint["loops"]["fit_loop"]
-        begun = self.epoch + (self.batches > 0)
-        epochs = {"ready": begun, "started": begun, "processed": self.epoch, "completed": self.epoch}
-        loop["epoch_progress"] = {"total": epochs, "current": dict(epochs)}
-        loop["epoch_loop.batch_progress"] = {
-            "total": evenly(self.total),
-            "current": evenly(self.batches),
-            "is_last_batch": False,
-        }
-        loop["epoch_loop.val_loop.batch_progress"] = {
-            "total": evenly(0),
-            "current": evenly(0),
-            "is_last_batch": False,
-        }
-        loop["epoch_loop.state_dict"] = {"_batches_that_stepped": trainer.global_step}
+        """Write all counters as they are between two batches, and gradients that wait for more."""
+        self._settle(checkpoint, {name: value or 0 for name, value in self.state_dict().items()}, trainer.global_step)
+        if self._data:
+            checkpoint[type(_data_of(trainer)).__qualname__] = self._data
         if self.accumulating(trainer):
             checkpoint[GRADIENTS] = mean_gradients(trainer, pl_module)
+
+    @staticmethod
+    def _settle(checkpoint: dict[str, Any], position: dict[str, int], steps: int) -> None:
+        """Write Lightning's counters for a position between two batches."""
+        loop, epoch, batches = checkpoint["loops"]["fit_loop"], position["epoch"], position["batches"]
+        begun = epoch + (batches > 0)
+        epochs = {"ready": begun, "started": begun, "processed": epoch, "completed": epoch}
+        none_left = {"is_last_batch": False}
+        loop["epoch_progress"] = {"total": epochs, "current": dict(epochs)}
+        loop["epoch_loop.batch_progress"] = {
+            "total": evenly(position["total"]),
+            "current": evenly(batches),
+            **none_left,
+        }
+        loop["epoch_loop.val_loop.batch_progress"] = {"total": evenly(0), "current": evenly(0), **none_left}
+        loop["epoch_loop.state_dict"] = {"_batches_that_stepped": steps}
 
     def accumulating(self, trainer: LightningTrainer) -> bool:
         """Return whether gradients wait for more batches before the next step."""
@@ -118,6 +131,7 @@ class ExactResume(Callback):
                 f"The processes found different checkpoints to resume from (this one: step {trainer.global_step}).\n"
                 "Give the same --ckpt_path to all of them, on a disk that all of them see."
             )
+        self.accumulate = trainer.accumulate_grad_batches
         parameters = dict(pl_module.named_parameters())
         for name, gradient in self._gradients.items():
             parameters[name].grad = gradient.to(parameters[name].device)
@@ -141,6 +155,14 @@ class ExactResume(Callback):
         self.batches += 1
         if trainer.is_last_batch or self.batches == trainer.num_training_batches:
             self.epoch, self.batches = self.epoch + 1, 0
+        self.accumulate = trainer.accumulate_grad_batches
+        data = _data_of(trainer)
+        self._data = {} if data is None else data.state_dict()
+
+
+def _data_of(trainer: LightningTrainer) -> LightningDataModule | None:
+    found: LightningDataModule | None = getattr(trainer, "datamodule", None)
+    return found
 
 
 def evenly(count: int) -> dict[str, int]:

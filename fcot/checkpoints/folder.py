@@ -12,6 +12,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,8 @@ def write_checkpoint(state: Mapping[str, Any], path: Path) -> None:
             described: dict[str, dict[str, Any]] = {}
             if tensors:
                 write_weights(folder, _described(tensors, described))
+                for file in folder.glob("*.safetensors"):
+                    file.chmod(0o644)  # safetensors makes them private to their writer
             (folder / STATE).write_text(json.dumps(plain), encoding="utf-8")
             files = {STATE: hashlib.sha256((folder / STATE).read_bytes()).hexdigest()}
             manifest = {"written": time.time_ns(), "files": files, "tensors": described}
@@ -119,7 +122,7 @@ def _checked(path: Path) -> Iterator[tuple[str, Tensor]]:
             raise DamagedCheckpoint(path, f"{name} is missing")
         if hashlib.sha256((path / name).read_bytes()).hexdigest() != expected:
             raise DamagedCheckpoint(path, f"{name} has changed since it was written")
-    weights = _weights(path) if tensors else {}
+    weights: Mapping[str, Tensor] = _weights(path) if tensors else {}
     for name, expected in tensors.items():
         yield name, _tensor(path, weights, name, expected)
 
@@ -177,6 +180,10 @@ def newest_valid(folder: Path, tell: Callable[[str], None] = print) -> Path | No
     Raises:
         DamagedCheckpoint: If there are checkpoints and none is whole; starting anew would be no resuming.
     """
+    for aside in folder.glob(f"*{SUFFIX}.previous"):  # killed between the two renames of an overwrite
+        with suppress(OSError):  # another process may be faster
+            if not aside.with_suffix("").exists():
+                aside.rename(aside.with_suffix(""))
     damaged: UserError | None = None
     for path in by_age(folder):
         try:

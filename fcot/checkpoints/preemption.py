@@ -22,9 +22,9 @@ from torch import distributed
 
 from fcot.checkpoints.exact_resume import ExactResume
 from fcot.checkpoints.last_checkpoint import LastCheckpoint
+from fcot.checkpoints.workers import SECONDS_TO_LEAVE
 
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
-SECONDS_TO_LEAVE = 60
 
 
 class Preempted(SystemExit):
@@ -131,11 +131,9 @@ class Preemption(Callback):
             again = isinstance(environment, SLURMEnvironment) and environment.auto_requeue
             if again and number == requeue_signal(trainer):
                 requeue()
-        launcher = trainer.strategy.launcher
-        children = list(getattr(launcher, "procs", []))
-        if children:
-            # Lightning watches the processes it started, and kills this one when one of them exits with a code
-            launcher.procs.clear()  # type: ignore[union-attr]
+        started: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
+        children = list(started)
+        started.clear()  # Lightning watches this list, and kills this process when one of them exits with a code
         if self._group is not None:
             distributed.barrier(self._group)
         for child in children:
@@ -150,15 +148,8 @@ def requeue() -> None:
     """Put this SLURM job back into the queue, under its own number."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
-    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(f"scontrol requeue {job} failed: {done.stderr.strip()}. Submit the job again by hand.", flush=True)
-
-
-def outlive_sigterm(worker: int) -> None:
-    """Let a data worker go on when its process group gets SIGTERM: the trainer needs its batches until it has saved.
-
-    Give it as `worker_init_fn`. The worker ends with its trainer, at the latest a minute after the signal.
-    """
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(SECONDS_TO_LEAVE))
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = getattr(error, "stderr", None) or error
+        print(f"scontrol requeue {job} failed ({reason}). Submit the job again by hand.", flush=True)

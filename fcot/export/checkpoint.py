@@ -35,7 +35,7 @@ def student_folder(checkpoint: Path, scratch: Path) -> Iterator[tuple[Path, Path
         if not results:
             raise UserError(
                 f"The run {checkpoint} has neither {' nor '.join(RESULTS)} in it.\n"
-                "Train with the SaveStudent callback, or give a snapshot or a checkpoint file of it."
+                "Train with the SaveStudent callback, or give a snapshot or a checkpoint of it."
             )
         checkpoint = results[0]
     yield checkpoint, checkpoint

@@ -16,7 +16,7 @@ def export(
     file of code that is written into it. The folder appears whole or not at all.
 
     Args:
-        checkpoint: A student's folder, a run's folder (its merged model, or else its student), or a checkpoint file.
+        checkpoint: A student's folder, a run's folder (its merged model, or else its student), or a checkpoint.
         output: Where to write.
         base: Name of the model that was compressed, for the model card (default: as the run's configuration says).
         scores: Files test.json of test runs of this student, for the model card; may be given several times.

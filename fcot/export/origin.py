@@ -92,7 +92,7 @@ def origin_of(checkpoint: Path, *, base: str | None = None, scores: Sequence[Pat
 
 
 def run_of(checkpoint: Path) -> Path | None:
-    """Return the folder of the run that wrote a model folder or checkpoint file; None if there is none."""
+    """Return the folder of the run that wrote a model folder or checkpoint; None if there is none."""
     for folder in list(checkpoint.resolve().parents)[:LEVELS]:
         if (folder / RUN_FILE).is_file():
             return folder

@@ -15,7 +15,7 @@ def test_a_run_started_again_replaces_the_snapshots_of_the_one_before(tmp_path, 
         module = SFT(student_folder, optimizer=lambda p, peak=peak: torch.optim.AdamW(p, lr=peak))
         trainer(tmp_path, Snapshots(count=2), max_steps=4).fit(module, pages)
         (snapshots / "step-000003").mkdir(exist_ok=True)  # of a run with another count
-        (snapshots / "step-000005.partial").mkdir(exist_ok=True)  # of a run that was killed
+        (snapshots / "step-000005.tmp-17").mkdir(exist_ok=True)  # of a run that was killed
     last = load_file(snapshots / "step-000004" / "model.safetensors")
     assert all(torch.equal(tensor, last[name]) for name, tensor in module.pair.student.state_dict().items())
     kept = Snapshots(count=2, dirpath=snapshots)

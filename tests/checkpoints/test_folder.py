@@ -92,6 +92,12 @@ def test_one_at_the_same_path_is_replaced_even_if_damaged(path):
     assert [found.name for found in path.parent.iterdir()] == [path.name]
 
 
+def test_one_that_was_making_way_when_its_run_was_killed_is_taken(path):
+    path.rename(path.with_name(path.name + ".previous"))
+    assert newest_valid(path.parent) == path
+    assert read_checkpoint(path)["step"] == 1
+
+
 def test_state_that_cannot_be_saved_leaves_the_one_before(path):
     with pytest.raises(UserError, match="'bad' of a checkpoint"):
         write_checkpoint({"bad": lambda: 0}, path)
@@ -125,10 +131,12 @@ def in_a_small_file_system(tmp_path, fault=""):
     probe = subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", str(disk)], check=False)
     if probe.returncode:
         pytest.skip("mounting is not allowed here")
-    env = {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
-    done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True, env=env, check=False
-    )
+    env = {
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "OMP_NUM_THREADS": "1",
+        "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
+    }
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

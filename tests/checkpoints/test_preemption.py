@@ -1,7 +1,9 @@
 """A run that is asked to leave saves once, at the same batch everywhere, and every process says the same."""
 
+import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -23,27 +25,17 @@ def checkpoints(folder):
     return sorted(path.name for path in (folder / "checkpoints").iterdir())
 
 
-@pytest.fixture
-def two_shards(tmp_path, tiny_shards):
-    """Training pages in two shards, one for each of two processes."""
-    from shards.build import build_set
-
-    root = tmp_path / "two"
-    build_set(root, "letters", "train", 32, workers=1, shard_size=16)
-    return root
-
-
-def test_sigterm_to_the_second_of_two_processes_ends_both_at_the_same_step(forks, tmp_path, two_shards):
+def test_sigterm_to_the_second_of_two_processes_ends_both_at_the_same_step(forks, tmp_path):
     straight, left = tmp_path / "straight", tmp_path / "left"
-    assert forks.train(straight, processes=2, **{**PAIR, "shards": str(two_shards)}) == [0, 0]
+    assert forks.train(straight, processes=2, **PAIR) == [0, 0]
     asked = {"number": signal.SIGTERM, "batch": 3, "rank": 1}
-    codes = forks.train(left, processes=2, signals=asked, **{**PAIR, "shards": str(two_shards)})
+    codes = forks.train(left, processes=2, signals=asked, **PAIR)
     assert codes == [EXIT_PREEMPTED, EXIT_PREEMPTED]
     assert [max(forks.record(left, rank)) for rank in (0, 1)] == [3, 3]
     assert checkpoints(left) == ["step-000001.ckpt"]
     assert [saves(left, rank) for rank in (0, 1)] == [1, 1]
     assert "gradients" in read_checkpoint(left / "checkpoints" / "step-000001.ckpt")  # the fourth batch was to come
-    assert forks.train(left, processes=2, ckpt_path="last", **{**PAIR, "shards": str(two_shards)}) == [0, 0]
+    assert forks.train(left, processes=2, ckpt_path="last", **PAIR) == [0, 0]
     for rank in (0, 1):
         once, again = forks.record(straight, rank), forks.record(left, rank)
         assert [entry["keys"] for entry in again.values()] == [entry["keys"] for entry in once.values()]
@@ -98,13 +90,10 @@ def test_data_workers_outlive_a_sigterm_to_all_processes_of_the_job(forks, tmp_p
 @pytest.mark.slow
 def test_processes_that_the_trainer_started_itself_leave_alike(tmp_path, student_folder, tiny_shards):
     """Lightning kills the first process when one that it started exits with a code; not so here."""
-    import json
-    import subprocess
-
     given = {"folder": str(tmp_path), "model": str(student_folder), "shards": str(tiny_shards), **PAIR}
     given |= {"devices": 2, "strategy": "ddp", "data": {"batch_size": 2}}
     given |= {"signals": {"number": signal.SIGTERM, "batch": 2, "rank": 1}}
-    script = Path(__file__).with_name("forks.py")
+    script = Path(__file__).parents[1] / "forks.py"
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, script, json.dumps(given)], env=env, check=False, timeout=280)
     assert done.returncode == EXIT_PREEMPTED

@@ -1,6 +1,6 @@
-"""A student can be exported from the checkpoint file of a run that did not end."""
+"""A student can be exported from a checkpoint of a run that did not end."""
 
-from pathlib import Path
+import shutil
 
 import pytest
 import yaml
@@ -36,8 +36,8 @@ def run(tiny_checkpoint, tiny_shards, tmp_path_factory):
     return folder
 
 
-def test_a_checkpoint_file_gives_the_student_that_was_saved(run, tiny_checkpoint, tmp_path):
-    main(["export", str(run / "checkpoints" / "last.ckpt"), str(tmp_path / "out")])
+def test_a_checkpoint_gives_the_student_that_was_saved(run, tiny_checkpoint, tmp_path):
+    main(["export", str(run / "checkpoints" / "step-000002.ckpt"), str(tmp_path / "out")])
     expected = load_file(run / "student" / "model.safetensors")
     found = load_file(tmp_path / "out" / "model.safetensors")
     assert found.keys() == expected.keys()
@@ -55,9 +55,9 @@ def refusal(capsys, checkpoint, output):
     return capsys.readouterr().err
 
 
-def test_a_checkpoint_file_outside_its_run_is_refused(run, tmp_path, capsys):
-    alone = tmp_path / "last.ckpt"
-    alone.write_bytes(Path(run / "checkpoints" / "last.ckpt").read_bytes())
+def test_a_checkpoint_outside_its_run_is_refused(run, tmp_path, capsys):
+    alone = tmp_path / "step-000002.ckpt"
+    shutil.copytree(run / "checkpoints" / alone.name, alone)
     assert "lies in no run folder" in refusal(capsys, alone, tmp_path / "out")
 
 

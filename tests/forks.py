@@ -17,7 +17,10 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Callback
 
+from callbacks.shapley_merge import ShapleyMerge
+from callbacks.snapshots import Snapshots
 from fcot.checkpoints.exact_resume import ExactResume
+from fcot.realign import Realign
 from fcot.sft import SFT
 from fcot.trainer import Trainer
 from shards.datamodule import Shards
@@ -52,16 +55,18 @@ class Recorder(Callback):
 
 
 class Signals(Callback):
-    """Sends this process a signal after a batch, and more of them while a checkpoint is written."""
+    """Sends this process a signal after a batch, or lets it pause; more signals while a checkpoint is written."""
 
-    def __init__(self, folder, number, batch, rank=0, again=0, group=False):
+    def __init__(self, folder, number, batch, rank=0, again=0, group=False, pause=0):
         self.folder, self.number, self.batch, self.rank, self.again = folder, number, batch, rank, again
+        self.pause = pause
         self.send = os.killpg if group else os.kill
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         position = next(c for c in trainer.callbacks if isinstance(c, ExactResume))
         if (position.total, trainer.global_rank) == (self.batch, self.rank):
             self.send(os.getpid(), self.number)
+            time.sleep(self.pause)
 
     def on_save_checkpoint(self, trainer, module, checkpoint):
         with (self.folder / f"saves-{trainer.global_rank}").open("a") as file:
@@ -78,13 +83,37 @@ class SFTThatAsks(SFT):
         return super().configure_optimizers()
 
 
-def train(folder, model, shards, *, signals=None, ckpt_path=None, module=None, data=None, batches=None, **options):
-    """Train a student, on shards or on pickled batches of this rank."""
+class Batches:
+    """A loader of batches that are there."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
+
+    def __len__(self):
+        return len(self.batches)
+
+
+def build(model, *, kind="SFT", optimizer="AdamW", lr=0.01, **settings):
+    """Make a module; drop path gives a post-training something random."""
+    made = {"SFT": SFT, "SFTThatAsks": SFTThatAsks, "Realign": Realign}[kind]
+    settings = settings if kind == "Realign" else {"drop_path": 0.2, **settings}
+    return made(Path(model), optimizer=partial(getattr(torch.optim, optimizer), lr=lr), **settings)
+
+
+def train(
+    folder, model, shards, *, signals=None, merge=None, ckpt_path=None, module=None, data=None, batches=None, **options
+):
+    """Train on shards, or on pickled batches of this rank."""
     folder = Path(folder)
     torch.manual_seed(0)
     callbacks = [Recorder(folder)]
     if signals:
         callbacks.append(Signals(folder, **signals))
+    if merge is not None:
+        callbacks += [Snapshots(count=2), ShapleyMerge(value="tokens", samples=4, random_draws=2, **merge)]
     trainer = Trainer(
         default_root_dir=folder,
         callbacks=callbacks,
@@ -94,13 +123,10 @@ def train(folder, model, shards, *, signals=None, ckpt_path=None, module=None, d
         deterministic=True,
         **{"num_sanity_val_steps": 0, **options},
     )
-    settings = {"drop_path": 0.2, "optimizer": "AdamW", "lr": 0.01, **(module or {})}
-    kind = SFTThatAsks if settings.pop("asks", False) else SFT
-    optimizer = partial(getattr(torch.optim, settings.pop("optimizer")), lr=settings.pop("lr"))
-    made = kind(Path(model), optimizer=optimizer, **settings)
+    made = build(model, **(module or {}))
     if batches:
         mine = pickle.loads(Path(batches).read_bytes())[int(os.environ.get("LOCAL_RANK", "0"))]
-        trainer.fit(made, train_dataloaders=mine, ckpt_path=ckpt_path)
+        trainer.fit(made, train_dataloaders=Batches(mine), ckpt_path=ckpt_path)
     else:
         pages = Shards(Path(shards), **{"batch_size": 4, "eval_batch_size": 8, "num_workers": 0, **(data or {})})
         trainer.fit(made, datamodule=pages, ckpt_path=ckpt_path)
@@ -149,9 +175,10 @@ def wait_and_kill(children, folder, kill):
         "validations": marks.stat().st_size if marks.exists() else 0,
         "batches": record.read_bytes().count(b"\n") if record.exists() else 0,
     }
-    while not has_come(folder, kill["when"], before) and os.waitid(
-        os.P_PID, children[0], os.WEXITED | os.WNOHANG | os.WNOWAIT
-    ) is None:
+    while (
+        not has_come(folder, kill["when"], before)
+        and os.waitid(os.P_PID, children[0], os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    ):
         time.sleep(0.0005)
     time.sleep(kill["delay"])
     for child in children:

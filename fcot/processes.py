@@ -1,0 +1,42 @@
+"""Work that one of several processes does while the others wait."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from lightning.pytorch import Trainer
+from torch import distributed
+
+from fcot.errors import UserError
+
+
+def first_alone(trainer: Trainer, work: Callable[[], object], patience: timedelta) -> None:
+    """Do work on the first process; the others wait for its end, hear of its failure, and notice its death.
+
+    They wait in a group of their own, on the CPU: the usual timeout is for steps, and work may take hours. Nothing in
+    the work may be collective.
+
+    Args:
+        trainer: Whose processes these are.
+        work: What to do.
+        patience: How long to wait at most.
+
+    Raises:
+        UserError: On the others, if the work failed; on the first process its own error is passed on.
+    """
+    if trainer.world_size == 1:
+        work()
+        return
+    group = distributed.new_group(backend="gloo", timeout=patience)
+    error: BaseException | None = None
+    if trainer.is_global_zero:
+        try:
+            work()
+        except BaseException as found:
+            error = found
+    failed = [error is not None]
+    distributed.broadcast_object_list(failed, src=0, group=group)
+    distributed.destroy_process_group(group)
+    if error is not None:
+        raise error
+    if failed[0]:
+        raise UserError("The first process failed while this one waited.\nIts own message says why.")

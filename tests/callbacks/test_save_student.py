@@ -1,0 +1,26 @@
+"""The student is saved whole, and never over something else."""
+
+import pytest
+
+from callbacks import SaveStudent
+from fcot.errors import UserError
+from fcot.sft import SFT
+from fcot.student import load_student
+
+
+def test_a_folder_of_something_else_is_refused_before_training(tmp_path, student_folder, pages, trainer):
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match=r"student holds something that is no model"):
+        trainer(tmp_path, SaveStudent(), max_steps=1).fit(SFT(student_folder), pages)
+    assert (tmp_path / "student" / "thesis.txt").exists()
+
+
+def test_a_student_of_an_earlier_run_makes_way_as_a_whole(tmp_path, student_folder, pages, trainer):
+    for _ in range(2):
+        trainer(tmp_path, SaveStudent(), max_steps=1).fit(SFT(student_folder), pages)
+        old = tmp_path / "student" / "old.txt"
+        assert not old.exists()
+        old.write_text("of this run")
+    assert load_student(tmp_path / "student").config.ratio == 2
+    assert [path.name for path in tmp_path.iterdir() if "student" in path.name] == ["student"]
