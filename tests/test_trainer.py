@@ -45,7 +45,7 @@ def test_the_last_checkpoint_is_that_of_the_last_step_even_if_weights_change_at_
     assert last["state_dict"]["layer.weight"].abs().sum() > 0
 
 
-def test_the_checkpoint_before_a_damaged_one_is_resumed_from(tmp_path, caplog):
+def test_the_checkpoint_before_a_damaged_one_is_resumed_from(tmp_path, capsys):
     options = {"default_root_dir": tmp_path, "checkpoint_every_n_steps": 2, **QUIET}
     Trainer(max_steps=4, **options).fit(BoringModel())
     weights = tmp_path / "checkpoints" / "step-000004.ckpt" / "model.safetensors"
@@ -60,7 +60,7 @@ def test_the_checkpoint_before_a_damaged_one_is_resumed_from(tmp_path, caplog):
     model = Remembers()
     Trainer(max_steps=6, **options).fit(model, ckpt_path="last")
     assert model.started_at == 2
-    assert "step-000004.ckpt is damaged: tensor 'state_dict/layer.weight' has changed" in caplog.text
+    assert "step-000004.ckpt is damaged: tensor 'state_dict/layer.weight' has changed" in capsys.readouterr().out
     assert checkpoints(tmp_path) == ["step-000004.ckpt", "step-000006.ckpt"]
 
 

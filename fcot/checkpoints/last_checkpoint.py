@@ -7,7 +7,6 @@ from typing import Any
 from lightning.pytorch import LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from fcot.checkpoints.folder import SUFFIX, by_age, newest_valid
 
@@ -76,5 +75,5 @@ class LastCheckpoint(ModelCheckpoint):
 
     def _find_last_checkpoints(self, trainer: LightningTrainer) -> set[str]:
         """Return the one that `ckpt_path="last"` means."""
-        newest = newest_valid(Path(str(self.dirpath)), tell=rank_zero_info)
+        newest = newest_valid(Path(str(self.dirpath)), tell=trainer.print)
         return set() if newest is None else {str(newest)}

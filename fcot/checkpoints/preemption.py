@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -105,7 +105,8 @@ class Preemption(Callback):
     def _can_save(self, trainer: LightningTrainer) -> bool:
         """Return whether the state between these batches can be saved: split gradients cannot."""
         whole = isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
-        return whole or not any(c.accumulating(trainer) for c in trainer.callbacks if isinstance(c, ExactResume))
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        return whole or not any(c.accumulating(trainer) for c in callbacks if isinstance(c, ExactResume))
 
     def _agreed(self, trainer: LightningTrainer) -> int:
         """Return the signal that any process got, 0 if none did; all processes together."""
