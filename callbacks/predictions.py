@@ -1,8 +1,7 @@
 """Pages with their question, reference and answers, for a person to read while a model trains."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -13,33 +12,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.nn import functional
 
-from fcot.batch import Batch, answer_positions
+from fcot.batch import Batch
 from fcot.errors import UserError
 from fcot.module import PageModule
 
 UNLIKE = 10.0  # mean grey levels; drawn pages are within 6 of their thumbnail, wrong grids 13 and more away
-
-
-def take(batch: Batch, samples: Sequence[int]) -> Batch:
-    """Return a batch of some of a batch's samples, in the given order; at least one."""
-    ends = batch.num_tiles.cumsum(0).tolist()
-    starts = [0, *ends]
-
-    def rows(tensor: Tensor) -> Tensor:
-        return tensor[torch.tensor(samples, device=tensor.device)]
-
-    return Batch(
-        keys=[batch.keys[i] for i in samples],
-        tasks=[batch.tasks[i] for i in samples],
-        questions=[batch.questions[i] for i in samples],
-        references=[batch.references[i] for i in samples],
-        num_tiles=rows(batch.num_tiles),
-        tiles=torch.cat([batch.tiles[starts[i] : ends[i]] for i in samples]),
-        sequences={
-            side: replace(sequences.map(rows), answers=answer_positions(rows(sequences.labels)))
-            for side, sequences in batch.sequences.items()
-        },
-    )
 
 
 def page_picture(tiles: Tensor, side: int) -> Tensor:
@@ -164,14 +141,14 @@ class Predictions(Callback):
         new = [i for i, task in enumerate(batch.tasks) if task not in {*shown, *batch.tasks[:i]}][: self._missing]
         rest = [i for i in range(len(batch)) if i not in new][: self._missing - len(new)]
         if not self._chosen and rest:
-            self._spare = take(batch, rest)
+            self._spare = batch.take(rest)
         if new:
-            self._chosen.append(take(batch, new))
+            self._chosen.append(batch.take(new))
             self._missing -= len(new)
 
     def _show(self, trainer: Trainer, module: LightningModule, *, split: str) -> None:
         if self._missing and self._spare is not None:
-            self._chosen.append(take(self._spare, range(min(self._missing, len(self._spare)))))
+            self._chosen.append(self._spare.take(range(min(self._missing, len(self._spare)))))
         number = 0
         for batch in self._chosen:
             tiles = batch.tiles.split(batch.num_tiles.tolist())

@@ -12,6 +12,8 @@ from fcot.module import PageModule
 class SaveStudent(Callback):
     """Writes the student to a folder that `from_pretrained` loads, ready for post-training, tests or serving.
 
+    Students at further ratios go to folders beside it, `student-r4` say.
+
     Args:
         folder: Where to write (default: `student` in the run folder).
     """
@@ -25,22 +27,26 @@ class SaveStudent(Callback):
         Raises:
             UserError: If it does.
         """
-        folder = self._folder(trainer)
-        if folder.exists() and not MODEL.is_at(folder) and (folder.is_file() or any(folder.iterdir())):
-            raise UserError(
-                f"The student's folder {folder} holds something that is no model.\n"
-                "Move it, or choose another SaveStudent.folder."
-            )
+        for folder in self._folders(trainer, pl_module).values():
+            if folder.exists() and not MODEL.is_at(folder) and (folder.is_file() or any(folder.iterdir())):
+                raise UserError(
+                    f"The student's folder {folder} holds something that is no model.\n"
+                    "Move it, or choose another SaveStudent.folder."
+                )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the folder, on the first process."""
-        folder = self._folder(trainer)
+        """Write the folders, on the first process."""
+        folders = self._folders(trainer, pl_module)
         if trainer.fast_dev_run or not isinstance(pl_module, PageModule):  # type: ignore[attr-defined]
             return
         if trainer.is_global_zero:
-            save_whole_student(pl_module.pair.student, folder, pl_module.folder.path)
-            trainer.print(f"Saved the student to {folder}")
+            for side, student in pl_module.pair.students().items():
+                save_whole_student(student, folders[side], pl_module.folder.path)
+                trainer.print(f"Saved the student to {folders[side]}")
 
-    def _folder(self, trainer: Trainer) -> Path:
+    def _folders(self, trainer: Trainer, module: LightningModule) -> dict[str, Path]:
+        """Return where each student goes; further ones have their ratio behind the name, `student-r4` say."""
         run = Path(trainer.log_dir or trainer.default_root_dir)  # asks all processes, so not of one alone
-        return self.folder or run / "student"
+        folder = self.folder or run / "student"
+        sides = module.sides if isinstance(module, PageModule) else {}
+        return {side: folder.with_name(folder.name + side.removeprefix("student")) for side in sides}

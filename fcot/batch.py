@@ -1,14 +1,17 @@
 """What travels from the shards to the models: a batch of pages and their conversations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fcot.internvl.tokens import IGNORED, ConversationEncoder
+from fcot.internvl.tokens import IGNORED, ConversationEncoder, pad
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,18 @@ class PageLayout:
 
 @dataclass(frozen=True)
 class Sequences:
-    """Padded ids of a batch for one side.
+    """Ids of a batch for one side: a padded row for each sample, or all samples packed into one row.
 
     Attributes:
-        input_ids: Conversations with answers, padded on the right `[batch, length]`.
-        labels: The id where it is learned, −100 elsewhere `[batch, length]`.
+        input_ids: Conversations with answers `[batch, length]`, padded on the right; packed `[1, tokens]`.
+        labels: The id where it is learned, −100 elsewhere, of the same shape.
         answers: `answer_positions` of the labels `[answers]`; made on the CPU with the batch, so that no device is
             asked, and waited for, how many there are.
         prompt_ids: Prompts without the last answer, padded on the left `[batch, prompt]`; evaluation only.
         prompt_mask: 1 on prompt tokens, 0 on padding `[batch, prompt]`; evaluation only.
+        counts: Answer rows of each sample; None where they were not counted on the CPU.
+        lengths: Tokens of each sample in a packed row; None for padded rows.
+        packs: Samples that a model is shown together, pack after pack; None for all at once.
     """
 
     input_ids: Tensor
@@ -46,16 +52,125 @@ class Sequences:
     answers: Tensor
     prompt_ids: Tensor | None = None
     prompt_mask: Tensor | None = None
+    counts: tuple[int, ...] | None = None
+    lengths: tuple[int, ...] | None = None
+    packs: tuple[tuple[int, ...], ...] | None = None
+
+    @staticmethod
+    def padded(
+        rows: Sequence[tuple[np.ndarray, np.ndarray]], fill: int, prompts: Sequence[np.ndarray] = ()
+    ) -> "Sequences":
+        """Pad samples to the longest.
+
+        Args:
+            rows: Ids and labels of each sample.
+            fill: Id of padding.
+            prompts: Ids of each sample's prompt, for evaluation.
+        """
+        ids, labels = zip(*rows, strict=True)
+        padded = pad(labels, IGNORED)
+        return Sequences(
+            input_ids=pad(ids, fill),
+            labels=padded,
+            answers=answer_positions(padded),
+            prompt_ids=pad(prompts, fill, left=True) if prompts else None,
+            prompt_mask=pad([np.ones_like(row) for row in prompts], 0, left=True) if prompts else None,
+            counts=tuple(int((row[1:] != IGNORED).sum()) for row in labels),
+        )
+
+    @staticmethod
+    def packed(
+        rows: Sequence[tuple[np.ndarray, np.ndarray]], packs: Sequence[Sequence[int]] | None = None
+    ) -> "Sequences":
+        """Put samples one after another into one row, without padding.
+
+        Args:
+            rows: Ids and labels of each sample.
+            packs: Samples that a model is shown together; all of them if left out.
+        """
+        ids, labels = (np.concatenate(each) for each in zip(*rows, strict=True))
+        lengths = tuple(len(row) for row, _ in rows)
+        labels[np.cumsum((0, *lengths[:-1]))] = IGNORED  # the row before a sample's first token is another sample's
+        whole = torch.from_numpy(labels)[None]
+        return Sequences(
+            input_ids=torch.from_numpy(ids)[None],
+            labels=whole,
+            answers=answer_positions(whole),
+            counts=tuple(int((row[1:] != IGNORED).sum()) for _, row in rows),
+            lengths=lengths,
+            packs=None if packs is None else tuple(tuple(pack) for pack in packs),
+        )
+
+    def segments(self) -> "Segments":
+        """Return where samples begin and end when the rows are flattened."""
+        rows, length = self.input_ids.shape
+        counts = self.counts
+        if counts is None:
+            counts = tuple((self.answers // length).bincount(minlength=rows).tolist())
+        return Segments(self.lengths or (length,) * rows, counts)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Sequences":
         """Return a copy with `change` applied to every tensor."""
-        return Sequences(
-            change(self.input_ids),
-            change(self.labels),
-            change(self.answers),
-            None if self.prompt_ids is None else change(self.prompt_ids),
-            None if self.prompt_mask is None else change(self.prompt_mask),
+        return replace(
+            self,
+            input_ids=change(self.input_ids),
+            labels=change(self.labels),
+            answers=change(self.answers),
+            prompt_ids=None if self.prompt_ids is None else change(self.prompt_ids),
+            prompt_mask=None if self.prompt_mask is None else change(self.prompt_mask),
         )
+
+    def take(self, samples: Sequence[int]) -> "Sequences":
+        """Return the sequences of some samples, in the given order."""
+        segments = self.segments()
+        chosen = Segments(*(tuple(values[i] for i in samples) for values in (segments.lengths, segments.counts)))
+        answers = self.answers.split(segments.counts)
+        moved = zip(samples, chosen.starts, strict=True)
+        index = torch.tensor(samples, device=self.input_ids.device)
+
+        def rows(tensor: Tensor) -> Tensor:
+            if self.lengths is None:
+                return tensor[index]
+            parts = tensor.split(self.lengths, dim=1)
+            return torch.cat([parts[i] for i in samples], dim=1)
+
+        return Sequences(
+            input_ids=rows(self.input_ids),
+            labels=rows(self.labels),
+            answers=torch.cat([answers[i] - segments.starts[i] + start for i, start in moved]),
+            prompt_ids=None if self.prompt_ids is None else self.prompt_ids[index],
+            prompt_mask=None if self.prompt_mask is None else self.prompt_mask[index],
+            counts=chosen.counts,
+            lengths=None if self.lengths is None else chosen.lengths,
+        )
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Samples one after another in flattened rows.
+
+    Attributes:
+        lengths: Tokens of each.
+        counts: Answer rows of each.
+    """
+
+    lengths: tuple[int, ...]
+    counts: tuple[int, ...]
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Where each begins."""
+        return (0, *accumulate(self.lengths[:-1]))
+
+    @cached_property
+    def boundaries(self) -> Tensor:
+        """Where each begins, and the end of the last, int32 `[samples + 1]` on the CPU."""
+        return torch.tensor((0, *accumulate(self.lengths)), dtype=torch.int32)
+
+    def first(self, device: torch.device) -> Tensor:
+        """Return for each token where its sample begins `[tokens]`."""
+        starts = np.repeat(np.asarray(self.starts), np.asarray(self.lengths))
+        return torch.from_numpy(starts).to(device, non_blocking=True)
 
 
 def answer_positions(labels: Tensor) -> Tensor:
@@ -77,7 +192,7 @@ class Batch:
         tasks: Task names.
         questions: Last question of each sample.
         references: Accepted answers to it.
-        num_tiles: Tiles of each sample `[batch]`.
+        num_tiles: Tiles of each sample `[batch]`; stays on the CPU.
         tiles: All tiles in order, uint8 `[sum(num_tiles), 3, S, S]`.
         sequences: Ids for each side named in the layout.
     """
@@ -94,12 +209,24 @@ class Batch:
         return len(self.keys)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        """Return a copy with `change` applied to every tensor."""
+        """Return a copy with `change` applied to every tensor but `num_tiles`."""
         return replace(
             self,
-            num_tiles=change(self.num_tiles),
             tiles=change(self.tiles),
             sequences={side: sequences.map(change) for side, sequences in self.sequences.items()},
+        )
+
+    def take(self, samples: Sequence[int]) -> "Batch":
+        """Return a batch of some samples, in the given order; at least one."""
+        tiles = self.tiles.split(self.num_tiles.tolist())
+        return Batch(
+            keys=[self.keys[i] for i in samples],
+            tasks=[self.tasks[i] for i in samples],
+            questions=[self.questions[i] for i in samples],
+            references=[self.references[i] for i in samples],
+            num_tiles=self.num_tiles[list(samples)],
+            tiles=torch.cat([tiles[i] for i in samples]),
+            sequences={side: sequences.take(samples) for side, sequences in self.sequences.items()},
         )
 
     def to(self, device: torch.device | str, **kwargs: Any) -> "Batch":

@@ -171,8 +171,3 @@ def distillation_loss(
 def without_autocast(device: str) -> AbstractContextManager[Any]:
     """Turn autocast off on a kind of device, where it has one; the meta device has none."""
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
-
-
-def answer_cross_entropy(rows: Tensor, head_weight: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of each answer row `[rows]` in fp32, with gradients to rows and head."""
-    return functional.cross_entropy(functional.linear(rows, head_weight).float(), labels, reduction="none")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from fcot.batch import Batch, PageLayout
@@ -24,6 +24,7 @@ from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import tokens_per_tile
 from fcot.metrics import metric_by_name
 from fcot.pair import StudentTeacher, answer_labels, answer_samples, part_of
+from fcot.reduction import over_processes
 from fcot.schedule import warmup_cosine
 
 Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
@@ -89,7 +90,15 @@ class PageModule(LightningModule, ABC):
 
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return "loss" with its gradient, further means to log, and "ce_rows" `[answers]`."""
+        """Return "loss" with its gradient, further means to log, "ce_rows" `[answers]`, and the "weight" of the means.
+
+        Means are over this process's answer rows; the weight is the sum of those rows' weights.
+        """
+
+    @property
+    def sides(self) -> dict[str, int]:
+        """Sides of a batch that students read, and the ratio of each."""
+        return {"student": self.ratio}
 
     # -- shared ------------------------------------------------------------------------------------------
 
@@ -103,7 +112,7 @@ class PageModule(LightningModule, ABC):
             max_tiles=self.max_tiles or self.folder.max_tiles,
             tokens_per_tile={
                 **({"teacher": tokens_per_tile(config)} if self.has_teacher else {}),
-                "student": tokens_per_tile(config, self.ratio),
+                **{side: tokens_per_tile(config, ratio) for side, ratio in self.sides.items()},
             },
         )
 
@@ -111,6 +120,8 @@ class PageModule(LightningModule, ABC):
         """Load the weights, once."""
         if not hasattr(self, "pair"):
             self.pair = self.build().train()  # from_pretrained leaves evaluation mode, and Lightning keeps it
+            if self._trainer is not None and self.trainer.precision == "bf16-mixed":
+                self.pair.keep_frozen_in(torch.bfloat16)  # autocast would convert it anew at each step
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return optimizer and schedule; the schedule ends at `trainer.max_steps`."""
@@ -139,7 +150,7 @@ class PageModule(LightningModule, ABC):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return the loss of a batch, and its rows by sample for callbacks."""
         sequences = batch.sequences["student"]
-        losses = self.over_processes(self.losses(batch), len(sequences.answers))
+        losses = over_processes(self.losses(batch))
         for name, value in losses.items():
             if value.ndim == 0:
                 self.log(f"train/{name}", value.detach(), prog_bar=True, batch_size=len(batch))
@@ -149,35 +160,12 @@ class PageModule(LightningModule, ABC):
             "row_samples": answer_samples(sequences),
         }
 
-    def over_processes(self, losses: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
-        """Return losses that are means over the answer tokens of all processes, not means of their means.
-
-        The gradient of "loss" is this process's share: the strategy's mean over processes makes it whole. A process
-        without answer tokens takes part with nothing.
-
-        Args:
-            losses: Means over this process's answer tokens.
-            rows: How many those are.
-        """
-        processes = self.trainer.world_size
-        if processes == 1:
-            return losses
-        means = {name: value for name, value in losses.items() if value.ndim == 0}
-        sums = torch.stack([torch.ones_like(losses["loss"]), *means.values()]).detach().float() * rows
-        distributed.all_reduce(sums)
-        everyone = sums[0].clamp(min=1)
-        whole = dict(zip(means, (sums[1:] / everyone).to(losses["loss"].dtype), strict=True))
-        share = losses["loss"] * (rows * processes / everyone).to(losses["loss"].dtype)
-        # the value of the whole, the gradient of the share
-        whole["loss"] = share + (whole["loss"] - share.detach())
-        return {**losses, **whole}
-
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the same losses on held-out pages, weighted by answer tokens."""
         losses = self.losses(batch)
         rows = max(1, len(answer_labels(batch.sequences["student"])))
         for name, value in losses.items():
-            if value.ndim == 0:
+            if value.ndim == 0 and name != "weight":
                 self.log(f"val/{name}", value, prog_bar=name == "loss", batch_size=rows, sync_dist=True)
 
     @cached_property
@@ -215,23 +203,31 @@ class PageModule(LightningModule, ABC):
 
     def on_test_epoch_start(self) -> None:
         """Start counting."""
-        self.evaluation = Evaluation(self.metrics)
+        self.evaluations = {side: Evaluation(self.metrics) for side in self.sides}
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Read a batch of pages and score the answers; the records are for callbacks."""
-        return {"records": self.read(batch, self.evaluation)}
+        """Read a batch of pages and score the answers; the records, those of the first student, are for callbacks."""
+        records = {side: self.read(batch, evaluation, side) for side, evaluation in self.evaluations.items()}
+        return {"records": records["student"]}
 
     def on_test_epoch_end(self) -> None:
-        """Print the scores and save them: `test.json`, and every answer in `test.jsonl`."""
-        self.evaluation.gather()
-        row = self.score_row(self.evaluation, split="test")
-        for logger in self.loggers:  # self.log would print a second table
-            logger.log_metrics({"test/mean": row["scores"]["mean"]["mean"]}, self.trainer.global_step)
+        """Print the scores and save them: `test.json`, and every answer in `test.jsonl`.
+
+        Further students have files of their own, `test-r4.json` say.
+        """
+        rows = []
         folder = self.run_folder()  # asks all processes, so not of one alone
+        for side, evaluation in self.evaluations.items():
+            evaluation.gather()
+            rows.append(self.score_row(evaluation, split="test", side=side))
+            name = side.replace("student", "test")
+            for logger in self.loggers:  # self.log would print a second table
+                logger.log_metrics({f"{name}/mean": rows[-1]["scores"]["mean"]["mean"]}, self.trainer.global_step)
+            if self.trainer.is_global_zero:
+                evaluation.write_records(folder / f"{name}.jsonl")
+                (folder / f"{name}.json").write_text(json.dumps(rows[-1], indent=1) + "\n")
         if self.trainer.is_global_zero:
-            self.evaluation.write_records(folder / "test.jsonl")
-            (folder / "test.json").write_text(json.dumps(row, indent=1) + "\n")
-            print_table([row])
+            print_table(rows)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[str]:
         """Answer a batch and append the answers to `predict.jsonl` in the run folder."""
@@ -304,11 +300,11 @@ class PageModule(LightningModule, ABC):
             self.train(training)
         return float(torch.stack([torch.cat(hits).double().mean() for hits in right.values()]).mean())
 
-    def score_row(self, evaluation: Evaluation, *, split: str) -> dict[str, Any]:
+    def score_row(self, evaluation: Evaluation, *, split: str, side: str = "student") -> dict[str, Any]:
         """Return one row of a table of scores."""
         return {
             "model": self.folder.path.name,
-            "ratio": self.ratio,
+            "ratio": self.sides[side],
             "stage": self.label,
             "split": split,
             "seed": int(os.environ.get("PL_GLOBAL_SEED", "0")),

@@ -1,7 +1,8 @@
 """Student and teacher in one container: one vision tower, one language model, two visual prefixes."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, InternVLForConditionalGeneration
 
+from fcot.answering import answer
 from fcot.batch import Batch, Sequences
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import check_placeholders, normalize, raster_side
 from fcot.student import CompressedInternVL, load_student, student_of
+from fcot.trunk import allow_packing, answer_rows
 
 PARTS = ("vision", "projector", "llm")
 
@@ -25,10 +28,19 @@ def part_of(name: str) -> str:
     return "projector" if ".multi_modal_projector." in name else "llm"
 
 
-class StudentTeacher(nn.Module):
-    """A student and, while it re-aligns, its teacher (FCoT-VL, section 3.1).
+def student_sides(ratios: Sequence[int]) -> dict[str, int]:
+    """Return the sides of a batch that students at these ratios read, and the ratio of each.
 
-    Vision tower, language model and head exist once and belong to both; the teacher adds its projector only.
+    The first is "student", whether or not there are others.
+    """
+    return {"student" if ratio == ratios[0] else f"student-r{ratio}": ratio for ratio in ratios}
+
+
+class StudentTeacher(nn.Module):
+    """A student, or several at different ratios, and while they re-align their teacher (FCoT-VL, section 3.1).
+
+    Vision tower, language model and head exist once and belong to all; the teacher adds its projector only, a further
+    student its compressor and projector.
 
     Args:
         checkpoint: Model folder; a native InternVL becomes the teacher, a folder saved by fcot is a student.
@@ -37,6 +49,9 @@ class StudentTeacher(nn.Module):
         placement: Compressor "before" or "after" the projector.
         keep_positions: A new student's tokens keep the positions they have in the teacher.
         from_scratch: Take the configuration only and start from random weights.
+        more_ratios: Ratios of further students.
+        checkpointing: Keep only the inputs of layers that learn, or that a gradient passes, and compute the rest again
+            in the backward pass: less memory, a third more work. Never in the teacher's pass.
 
     Raises:
         UserError: If the folder is missing or not an InternVL, or a compressed model is to be compressed again.
@@ -54,6 +69,8 @@ class StudentTeacher(nn.Module):
         placement: str = "before",
         keep_positions: bool = False,
         from_scratch: bool = False,
+        more_ratios: Sequence[int] = (),
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         folder = ModelFolder(checkpoint)
@@ -62,6 +79,11 @@ class StudentTeacher(nn.Module):
         else:
             model = load_student(checkpoint, dtype=torch.float32)
         self.teacher_projector: nn.Module | None = None
+        self.further = nn.ModuleDict()  # students at more ratios, by their side of a batch
+        self.checkpointing = checkpointing
+        if checkpointing:
+            model.model.vision_tower.gradient_checkpointing_enable()  # which acts only while the tower learns
+        allow_packing(model.model.language_model)
         if compressor is not None:
             if folder.config.model_type == "fcot_internvl":
                 raise UserError(
@@ -69,9 +91,13 @@ class StudentTeacher(nn.Module):
                     "Re-align from a native InternVL folder, or post-train this one with SFT."
                 )
             self.teacher_projector = model.model.multi_modal_projector.requires_grad_(False)
-            model = student_of(
-                model, compressor=compressor, ratio=ratio, placement=placement, keep_positions=keep_positions
-            )
+            students = [
+                student_of(model, compressor=compressor, ratio=each, placement=placement, keep_positions=keep_positions)
+                for each in (ratio, *more_ratios)
+            ]
+            model = students[0]
+            sides = student_sides((ratio, *more_ratios))
+            self.further.update(dict(zip(list(sides)[1:], students[1:], strict=True)))
         self.student: InternVLForConditionalGeneration = model
         preprocessing = folder.preprocessing
         self.register_buffer("mean", torch.tensor(preprocessing["image_mean"]), persistent=False)
@@ -86,8 +112,10 @@ class StudentTeacher(nn.Module):
         unknown = set(parts) - set(PARTS)
         if unknown:
             raise UserError(f"There is no part {sorted(unknown)} to train. Parts are {', '.join(PARTS)}.")
-        for name, parameter in self.student.named_parameters():
-            parameter.requires_grad_(part_of(name) in parts)
+        for student in self.students().values():
+            for name, parameter in student.named_parameters():
+                # masking of tiles is for pretraining; a parameter that nothing uses would stop DDP
+                parameter.requires_grad_(part_of(name) in parts and not name.endswith(".mask_token"))
 
     def train(self, mode: bool = True) -> "StudentTeacher":
         """Set training mode on modules that learn, evaluation mode on frozen ones."""
@@ -102,6 +130,10 @@ class StudentTeacher(nn.Module):
                     module.eval()
         return self
 
+    def students(self) -> dict[str, Any]:
+        """Return the students by their side of a batch."""
+        return {"student": self.student, **self.further}
+
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield name and parameter of everything that learns."""
         return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
@@ -109,6 +141,11 @@ class StudentTeacher(nn.Module):
     def frozen(self) -> Iterator[tuple[str, Tensor]]:
         """Yield name and tensor of everything that does not learn."""
         return ((name, p) for name, p in self.named_parameters() if not p.requires_grad)
+
+    def keep_frozen_in(self, dtype: torch.dtype) -> None:
+        """Convert what does not learn; what learns stays as precise as it is."""
+        for _, tensor in self.frozen():
+            tensor.data = tensor.data.to(dtype)
 
     def frozen_digest(self) -> str:
         """Return the sha256 of all frozen tensors, names included."""
@@ -121,29 +158,25 @@ class StudentTeacher(nn.Module):
     def features(self, tiles: Tensor) -> Tensor:
         """Return pixel-shuffled vision features `[tiles, tokens, 4·C]` of uint8 tiles, shared by all sides.
 
-        The vision tower runs without gradient unless it learns, and not at all where there are no tiles; the result
-        is connected to it all the same, for other processes may have tiles and wait for its gradients.
+        The vision tower runs without gradient unless it learns. Without tiles it runs only if it learns, on an empty
+        tile whose features are left out: all processes must have a gradient for the same parameters.
         """
         model: Any = self.student.model
         tower = model.vision_tower
-        if not len(tiles):  # transformers' attention cannot take an empty batch
-            width = model.multi_modal_projector.linear_1.in_features
-            return self._connected(self.mean.new_zeros(0, raster_side(model.config) ** 2, width), tower)
-        learns = any(p.requires_grad for p in tower.parameters())
-        with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
-            hidden = tower(normalize(tiles, self.mean, self.std)).last_hidden_state[:, 1:]
+        learns = torch.is_grad_enabled() and any(p.requires_grad for p in tower.parameters())
+        count = len(tiles)
+        if not count:  # transformers' attention cannot take an empty batch
+            if not learns:
+                width = model.multi_modal_projector.linear_1.in_features
+                return self.mean.new_zeros(0, raster_side(model.config) ** 2, width)
+            tiles = tiles.new_zeros(1, *tiles.shape[1:])
+        with torch.set_grad_enabled(learns):
+            pixels = normalize(tiles, self.mean, self.std).to(tower.dtype)
+            hidden = tower(pixels).last_hidden_state[:count, 1:]
             side = int(hidden.shape[1] ** 0.5)
             raster = hidden.unflatten(1, (side, side))
             shuffled: Tensor = model.pixel_shuffle(raster, scale_factor=model.config.downsample_ratio)
             return shuffled.flatten(1, 2)
-
-    @staticmethod
-    def _connected(empty: Tensor, module: nn.Module) -> Tensor:
-        """Return a tensor without elements whose gradient reaches what learns in a module, as zeros."""
-        learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        if not learning or not torch.is_grad_enabled():
-            return empty
-        return empty + torch.stack([parameter.flatten()[0] * 0 for parameter in learning]).sum()
 
     def teacher_rows(self, batch: Batch, features: Tensor | None = None) -> Tensor:
         """Return the teacher's final hidden rows at answer positions `[answers, width]`, without gradient.
@@ -158,47 +191,78 @@ class StudentTeacher(nn.Module):
         if self.teacher_projector is None:
             raise RuntimeError("This container holds a student only. Build it with a compressor to have a teacher.")
         with torch.no_grad():
-            features = self.features(batch.tiles) if features is None else features
-            return self._rows(self.teacher_projector, batch, batch.sequences["teacher"], features)
+            return self._in_packs(batch, "teacher", self.features(batch.tiles) if features is None else features)
 
-    def student_rows(self, batch: Batch, features: Tensor | None = None) -> Tensor:
-        """Return the student's final hidden rows at answer positions `[answers, width]`.
+    def student_rows(self, batch: Batch, features: Tensor | None = None, side: str = "student") -> Tensor:
+        """Return a student's final hidden rows at answer positions `[answers, width]`.
 
         Args:
-            batch: Must have the side "student".
+            batch: Must have the side.
             features: Vision features, if already computed.
+            side: Which student's: "student", or that of a further ratio.
         """
-        features = self.features(batch.tiles) if features is None else features
-        return self._rows(self.student.model.multi_modal_projector, batch, batch.sequences["student"], features)
+        return self._in_packs(batch, side, self.features(batch.tiles) if features is None else features)
 
-    def _rows(self, projector: nn.Module, batch: Batch, sequences: Sequences, features: Tensor) -> Tensor:
-        ids = sequences.input_ids
-        embeddings = self._embed(projector, batch, ids, features)
-        where = self._positions(projector, ids)
-        # Padding is on the right and attention is causal: answer rows never see it, no mask is needed. But positions
-        # with gaps need one of ones, or transformers takes them for several sequences in a row.
-        mask = None if where is None else torch.ones_like(ids)
-        hidden = self.student.model.language_model(
-            inputs_embeds=embeddings, position_ids=where, attention_mask=mask, use_cache=False
-        )[0]
-        rows: Tensor = hidden.flatten(0, 1).index_select(0, sequences.answers)
-        return rows
+    def _in_packs(self, batch: Batch, side: str, features: Tensor) -> Tensor:
+        """Return rows at answer positions in the order of samples, from one pass for each of the side's packs."""
+        sequences = batch.sequences[side]
+        if sequences.packs is None:
+            return self._rows(batch, side, features)
+        pages = features.split(batch.num_tiles.tolist())
+        rows: dict[int, Tensor] = {}
+        for pack in sequences.packs:
+            part = replace(
+                batch,
+                keys=[batch.keys[i] for i in pack],
+                num_tiles=batch.num_tiles[list(pack)],
+                sequences={side: sequences.take(pack)},
+            )
+            found = self._rows(part, side, torch.cat([pages[i] for i in pack]))
+            rows.update(zip(pack, found.split(part.sequences[side].segments().counts), strict=True))
+        return torch.cat([rows[i] for i in range(len(batch))])
 
-    def _positions(self, projector: nn.Module, ids: Tensor, mask: Tensor | None = None) -> Tensor | None:
+    def _projector(self, side: str) -> Any:
+        """Return what turns features into a side's visual tokens; a native InternVL alone is its own teacher."""
+        if side == "teacher" and self.teacher_projector is not None:
+            return self.teacher_projector
+        return self.students().get(side, self.student).model.multi_modal_projector
+
+    def _rows(self, batch: Batch, side: str, features: Tensor) -> Tensor:
+        sequences = batch.sequences[side]
+        segments = sequences.segments()
+        embeddings = self.embed(side, batch, sequences.input_ids, features, sequences.lengths)
+        where = self.positions(side, sequences.input_ids)
+        if where is None:
+            where = torch.arange(embeddings.shape[1], device=embeddings.device)[None]
+        if sequences.lengths is not None:
+            where = where - where[:, segments.first(where.device)]
+        return answer_rows(
+            self.student.model.language_model,
+            embeddings,
+            where,
+            sequences.answers,
+            segments,
+            packed=sequences.lengths is not None,
+            checkpointing=self.checkpointing,
+        )
+
+    def positions(self, side: str, ids: Tensor, mask: Tensor | None = None) -> Tensor | None:
         """Return the positions of a side's tokens, None where they simply count up: the teacher's always do."""
-        if projector is self.teacher_projector or not isinstance(self.student, CompressedInternVL):
-            return None
-        return self.student.positions(ids, mask)
+        model = self.students().get(side)
+        return model.positions(ids, mask) if isinstance(model, CompressedInternVL) else None
 
-    def _embed(self, projector: nn.Module, batch: Batch, ids: Tensor, features: Tensor) -> Tensor:
-        """Return embeddings `[batch, length, width]`, visual rows at the placeholders.
+    def embed(
+        self, side: str, batch: Batch, ids: Tensor, features: Tensor, lengths: Sequence[int] | None = None
+    ) -> Tensor:
+        """Return embeddings `[rows, length, width]`, visual tokens at the placeholders.
 
         The projector runs on text-only batches too: the loss is then still connected to what learns.
         """
         embeddings: Tensor = self.student.get_input_embeddings()(ids)
-        visual = projector(features)
+        projector = self._projector(side)
+        visual = projector(features.to(projector.linear_1.weight.dtype))
         image_id = self.student.config.image_token_id
-        check_placeholders(ids, image_id, batch.num_tiles * visual.shape[1], batch.keys)
+        check_placeholders(ids, image_id, batch.num_tiles * visual.shape[1], batch.keys, lengths)
         return embeddings.masked_scatter((ids == image_id)[..., None], visual.to(embeddings.dtype))
 
     @property
@@ -209,39 +273,8 @@ class StudentTeacher(nn.Module):
 
     @torch.no_grad()
     def answer(self, batch: Batch, side: str, **generation: Any) -> list[list[int]]:
-        """Generate greedily after each prompt of a batch.
-
-        Args:
-            batch: With prompts (an evaluation batch).
-            side: "student" or "teacher".
-            generation: Options of transformers' `generate`, `max_new_tokens` say.
-
-        Returns:
-            New token ids of each sample, end token and padding removed.
-        """
-        sequences = batch.sequences[side]
-        projector = self.student.model.multi_modal_projector
-        if side == "teacher" and self.teacher_projector is not None:
-            projector = self.teacher_projector
-        ids, mask = sequences.prompt_ids, sequences.prompt_mask
-        assert ids is not None and mask is not None
-        embeddings = self._embed(projector, batch, ids, self.features(batch.tiles))
-        eos = self.student.generation_config.eos_token_id
-        where = self._positions(projector, ids, mask)
-        new = self.student.generate(
-            inputs_embeds=embeddings,
-            attention_mask=mask,
-            do_sample=False,
-            use_cache=True,
-            **({} if where is None else {"position_ids": where}),
-            **generation,
-        )
-        stops = set(eos if isinstance(eos, list) else [eos])
-        return [self._until(row.tolist(), stops) for row in new]
-
-    @staticmethod
-    def _until(ids: list[int], stops: set[int]) -> list[int]:
-        return next((ids[:i] for i, token in enumerate(ids) if token in stops), ids)
+        """Generate greedily after each prompt of a batch: see `fcot.answering.answer`."""
+        return answer(self, batch, side, **generation)
 
 
 def answer_labels(sequences: Sequences) -> Tensor:
@@ -251,4 +284,7 @@ def answer_labels(sequences: Sequences) -> Tensor:
 
 def answer_samples(sequences: Sequences) -> Tensor:
     """Return which sample of the batch each answer row belongs to `[answers]`."""
-    return sequences.answers // sequences.labels.shape[1]
+    if sequences.lengths is None:
+        return sequences.answers // sequences.labels.shape[1]
+    ends = sequences.segments().boundaries[1:].to(sequences.answers)
+    return torch.searchsorted(ends, sequences.answers, right=True)

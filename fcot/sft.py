@@ -7,11 +7,12 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from fcot.batch import Batch
+from fcot.cross_entropy import answer_cross_entropy
 from fcot.drop_path import add_drop_path
 from fcot.errors import UserError
-from fcot.losses import answer_cross_entropy
 from fcot.module import PageModule, Parameters
-from fcot.pair import PARTS, StudentTeacher, answer_labels
+from fcot.pair import PARTS, StudentTeacher, answer_labels, answer_samples
+from fcot.reduction import check_reduction, row_weights
 
 
 class SFT(PageModule):
@@ -31,6 +32,10 @@ class SFT(PageModule):
         metrics: Metrics of each task, the one that counts first, "*" for tasks not named (default: anls).
         label: Name of this stage in tables (default: "sft").
         drop_path: Chance of skipping a branch of a layer of the vision tower, growing to this in the last one.
+        reduction: What counts the same in the loss: each "token", each "sample", or "square_root", between the two.
+        chunk_rows: Answer tokens whose logits exist at a time; bounds memory, not the result.
+        checkpoint_activations: Compute layers again in the backward pass instead of keeping what they computed: memory
+            for a third more work.
     """
 
     stage = "sft"
@@ -52,6 +57,9 @@ class SFT(PageModule):
         metrics: dict[str, list[str]] | None = None,
         label: str | None = None,
         drop_path: float = 0.0,
+        reduction: str = "token",
+        chunk_rows: int = 1024,
+        checkpoint_activations: bool = False,
     ) -> None:
         super().__init__(
             checkpoint,
@@ -69,6 +77,8 @@ class SFT(PageModule):
         if unknown:
             raise UserError(f"There is no part {sorted(unknown)}. Parts are {', '.join(PARTS)}.")
         self.from_scratch, self.drop_path = from_scratch, drop_path
+        self.reduction, self.chunk_rows = check_reduction(reduction), chunk_rows
+        self.checkpoint_activations = checkpoint_activations
 
     @property
     def ratio(self) -> int:
@@ -77,14 +87,17 @@ class SFT(PageModule):
 
     def build(self) -> StudentTeacher:
         """Load the student alone; what is not frozen learns."""
-        pair = StudentTeacher(self.folder.path, from_scratch=self.from_scratch)
+        pair = StudentTeacher(
+            self.folder.path, from_scratch=self.from_scratch, checkpointing=self.checkpoint_activations
+        )
         pair.train_parts(*(part for part in PARTS if part not in self.frozen_parts))
         add_drop_path(pair.student.model.vision_tower, self.drop_path)
         return pair
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy over answer tokens, a mean over all of them in the batch."""
-        rows = self.pair.student_rows(batch)
-        labels = answer_labels(batch.sequences["student"])
-        ce_rows = answer_cross_entropy(rows, self.pair.head_weight, labels)
-        return {"loss": ce_rows.sum() / max(1, len(labels)), "ce_rows": ce_rows}
+        """Cross-entropy over answer tokens, their mean weighted as the reduction says."""
+        sequences = batch.sequences["student"]
+        rows, labels = self.pair.student_rows(batch), answer_labels(sequences)
+        weights = row_weights(answer_samples(sequences), len(batch), self.reduction)
+        loss, ce_rows = answer_cross_entropy(rows, self.pair.head_weight, labels, weights, chunk_rows=self.chunk_rows)
+        return {"loss": loss, "ce_rows": ce_rows, "weight": weights.sum()}

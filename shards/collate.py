@@ -5,27 +5,32 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from fcot.batch import Batch, PageLayout, Sequences, answer_positions
-from fcot.internvl.tokens import IGNORED, Encoded, expand, pad
+from fcot.batch import Batch, PageLayout, Sequences
+from fcot.internvl.tokens import IGNORED, Encoded, expand
 from shards.decode import Prepared
+from shards.packing import pack
 
 
-def collate(samples: Sequence[Prepared], layout: PageLayout) -> Batch:
-    """Batch prepared samples, ids padded for each side of the layout."""
+def collate(
+    samples: Sequence[Prepared], layout: PageLayout, token_budget: int | None = None, tile_budget: int = 0
+) -> Batch:
+    """Batch prepared samples for each side of the layout.
+
+    Args:
+        samples: At least one.
+        layout: What the models need.
+        token_budget: Pack samples without padding, on each side at most so many tokens in a pack; None to pad them.
+        tile_budget: Most tiles in a pack; 0 for any number.
+    """
     image_id, fill = layout.encoder.image_token_id, layout.encoder.tokenizer.pad_token_id
 
     def side(tokens: int) -> Sequences:
-        ids, labels = zip(*(expand(sample.encoded, tokens, image_id) for sample in samples), strict=True)
-        prompts = [sample.prompt for sample in samples if sample.prompt is not None]
-        rows = [expand(prompt, tokens, image_id)[0] for prompt in prompts]
-        padded = pad(labels, IGNORED)
-        return Sequences(
-            input_ids=pad(ids, fill),
-            labels=padded,
-            answers=answer_positions(padded),
-            prompt_ids=pad(rows, fill, left=True) if rows else None,
-            prompt_mask=pad([np.ones_like(row) for row in rows], 0, left=True) if rows else None,
-        )
+        rows = [expand(sample.encoded, tokens, image_id) for sample in samples]
+        if token_budget is not None:
+            lengths, tiles = [len(ids) for ids, _ in rows], [len(sample.tiles) for sample in samples]
+            return Sequences.packed(rows, pack(lengths, token_budget, tiles, tile_budget))
+        prompts = [expand(sample.prompt, tokens, image_id)[0] for sample in samples if sample.prompt is not None]
+        return Sequences.padded(rows, fill, prompts)
 
     return Batch(
         keys=[sample.key for sample in samples],

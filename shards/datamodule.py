@@ -30,6 +30,9 @@ class Shards(LightningDataModule):
         root: Folder with the sets `train`, `dev` and `test`, each a folder of tar files.
         batch_size: Samples in a training batch on one device.
         eval_batch_size: Samples in a dev or test batch.
+        token_budget: Pack the samples of a training batch without padding, at most so many tokens in a pack; a model
+            is shown one pack after another, and each side has packs of its own (default: pad them).
+        tile_budget: Most tiles in a pack; 0 for any number.
         num_workers: Processes that decode and tokenize; 0 does it in the training process.
         seed: Seed of the order of training samples.
         ordered: Keep the order of training shards and shuffle among neighbours only: a curriculum.
@@ -51,6 +54,8 @@ class Shards(LightningDataModule):
         *,
         batch_size: int = 32,
         eval_batch_size: int = 64,
+        token_budget: int | None = None,
+        tile_budget: int = 0,
         num_workers: int = 1,
         seed: int = 0,
         ordered: bool = False,
@@ -67,6 +72,7 @@ class Shards(LightningDataModule):
         super().__init__()
         self.root = Path(root)
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.token_budget, self.tile_budget = token_budget, tile_budget
         self.seed, self.ordered, self.max_skipped, self.strict = seed, ordered, max_skipped, strict
         self.weights, self.repeat_time = weights or {}, repeat_time
         self.limits = {"dev": dev_samples, "test": test_samples}
@@ -189,6 +195,8 @@ class Shards(LightningDataModule):
             world_size=ranks,
             training=training,
             with_prompts=with_prompts,
+            token_budget=self.token_budget if training else None,
+            tile_budget=self.tile_budget,
         )
         ledger = Ledger(self._skipped_file(), len(samples), self.max_skipped, split, strict=self.strict)
         self.ledgers[split] = ledger

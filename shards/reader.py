@@ -66,6 +66,8 @@ class BatchStream(IterableDataset[Delivery]):
         world_size: How many ranks share a global batch.
         training: Give a rank without samples a batch that teaches nothing; evaluation must not see one.
         with_prompts: Add prompts for generation.
+        token_budget: Pack the samples of a batch without padding, at most so many tokens in a pack; None to pad them.
+        tile_budget: Most tiles in a pack; 0 for any number.
     """
 
     def __init__(
@@ -79,11 +81,14 @@ class BatchStream(IterableDataset[Delivery]):
         world_size: int = 1,
         training: bool = False,
         with_prompts: bool = False,
+        token_budget: int | None = None,
+        tile_budget: int = 0,
     ) -> None:
         super().__init__()
         self.samples, self.layout, self.order = samples, layout, order
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
         self.training, self.with_prompts = training, with_prompts
+        self.token_budget, self.tile_budget = token_budget, tile_budget
         # epoch and place, in memory that workers share: those that live on read it when a pass begins
         with torch.inference_mode(False):  # made in a test loop, such a tensor could never be changed outside of it
             self._at = torch.zeros(2, dtype=torch.int64).share_memory_()
@@ -131,7 +136,8 @@ class BatchStream(IterableDataset[Delivery]):
             except SampleError as error:
                 skips.append(Skip(*self.samples.name(number), error.reason, str(error)))
         if prepared:
-            return Delivery(collate(prepared, self.layout), skips, stop=stop)
+            batch = collate(prepared, self.layout, self.token_budget, self.tile_budget)
+            return Delivery(batch, skips, stop=stop)
         idle = self.training and self.world_size > 1
         return Delivery(idle_batch(self.layout) if idle else None, skips, idle=idle, stop=stop)
 

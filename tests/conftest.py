@@ -90,6 +90,7 @@ def make_batch(tiny_checkpoint: Path) -> Callable[..., Batch]:
 
     from fcot.batch import PageLayout
     from fcot.internvl.checkpoint import ModelFolder
+    from fcot.pair import student_sides
     from shards.collate import collate
     from shards.decode import Prepared
 
@@ -109,9 +110,12 @@ def make_batch(tiny_checkpoint: Path) -> Callable[..., Batch]:
             prompt=encoder.encode(conversation, images, prompt_only=True),
         )
 
-    def make(*samples: tuple[str, str, int], ratio: int = 2) -> Batch:
-        layout = PageLayout(encoder, 56, 6, {"teacher": 4, "student": 4 // ratio})
-        return collate([prepared(*sample) for sample in samples], layout)
+    def make(
+        *samples: tuple[str, str, int], ratio: int = 2, more: tuple[int, ...] = (), token_budget: int | None = None
+    ) -> Batch:
+        students = {side: 4 // each for side, each in student_sides((ratio, *more)).items()}
+        layout = PageLayout(encoder, 56, 6, {"teacher": 4, **students})
+        return collate([prepared(*sample) for sample in samples], layout, token_budget)
 
     return make
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fcot.losses import answer_cross_entropy, distillation_loss
+from fcot.losses import distillation_loss
 
 ROWS, WIDTH, VOCABULARY = 13, 16, 50
 
@@ -183,12 +183,3 @@ def test_rows_of_different_numbers_are_refused():
 def test_an_impossible_option_is_refused_by_name(option, value):
     with pytest.raises(ValueError, match=f"{option} is {value}"):
         distillation_loss(*random_rows(), **{option: value})
-
-
-def test_answer_cross_entropy_trains_rows_and_head():
-    rows, _, head, labels = random_rows()
-    kept = labels != -100
-    answer_cross_entropy(rows[kept], head, labels[kept]).mean().backward()
-    _, _, _, gradient = reference(rows, rows, head, labels, 0.0, 1.0, 1.0)
-    assert relative(rows.grad, gradient) < 1e-5
-    assert head.grad.abs().sum() > 0

@@ -63,21 +63,29 @@ def positions(input_ids: Tensor, mask: Tensor | None, image_token_id: int, step:
     return steps.cumsum(1) - steps
 
 
-def check_placeholders(input_ids: Tensor, image_token_id: int, expected: Tensor, keys: Sequence[str]) -> None:
-    """Check that every sequence has as many placeholders as its image has visual tokens.
+def check_placeholders(
+    input_ids: Tensor,
+    image_token_id: int,
+    expected: Tensor,
+    keys: Sequence[str],
+    lengths: Sequence[int] | None = None,
+) -> None:
+    """Check that every sample has as many placeholders as its images have visual tokens.
 
     Args:
-        input_ids: `[batch, length]`.
+        input_ids: `[batch, length]`, or `[1, tokens]` of samples packed one after another.
         image_token_id: Id of the placeholder.
         expected: Visual tokens of each sample `[batch]`.
         keys: Sample keys, for the message.
+        lengths: Tokens of each packed sample; None if each has a row.
 
     Raises:
         ValueError: Names the first sample that differs, what was expected and found.
     """
     if input_ids.is_meta:
         return  # ids without values: a step whose FLOPs are counted
-    found = (input_ids == image_token_id).sum(1)
+    places = input_ids == image_token_id
+    found = places.sum(1) if lengths is None else torch.stack([part.sum() for part in places[0].split(list(lengths))])
     wrong = (found != expected.to(found.device)).nonzero()
     if len(wrong):
         first = int(wrong[0])

@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 
 from callbacks import Predictions
-from callbacks.predictions import page_picture, take
+from callbacks.predictions import page_picture
 from fcot.evaluation import read_records
 from fcot.internvl.tiling import cut
 from fcot.pair import answer_samples
@@ -128,7 +128,7 @@ def test_samples_taken_from_a_batch_get_the_answers_they_get_in_it(tmp_path, tin
     data = Shards(tmp_path, eval_batch_size=6, num_workers=0)
     run.validate(module, data)
     batch = next(iter(data.val_dataloader()))
-    some = take(batch, [4, 1])
+    some = batch.take([4, 1])
     assert len(set(batch.num_tiles.tolist())) == 3
     assert some.keys == [batch.keys[4], batch.keys[1]]
     assert len(some.tiles) == int(some.num_tiles.sum())

@@ -10,7 +10,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from callbacks import TaskLosses
-from callbacks.predictions import take
 from callbacks.task_losses import suggested_weights
 from fcot.errors import UserError
 from fcot.pair import answer_labels
@@ -66,7 +65,7 @@ def expected(module, batches):
     sums, tokens, samples = Counter(), Counter(), Counter()
     for batch in batches:
         for place, task in enumerate(batch.tasks):
-            one = take(batch, [place])
+            one = batch.take([place])
             count = len(answer_labels(one.sequences["student"]))
             sums[task] += module.losses(one)["loss"].item() * count
             tokens[task] += count

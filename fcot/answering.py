@@ -1,0 +1,130 @@
+"""Generate answers to a batch of prompts; questions on one page share its vision pass and its part of the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fcot.batch import Batch
+from fcot.internvl.tokens import positions
+
+if TYPE_CHECKING:
+    from fcot.pair import StudentTeacher
+
+
+def answer(pair: StudentTeacher, batch: Batch, side: str, **generation: Any) -> list[list[int]]:
+    """Generate greedily after each prompt of a batch.
+
+    Args:
+        pair: The models.
+        batch: With prompts (an evaluation batch).
+        side: "student", "teacher", or that of a further student.
+        generation: Options of transformers' `generate`, `max_new_tokens` say.
+
+    Returns:
+        New token ids of each sample, end token and padding removed.
+    """
+    sequences, options = batch.sequences[side], {"do_sample": False, "use_cache": True, **generation}
+    ids, mask = sequences.prompt_ids, sequences.prompt_mask
+    assert ids is not None and mask is not None
+    shared = shared_prefixes(batch, ids, mask, pair.student.config.image_token_id)
+    if shared is None:
+        embeddings = pair.embed(side, batch, ids, pair.features(batch.tiles))
+        where = pair.positions(side, ids, mask)
+        given = {} if where is None else {"position_ids": where}
+        new = pair.student.generate(inputs_embeds=embeddings, attention_mask=mask, **given, **options)
+    else:
+        new = answer_on_prefixes(pair, batch, side, *shared, options)
+    eos = pair.student.generation_config.eos_token_id
+    stops = set(eos if isinstance(eos, list) else [eos])
+    return [until(row.tolist(), stops) for row in new]
+
+
+def shared_prefixes(
+    batch: Batch, ids: Tensor, mask: Tensor, image_token_id: int
+) -> tuple[list[int], list[int], list[list[int]]] | None:
+    """Find samples that show the same page and say the same up to its last visual token.
+
+    Args:
+        batch: Whose tiles are compared.
+        ids: Prompts `[batch, prompt]`, padded on the left.
+        mask: 1 on prompt tokens, 0 on padding.
+        image_token_id: Id of the placeholder.
+
+    Returns:
+        For each sample the first one like it, its length up to the last visual token, and its prompt; None if no two
+        are alike.
+    """
+    pages = batch.tiles.split(batch.num_tiles.tolist())
+    # a sum tells different pages apart at the cost of one number each
+    sums = torch.stack([page.sum(dtype=torch.int64) for page in pages]).tolist()
+    prompts = [row[kept.bool()].tolist() for row, kept in zip(ids.cpu(), mask.cpu(), strict=True)]
+    ends = [len(prompt) - prompt[::-1].index(image_token_id) if image_token_id in prompt else 0 for prompt in prompts]
+    first: list[int] = []
+    for i, page in enumerate(pages):
+        alike = (
+            j
+            for j in range(i)
+            if first[j] == j
+            and sums[j] == sums[i]
+            and ends[i] > 0
+            and prompts[j][: ends[j]] == prompts[i][: ends[i]]
+            and torch.equal(pages[j], page)
+        )
+        first.append(next(alike, i))
+    return None if first == list(range(len(first))) else (first, ends, prompts)
+
+
+def answer_on_prefixes(
+    pair: StudentTeacher,
+    batch: Batch,
+    side: str,
+    first: list[int],
+    ends: list[int],
+    prompts: list[list[int]],
+    options: dict[str, Any],
+) -> Tensor:
+    """Generate after prompts whose common starts are read once each `[batch, new]`."""
+    starts = sorted(set(first))
+    # a sample of its own has no end of a prefix if it has no page: all but its last token is one then
+    cuts = [ends[i] or len(prompts[i]) - 1 for i in first]
+    prefix_ids, prefix_mask = left_padded([prompts[i][: cuts[i]] for i in starts], batch.tiles.device)
+    suffix_ids, suffix_mask = left_padded(
+        [prompt[cut:] for prompt, cut in zip(prompts, cuts, strict=True)], batch.tiles.device
+    )
+    page = batch.take(starts)
+    model = pair.student.model
+    step = pair.students()[side].config.ratio if pair.positions(side, prefix_ids) is not None else 1
+    cache = model.language_model(
+        inputs_embeds=pair.embed(side, page, prefix_ids, pair.features(page.tiles)),
+        attention_mask=prefix_mask,
+        position_ids=positions(prefix_ids, prefix_mask, pair.student.config.image_token_id, step),
+        use_cache=True,
+    ).past_key_values
+    rows = torch.tensor([starts.index(i) for i in first], device=prefix_ids.device)
+    cache.batch_select_indices(rows)
+    ids, mask = torch.cat([prefix_ids[rows], suffix_ids], 1), torch.cat([prefix_mask[rows], suffix_mask], 1)
+    whole: Tensor = pair.student.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions(ids, mask, pair.student.config.image_token_id, step),
+        past_key_values=cache,
+        **options,
+    )
+    return whole[:, ids.shape[1] :]
+
+
+def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return ids padded on the left `[rows, longest]`, and their mask."""
+    longest = max(len(row) for row in rows)
+    ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask
+
+
+def until(ids: list[int], stops: set[int]) -> list[int]:
+    """Return ids up to the first that ends an answer."""
+    return next((ids[:i] for i, token in enumerate(ids) if token in stops), ids)

@@ -1,0 +1,64 @@
+"""How the losses of tokens become the loss of a step, whatever pages happen to share a batch or a process.
+
+InternVL's three ways: every token counts the same, every sample does, or, between the two, a sample counts with the
+square root of its tokens.
+"""
+
+import torch
+from torch import Tensor, distributed
+
+from fcot.errors import UserError
+
+POWERS = {"token": 0.0, "square_root": 0.5, "sample": 1.0}
+
+
+def check_reduction(name: str) -> str:
+    """Return the name of a reduction.
+
+    Raises:
+        UserError: If there is none of this name.
+    """
+    if name not in POWERS:
+        raise UserError(f"reduction is {name!r}.\nUse one of {', '.join(POWERS)}.")
+    return name
+
+
+def row_weights(samples: Tensor, num_samples: int, reduction: str) -> Tensor:
+    """Return the weight of each answer row `[rows]`.
+
+    Args:
+        samples: Which sample each row belongs to `[rows]`.
+        num_samples: Samples in the batch.
+        reduction: "token", "sample" or "square_root".
+    """
+    ones = torch.ones(len(samples), device=samples.device)
+    lengths = ones.new_zeros(num_samples).index_add_(0, samples, ones)
+    return lengths[samples] ** -POWERS[reduction]
+
+
+def over_processes(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return losses that are means over the rows of all processes, not means of their means.
+
+    The gradient of "loss" is this process's share: DDP's plain mean over processes makes it whole. A process without
+    rows takes part with nothing. All processes must call this.
+
+    Args:
+        losses: Means over this process's rows, and "weight", the sum of the weights of these. Tensors with dimensions
+            are left as they are.
+
+    Returns:
+        The losses without "weight".
+    """
+    weight = losses["weight"].detach().float()
+    own = {name: value for name, value in losses.items() if name != "weight"}
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return own
+    means = {name: value for name, value in own.items() if value.ndim == 0}
+    sums = torch.stack([weight, *(value.detach().float() * weight for value in means.values())])
+    distributed.all_reduce(sums)
+    everyone = sums[0].clamp(min=torch.finfo(sums.dtype).tiny)
+    whole = dict(zip(means, (sums[1:] / everyone).to(losses["loss"].dtype), strict=True))
+    share = own["loss"] * (weight * distributed.get_world_size() / everyone).to(losses["loss"].dtype)
+    # the value of the whole, the gradient of the share
+    whole["loss"] = share + (whole["loss"] - share.detach())
+    return {**own, **whole}
