@@ -16,6 +16,7 @@ from fcot.bench.flops import counting
 from fcot.bench.measure import Timing, on_accelerator, seconds
 from fcot.bench.meter import ANSWER_PARTS, Meter, answer_parts
 from fcot.bench.output import Table, flop_unit, publish
+from fcot.bench.picture import Bars
 from fcot.bench.workload import Pages, find_device, model_folder, numbers, page_image, random_pair
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
@@ -42,6 +43,7 @@ def infer(
     bf16: bool | None = None,
     repeats: int = 5,
     json: str | None = None,
+    plot: Path | None = None,
 ) -> None:
     """Time the parts of answering a question on a page, at batch 1 and N, at several ratios.
 
@@ -60,6 +62,7 @@ def infer(
         bf16: Compute in bf16 (default: on accelerators).
         repeats: How often each is timed.
         json: File for the results, - for the standard output.
+        plot: File for a picture of them.
     """
     place, each = find_device(device), numbers(ratios)
     size = numbers(page)
@@ -85,7 +88,7 @@ def infer(
         found |= count_all(folder, each, found["tiles"], prompt)
         if place.type != "meta":
             found["measured"] = measure(folder, each, (1, batch), found, place, repeats)
-    publish(found, tables(found), json, [NOTE])
+    publish(found, tables(found), json, [NOTE], plot=plot, panels=panels(found))
 
 
 def count_all(folder: Path, ratios: list[int], tiles: int, prompt: int) -> dict[str, Any]:
@@ -100,12 +103,15 @@ def count(folder: Path, ratio: int, tiles: int, prompt: int) -> dict[str, Any]:
     compressor = {"compressor": "conv", "ratio": ratio} if ratio > 1 else {}
     pair = random_pair(folder, torch.device("meta"), torch.float32, **compressor)
     config = pair.student.config
-    # the last prompt token stands as the answer: the row before it is the only one that meets the head
+    # the last prompt token stands as the answer; as in generation, only the last row meets the head
     batch = Pages(tiles, prompt - 1, 1).of(config, {"student": ratio}).to("meta")
     with counting() as flops, torch.no_grad():
         meter = Meter(flops)
         with answer_parts(pair, meter):
-            pair.student.lm_head(pair.student_rows(batch))
+            ids = batch.sequences["student"].input_ids
+            embeddings = pair.embed("student", batch, ids, pair.features(batch.tiles))
+            hidden = pair.student.model.language_model(inputs_embeds=embeddings, use_cache=False)[0]
+            pair.student.lm_head(hidden[:, -1])
     text, visual_tokens = config.text_config, tiles * tokens_per_tile(config, ratio)
     width = text.num_key_value_heads * (text.hidden_size // text.num_attention_heads)
     return {
@@ -158,7 +164,10 @@ def answer(
     meter = Meter(lambda: seconds(device))
     images = [Image.open(io.BytesIO(file)).convert("RGB") for _ in pages.keys]
     meter.mark("decode image")
-    tiles = torch.cat([cut(image, asked["max_tiles"], tile_size=side) for image in images])
+    cuts = [cut(image, asked["max_tiles"], tile_size=side) for image in images]
+    for number, page in enumerate(cuts):
+        page[0, :, 0, 0] = number  # pages that are the same would be read once
+    tiles = torch.cat(cuts)
     batch = replace(pages, tiles=tiles).to(device)
     meter.mark("preprocess")
     with answer_parts(pair, meter):
@@ -226,4 +235,19 @@ def tables(found: dict[str, Any]) -> list[Table]:
         columns = ("ratio", *PARTS[:-1], "a token", "in all", "gain", "gain of model", "its limit", "reached")
         title = f"batch {batch}, {found['new_tokens']} tokens an answer, {found['precision']}, ms (medians)"
         drawn.append(Table(title, columns, cells))
+    return drawn
+
+
+def panels(found: dict[str, Any]) -> list[Bars]:
+    """Return FLOPs at each ratio, and if measured the time at each batch size, gains written over them."""
+    unit, scale = flop_unit(max(counted["total"] for counted in found["flops"].values()))
+    flops = {f"1/{r}": {part: scale * n for part, n in each["parts"].items()} for r, each in found["flops"].items()}
+    limits = {f"1/{ratio}": f"{limit:.2f}x" for ratio, limit in found["limits"].items()}
+    drawn = [Bars(f"{unit}, and the gain they allow", flops, limits)]
+    rows = found.get("measured", [])
+    for batch in dict.fromkeys(row["batch"] for row in rows):
+        mine = {f"1/{row['ratio']}": row for row in rows if row["batch"] == batch}
+        spent = {name: {part: row["parts"][part]["median"] for part in PARTS} for name, row in mine.items()}
+        gains = {name: f"{row['gain']:.2f}x" for name, row in mine.items()}
+        drawn.append(Bars(f"seconds, batch {batch}, and the gain", spent, gains))
     return drawn

@@ -1,6 +1,7 @@
 """The verb `bench loss`: the re-alignment loss in chunks beside full logits."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch.nn import functional
 
 from fcot.bench.measure import Timing, on_accelerator, peak_memory, timed
 from fcot.bench.output import Table, gigabytes, publish
+from fcot.bench.picture import Bars
 from fcot.bench.workload import find_device
 from fcot.losses import distillation_loss
 
@@ -24,6 +26,7 @@ def loss(
     full: bool = True,
     repeats: int = 5,
     json: str | None = None,
+    plot: Path | None = None,
 ) -> None:
     """Measure peak memory and time of the re-alignment loss and its gradient, beside full logits.
 
@@ -38,6 +41,7 @@ def loss(
         full: Measure full logits too.
         repeats: How often each is timed.
         json: File for the results, - for the standard output.
+        plot: File for a picture of them.
     """
     place = find_device(device)
     half = on_accelerator(place) if bf16 is None else bf16
@@ -68,7 +72,12 @@ def loss(
         if kind in found
     ]
     columns = ("loss and gradient", "time", "peak memory above inputs", "loss")
-    publish(found, [Table(title, columns, cells)], json)
+    named = {name: found[kind] for kind, name in kinds.items() if kind in found}
+    panels = [Bars("GB above inputs", {name: {"memory": kind["peak_bytes"] / 1e9} for name, kind in named.items()})]
+    if place.type != "meta":
+        spent = {name: {"time": kind["seconds"]["median"]} for name, kind in named.items()}
+        panels.append(Bars("seconds", spent))
+    publish(found, [Table(title, columns, cells)], json, plot=plot, panels=panels)
 
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]

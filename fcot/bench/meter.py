@@ -36,24 +36,31 @@ class Meter:
 def step_parts(pair: StudentTeacher, meter: Meter) -> Iterator[None]:
     """Mark the parts of a re-alignment step, `STEP_PARTS`, except the head's after the forward pass.
 
-    A pass of the language model without gradient is the teacher's, any other a student's. In the backward pass its
-    gradient arrives at its rows first and at its embeddings last.
+    A pass of the language model without gradient is the teacher's, any other a student's; each begins with the
+    angles of its embeddings' positions and ends with the norm of the rows. In the backward pass the gradient arrives
+    at the rows first and at the embeddings last.
     """
 
-    def language(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+    def begins(module: nn.Module, args: tuple[Any, ...]) -> None:
+        if torch.is_grad_enabled() and args[0].requires_grad:
+            on_gradient(args[0], lambda: meter.mark("student_llm_backward"))
+
+    def ends(module: nn.Module, args: Any, output: Tensor) -> None:
         if not torch.is_grad_enabled():
             meter.mark("teacher_llm")
             return
         meter.mark("student_llm_forward")
-        on_gradient(output[0], lambda: meter.mark("projector" if "student_llm_backward" in meter.parts else "head"))
-        on_gradient(kwargs["inputs_embeds"], lambda: meter.mark("student_llm_backward"))
+        on_gradient(output, lambda: meter.mark("projector" if "student_llm_backward" in meter.parts else "head"))
 
     model = pair.student.model
-    projectors = [module for module in (pair.teacher_projector, model.multi_modal_projector) if module is not None]
+    projectors = [student.model.multi_modal_projector for student in pair.students().values()]
+    if pair.teacher_projector is not None:
+        projectors.append(pair.teacher_projector)
     handles = [
         model.vision_tower.register_forward_hook(lambda *_: meter.mark("vit")),
         *(module.register_forward_hook(lambda *_: meter.mark("projector")) for module in projectors),
-        model.language_model.register_forward_hook(language, with_kwargs=True),
+        model.language_model.rotary_emb.register_forward_pre_hook(begins),
+        model.language_model.norm.register_forward_hook(ends),
     ]
     try:
         yield
@@ -70,17 +77,17 @@ def on_gradient(tensor: Tensor, action: Callable[[], None]) -> None:
 @contextmanager
 def answer_parts(pair: StudentTeacher, meter: Meter) -> Iterator[None]:
     """Mark the parts of an answer, `ANSWER_PARTS`; the prefill ends with the head's first token."""
-    model, passes = pair.student.model, 0
+    model, tokens = pair.student.model, 0
 
-    def language(*_: Any) -> None:
-        nonlocal passes
-        passes += 1
+    def token(*_: Any) -> None:
+        nonlocal tokens
+        tokens += 1
+        meter.mark("prefill" if tokens == 1 else "decode")
 
     handles = [
         model.vision_tower.register_forward_hook(lambda *_: meter.mark("vit")),
         model.multi_modal_projector.register_forward_hook(lambda *_: meter.mark("projector")),
-        model.language_model.register_forward_hook(language),
-        pair.student.lm_head.register_forward_hook(lambda *_: meter.mark("prefill" if passes == 1 else "decode")),
+        pair.student.lm_head.register_forward_hook(token),
     ]
     try:
         yield

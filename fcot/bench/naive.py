@@ -39,14 +39,15 @@ class NaiveStep(nn.Module):
         self.register_buffer("std", std, persistent=False)
 
     @classmethod
-    def of(cls, pair: StudentTeacher, native_config: Any) -> "NaiveStep":
+    def of(cls, pair: StudentTeacher, native_config: Any, side: str = "student") -> "NaiveStep":
         """Make the two models that a container shares the weights of, on its device.
 
         Args:
             pair: With a teacher.
             native_config: Configuration of the teacher.
+            side: Which of the container's students.
         """
-        student = copy.deepcopy(pair.student)
+        student = copy.deepcopy(pair.students()[side])
         with torch.device("meta"):
             teacher = AutoModelForImageTextToText.from_config(native_config)
         teacher.model.vision_tower = copy.deepcopy(pair.student.model.vision_tower)
@@ -60,14 +61,22 @@ class NaiveStep(nn.Module):
         parameters: Iterator[tuple[str, nn.Parameter]] = self.student.model.multi_modal_projector.named_parameters()
         return parameters
 
-    def loss(self, batch: Batch, *, kl_weight: float = 1.0, ce_weight: float = 1.0, temperature: float = 1.0) -> Tensor:
-        """Return the loss of a batch, from the logits of all positions of both models."""
+    def loss(
+        self,
+        batch: Batch,
+        side: str = "student",
+        *,
+        kl_weight: float = 1.0,
+        ce_weight: float = 1.0,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """Return the loss of a batch's side, from the logits of all positions of both models."""
         with torch.no_grad():
             teacher = self._logits(self.teacher, batch, "teacher")
-        student = self._logits(self.student, batch, "student")
+        student = self._logits(self.student, batch, side)
         log_t, log_s = ((logits / temperature).log_softmax(-1) for logits in (teacher, student))
         kl = functional.kl_div(log_s, log_t, reduction="sum", log_target=True)
-        ce = functional.cross_entropy(student, answer_labels(batch.sequences["student"]), reduction="sum")
+        ce = functional.cross_entropy(student, answer_labels(batch.sequences[side]), reduction="sum")
         return (kl_weight * temperature**2 * kl + ce_weight * ce) / len(student)
 
     def _logits(self, model: Any, batch: Batch, side: str) -> Tensor:

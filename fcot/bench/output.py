@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fcot.bench.picture import Bars, draw
+
 
 @dataclass(frozen=True)
 class Table:
@@ -23,14 +25,24 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-def publish(found: Mapping[str, Any], tables: Sequence[Table], target: str | None, notes: Sequence[str] = ()) -> None:
-    """Print tables, and write what was found as JSON.
+def publish(
+    found: Mapping[str, Any],
+    tables: Sequence[Table],
+    target: str | None,
+    notes: Sequence[str] = (),
+    *,
+    plot: Path | None = None,
+    panels: Sequence[Bars] = (),
+) -> None:
+    """Print tables, and write what was found as JSON and as a picture.
 
     Args:
         found: Results with a "device"; the software and the machine are added.
         tables: The same for the terminal.
         target: JSON file, "-" for the standard output (tables then go to standard error), None for no JSON.
         notes: Sentences under the tables.
+        plot: Picture file, None for no picture.
+        panels: What the picture shows.
     """
     from rich import box
     from rich.console import Console
@@ -53,8 +65,11 @@ def publish(found: Mapping[str, Any], tables: Sequence[Table], target: str | Non
     device = found["device"]
     name = machine["accelerator"] if device.split(":")[0] not in ("cpu", "meta") else machine["processor"]
     where = "counted on the meta device, nothing was run" if device == "meta" else f"measured on {device} ({name})"
-    for line in (*notes, f"{where}; torch {machine['torch']}, transformers {machine['transformers']}"):
+    software = f"{where}; torch {machine['torch']}, transformers {machine['transformers']}"
+    for line in (*notes, software):
         screen.print(line, style="dim", soft_wrap=True)
+    if plot is not None:
+        draw(panels, plot, f"{tables[0].title}\n{software}")
     if target is None:
         return
     text = json.dumps({**found, "environment": machine}, indent=1) + "\n"

@@ -1,5 +1,6 @@
 """The verb `bench preprocess`: a page into tiles, once resized and left as bytes, beside the usual way."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from fcot.bench.measure import Timing, timed_in_turn
 from fcot.bench.output import Table, publish
+from fcot.bench.picture import Bars
 from fcot.bench.workload import page_image
 from fcot.internvl.sizes import IMAGENET_MEAN, IMAGENET_STD
 from fcot.internvl.tiling import cut, grid
@@ -22,6 +24,7 @@ def preprocess(
     tile_size: int = 448,
     repeats: int = 20,
     json: str | None = None,
+    plot: Path | None = None,
 ) -> None:
     """Time how a page becomes tiles, beside InternVL's way: a resize and float pixels for each tile.
 
@@ -32,6 +35,7 @@ def preprocess(
         tile_size: Side of a tile in pixels.
         repeats: How often each is timed.
         json: File for the results, - for the standard output.
+        plot: File for a picture of them.
     """
     page, cpu = page_image(width, height), torch.device("cpu")
     ways = (lambda: cut(page, max_tiles, tile_size=tile_size), lambda: float_tiles(page, max_tiles, tile_size))
@@ -58,6 +62,11 @@ def preprocess(
         [Table(f"a {width}x{height} page into {len(tiles)} tiles", ("way", "time", "tiles"), rows)],
         json,
         [f"{found['times_faster']:.2f} times as fast; normalised tiles are {same}"],
+        plot=plot,
+        panels=[
+            Bars("seconds", {"uint8": {"time": ours.median}, "float": {"time": usual.median}}),
+            Bars("MB of tiles", {"uint8": {"memory": tiles.nbytes / 1e6}, "float": {"memory": floats.nbytes / 1e6}}),
+        ],
     )
 
 

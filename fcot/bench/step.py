@@ -1,5 +1,6 @@
 """The verb `bench step`: what a step of re-alignment costs, and what its savings save."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,7 +14,8 @@ from fcot.bench.measure import Timing, matmul_rate, on_accelerator, peak_memory,
 from fcot.bench.meter import STEP_PARTS, Meter, step_parts
 from fcot.bench.naive import NaiveStep
 from fcot.bench.output import Table, flop_unit, gigabytes, publish
-from fcot.bench.workload import Pages, find_device, model_folder, random_pair
+from fcot.bench.picture import Bars
+from fcot.bench.workload import Pages, find_device, model_folder, numbers, random_pair
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.realign import Realign
 
@@ -23,6 +25,7 @@ TERA = 1e12
 def step(
     model: str = "2b",
     ratio: int = 2,
+    ratios: str | None = None,
     tiles: int = 13,
     prompt: int = 50,
     answer: int = 500,
@@ -32,6 +35,7 @@ def step(
     naive: bool = True,
     repeats: int = 5,
     json: str | None = None,
+    plot: Path | None = None,
 ) -> None:
     """Count the FLOPs of a re-alignment step by part; on a real device measure its time and memory too.
 
@@ -41,6 +45,7 @@ def step(
     Args:
         model: Size (100m, 1b, 2b, 8b) or a model folder, whose configuration alone is used.
         ratio: How many visual tokens become one.
+        ratios: Several of them, such as 2,4: students that share a step; naively each has a step of its own.
         tiles: Tiles of a page, the thumbnail counted.
         prompt: Text tokens before the answer.
         answer: Answer tokens.
@@ -50,37 +55,41 @@ def step(
         naive: Count and measure the naive step too.
         repeats: How often the step is timed.
         json: File for the results, - for the standard output.
+        plot: File for a picture of them.
     """
+    each = numbers(ratios) if ratios else [ratio]
     pages, place = Pages(tiles, prompt, answer, batch), find_device(device)
     half = on_accelerator(place) if bf16 is None else bf16
     found: dict[str, Any] = {
         "bench": "step",
         "model": model,
-        "ratio": ratio,
+        "ratios": each,
         **vars(pages),
         "device": str(place),
         "precision": "bf16" if half else "fp32",
     }
     with model_folder(model) as folder:
-        found |= count(folder, ratio, pages, naive=naive)
+        found |= count(folder, each, pages, naive=naive)
         if place.type != "meta":
-            found["measured"] = measure(folder, ratio, pages, place, half=half, naive=naive, repeats=repeats)
+            found["measured"] = measure(folder, each, pages, place, half=half, naive=naive, repeats=repeats)
             compare(found)
-    publish(found, tables(found), json, notes(found))
+    publish(found, tables(found), json, notes(found), plot=plot, panels=panels(found))
 
 
-def assemble(folder: Path, ratio: int, pages: Pages, device: torch.device, dtype: torch.dtype) -> tuple[Realign, Batch]:
+def assemble(
+    folder: Path, ratios: Sequence[int], pages: Pages, device: torch.device, dtype: torch.dtype
+) -> tuple[Realign, Batch]:
     """Return what trains, as `fit` has it, and a batch of it on the device."""
-    module = Realign(folder, ratio=ratio)
-    student = {"compressor": module.compressor, "ratio": module.ratio, "placement": module.placement}
-    module.pair = random_pair(folder, device, dtype, **student)
-    batch = pages.of(module.folder.config, {"teacher": 1, "student": ratio})
+    module = Realign(folder, ratios=list(ratios))
+    student = {"compressor": module.compressor, "placement": module.placement}
+    module.pair = random_pair(folder, device, dtype, ratio=ratios[0], more_ratios=ratios[1:], **student)
+    batch = pages.of(module.folder.config, {"teacher": 1, **module.sides})
     return module, batch.to(device)
 
 
-def count(folder: Path, ratio: int, pages: Pages, *, naive: bool = False) -> dict[str, Any]:
+def count(folder: Path, ratios: Sequence[int], pages: Pages, *, naive: bool = False) -> dict[str, Any]:
     """Return the TFLOP of a step by part and in total, and of a naive step, from a run on the meta device."""
-    module, batch = assemble(folder, ratio, pages, torch.device("meta"), torch.float32)
+    module, batch = assemble(folder, ratios, pages, torch.device("meta"), torch.float32)
     with counting() as flops:
         parts = run_by_part(module, batch, Meter(flops))
     counted = {
@@ -90,7 +99,8 @@ def count(folder: Path, ratio: int, pages: Pages, *, naive: bool = False) -> dic
     }
     if naive:
         with counting() as flops:
-            NaiveStep.of(module.pair, ModelFolder(folder).config).loss(batch).backward()
+            for side in module.sides:
+                NaiveStep.of(module.pair, ModelFolder(folder).config, side).loss(batch, side).backward()
             counted["naive_total"] = flops() / TERA
     return counted
 
@@ -107,11 +117,11 @@ def run_by_part(module: Realign, batch: Batch, meter: Meter) -> dict[str, float]
 
 
 def measure(
-    folder: Path, ratio: int, pages: Pages, device: torch.device, *, half: bool, naive: bool, repeats: int
+    folder: Path, ratios: Sequence[int], pages: Pages, device: torch.device, *, half: bool, naive: bool, repeats: int
 ) -> dict[str, Any]:
     """Return time, memory and loss of the step, and of a naive step with the same weights, on a real device."""
     dtype = torch.bfloat16 if half else torch.float32
-    module, batch = assemble(folder, ratio, pages, device, dtype)
+    module, batch = assemble(folder, ratios, pages, device, dtype)
 
     def ours() -> torch.Tensor:
         return module.losses(batch)["loss"]
@@ -122,10 +132,31 @@ def measure(
         runs = [run_by_part(module, batch, Meter(lambda: seconds(device))) for _ in range(repeats)]
         measured["step"]["seconds_by_part"] = {part: median(spent[part] for spent in runs) for part in runs[0]}
         if naive:
-            two = NaiveStep.of(module.pair, ModelFolder(folder).config)
-            del module.pair
-            measured["naive"] = run(lambda: two.loss(batch), two, device, pages.batch, repeats)
+            measured["naive"] = one_after_another(
+                [run_naive(module, batch, side, device, repeats) for side in reversed(module.sides)]
+            )
     return measured
+
+
+def run_naive(module: Realign, batch: Batch, side: str, device: torch.device, repeats: int) -> dict[str, Any]:
+    """Measure the naive step of one student; the first student's, to be measured last, takes the weights' place."""
+    two = NaiveStep.of(module.pair, module.folder.config, side)
+    if side == "student":
+        del module.pair
+    return run(lambda: two.loss(batch, side), two, device, len(batch), repeats)
+
+
+def one_after_another(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what several steps cost that are taken in turn: times add up, memory is that of the largest."""
+    times = [found["seconds"] for found in runs]
+    spent = {name: sum(time[name] for time in times) for name in ("median", "low", "high")}
+    samples = runs[0]["samples_per_second"] * times[0]["median"]
+    return {
+        "loss": sum(found["loss"] for found in runs),
+        "seconds": {**spent, "repeats": times[0]["repeats"]},
+        "samples_per_second": samples / spent["median"],
+        **{name: max(found[name] for found in runs) for name in ("weight_bytes", "peak_bytes")},
+    }
 
 
 def run(loss: Any, weights: nn.Module, device: torch.device, samples: int, repeats: int) -> dict[str, Any]:
@@ -163,8 +194,9 @@ def compare(found: dict[str, Any]) -> None:
 def tables(found: dict[str, Any]) -> list[Table]:
     """Return FLOPs by part, and what was measured."""
     measured = found.get("measured")
-    title = f"a step of {found['model']} at ratio {found['ratio']}: {found['tiles']} tiles, {found['prompt']} prompt "
-    title += f"and {found['answer']} answer tokens, batch {found['batch']}"
+    ratios = " and ".join(map(str, found["ratios"]))
+    title = f"a step of {found['model']} at ratio {ratios}: {found['tiles']} tiles, {found['prompt']} prompt and "
+    title += f"{found['answer']} answer tokens, batch {found['batch']}"
     total, (unit, scale) = found["total"], flop_unit(found["total"])
     rows = [[part.replace("_", " "), f"{scale * n:.2f}", f"{n / total:.1%}"] for part, n in found["parts"].items()]
     rows.append(["total", f"{scale * total:.2f}", ""])
@@ -193,11 +225,38 @@ def tables(found: dict[str, Any]) -> list[Table]:
     return [Table(title, ("part", unit, "share", "ms"), rows), Table(again, columns, cells)]
 
 
+def panels(found: dict[str, Any]) -> list[Bars]:
+    """Return FLOPs, and if measured time and memory, beside the naive step's."""
+    unit, scale = flop_unit(found["total"])
+    flops = {"this step": {part: scale * n for part, n in found["parts"].items()}}
+    if "naive_total" in found:
+        flops["naive"] = {"naive step": scale * found["naive_total"]}
+    drawn = [Bars(unit, flops)]
+    measured = found.get("measured")
+    if measured is None:
+        return drawn
+    spent = {"this step": measured["step"]["seconds_by_part"]}
+    kinds = {"this step": measured["step"]}
+    if "naive" in measured:
+        kinds["naive"] = measured["naive"]
+        spent["naive"] = {"naive step": measured["naive"]["seconds"]["median"]}
+    memory = {
+        name: {
+            "weights": kind["weight_bytes"] / 1e9,
+            "all that the step makes": (kind["peak_bytes"] - kind["weight_bytes"]) / 1e9,
+        }
+        for name, kind in kinds.items()
+    }
+    return [*drawn, Bars("seconds", spent), Bars("GB at the peak", memory)]
+
+
 def notes(found: dict[str, Any]) -> list[str]:
     """Return what the naive step is, and the comparison in a sentence."""
     if "naive_total" not in found:
         return []
     said = ["naive: two models, two vision runs, full logits, gradients of all language-model weights"]
+    if len(found["ratios"]) > 1:
+        said[0] += "; a step for each ratio, all of them together"
     if "measured" in found:
         measured = found["measured"]
         said.append(

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from fcot.batch import Batch, Sequences, answer_positions
+from fcot.batch import Batch, Sequences
 from fcot.errors import UserError, nearest
 from fcot.internvl.sizes import SIZES, write_size
-from fcot.internvl.tokens import IGNORED, Encoded, expand, pad, tokens_per_tile
+from fcot.internvl.tokens import IGNORED, Encoded, expand, tokens_per_tile
 from fcot.pair import StudentTeacher
+from fcot.trunk import packed_attention
 
 TEXT_IDS = 256  # made-up text uses the first ids of a vocabulary, none of which is special
 
@@ -76,10 +76,8 @@ class Pages:
                 np.insert(row, self.prompt // 2, value) for row, value in ((ids, image_id), (labels, IGNORED))
             )
         encoded = Encoded(ids, labels, (self.tiles,) if self.tiles else ())
-        ids, labels = expand(encoded, tokens_per_tile(config, ratio), image_id)
-        padded_ids, padded_labels = pad([ids] * self.batch, 0), pad([labels] * self.batch, IGNORED)
-        prompts = padded_ids[:, : len(ids) - self.answer]
-        return Sequences(padded_ids, padded_labels, answer_positions(padded_labels), prompts, torch.ones_like(prompts))
+        row = expand(encoded, tokens_per_tile(config, ratio), image_id)
+        return Sequences.padded([row] * self.batch, 0, [row[0][: -self.answer]] * self.batch)
 
 
 @contextmanager
@@ -105,13 +103,12 @@ def random_pair(folder: Path, device: torch.device, dtype: torch.dtype, **studen
         folder: Where the configuration is.
         device: Where the weights live; on the meta device they only have shapes.
         dtype: Of what is frozen; what learns is fp32.
-        student: Compressor, ratio and placement of the student; none for the teacher alone.
+        student: Compressor, ratios and placement of the students; none for the teacher alone.
     """
     with torch.device(device):
         pair = StudentTeacher(folder, from_scratch=True, **student)
     pair.train_parts("projector")
-    for _, tensor in pair.frozen():
-        tensor.data = tensor.data.to(dtype)
+    pair.keep_frozen_in(dtype)
     if device.type == "meta":
         let_run_on_meta(pair)
     return pair.train()
@@ -124,7 +121,7 @@ def let_run_on_meta(pair: StudentTeacher) -> None:
     positions beyond the model's range, which would change the frequencies of a dynamic rope.
     """
     language = pair.student.model.language_model
-    AttentionInterface.register("sdpa_without_mask", sdpa_attention_forward)
+    AttentionInterface.register("sdpa_without_mask", packed_attention)
     language.set_attn_implementation("sdpa_without_mask")  # masks are made for known implementations only
     language.rotary_emb.rope_type = "default"
 
