@@ -147,6 +147,11 @@ class StudentTeacher(nn.Module):
         for _, tensor in self.frozen():
             tensor.data = tensor.data.to(dtype)
 
+    def compile_layers(self) -> None:
+        """Have the layers of vision tower and language model compiled when they first run (torch.compile)."""
+        for layer in (*self.student.model.vision_tower.encoder.layer, *self.student.model.language_model.layers):
+            layer.compile(dynamic=True)
+
     def frozen_digest(self) -> str:
         """Return the sha256 of all frozen tensors, names included."""
         digest = hashlib.sha256()
@@ -171,8 +176,7 @@ class StudentTeacher(nn.Module):
                 return self.mean.new_zeros(0, raster_side(model.config) ** 2, width)
             tiles = tiles.new_zeros(1, *tiles.shape[1:])
         with torch.set_grad_enabled(learns):
-            pixels = normalize(tiles, self.mean, self.std).to(tower.dtype)
-            hidden = tower(pixels).last_hidden_state[:count, 1:]
+            hidden = tower(normalize(tiles, self.mean, self.std)).last_hidden_state[:count, 1:]
             side = int(hidden.shape[1] ** 0.5)
             raster = hidden.unflatten(1, (side, side))
             shuffled: Tensor = model.pixel_shuffle(raster, scale_factor=model.config.downsample_ratio)

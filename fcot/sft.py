@@ -36,6 +36,7 @@ class SFT(PageModule):
         chunk_rows: Answer tokens whose logits exist at a time; bounds memory, not the result.
         checkpoint_activations: Compute layers again in the backward pass instead of keeping what they computed: memory
             for a third more work.
+        compile_layers: Compile the layers of vision tower and language model by torch.compile.
     """
 
     stage = "sft"
@@ -60,6 +61,7 @@ class SFT(PageModule):
         reduction: str = "token",
         chunk_rows: int = 1024,
         checkpoint_activations: bool = False,
+        compile_layers: bool = False,
     ) -> None:
         super().__init__(
             checkpoint,
@@ -78,7 +80,7 @@ class SFT(PageModule):
             raise UserError(f"There is no part {sorted(unknown)}. Parts are {', '.join(PARTS)}.")
         self.from_scratch, self.drop_path = from_scratch, drop_path
         self.reduction, self.chunk_rows = check_reduction(reduction), chunk_rows
-        self.checkpoint_activations = checkpoint_activations
+        self.checkpoint_activations, self.compile_layers = checkpoint_activations, compile_layers
 
     @property
     def ratio(self) -> int:
@@ -92,6 +94,8 @@ class SFT(PageModule):
         )
         pair.train_parts(*(part for part in PARTS if part not in self.frozen_parts))
         add_drop_path(pair.student.model.vision_tower, self.drop_path)
+        if self.compile_layers:
+            pair.compile_layers()
         return pair
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

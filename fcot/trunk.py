@@ -45,8 +45,6 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Attend causally within each sample of a packed row; without samples given, as transformers' SDPA does.
 
-    The block-diagonal mask that this amounts to is never made: no pair of tokens of different samples is looked at.
-
     Args:
         module: The attention layer.
         query: `[rows, heads, length, head width]`; packed, a single row.
@@ -59,13 +57,24 @@ def packed_attention(
     Returns:
         `[rows, length, heads, head width]`.
     """
-    if segments is None:
-        attended: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-        return attended
+    if segments is not None:
+        return attend_within(module, query, key, value, segments, options), None
+    attended: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    return attended
+
+
+@torch.compiler.disable  # or every new set of lengths would be compiled anew
+def attend_within(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, segments: Segments, options: dict[str, Any]
+) -> Tensor:
+    """Attend within each sample of a packed row, by one call for each or by one variable-length kernel.
+
+    The block-diagonal mask that this amounts to is never made: no pair of tokens of different samples is looked at.
+    """
     kernel = varlen_kernel(query)
     if kernel is None:
         parts = zip(*(tensor.split(segments.lengths, dim=2) for tensor in (query, key, value)), strict=True)
-        return torch.cat([sdpa_attention_forward(module, *part, None, **options)[0] for part in parts], dim=1), None
+        return torch.cat([sdpa_attention_forward(module, *part, None, **options)[0] for part in parts], dim=1)
     ends, longest = segments.boundaries.to(query.device, non_blocking=True), max(segments.lengths)
     out: Tensor = _flash_attention_forward(
         *(tensor.transpose(1, 2) for tensor in (query, key, value)),
@@ -80,7 +89,7 @@ def packed_attention(
         max_length_k=longest,
         attn_implementation=kernel,
     )
-    return out, None
+    return out
 
 
 AttentionInterface.register(PACKED, packed_attention)

@@ -205,3 +205,17 @@ def test_a_run_on_packs_is_a_run_on_padded_batches(tmp_path, tiny_checkpoint, ti
     assert loss == pytest.approx(same, rel=1e-4)
     for tensor, expected in zip(packed.values(), padded.values(), strict=True):
         torch.testing.assert_close(tensor, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_frozen_weights_are_as_precise_as_the_run_and_trained_ones_in_full(tmp_path, tiny_checkpoint, pages, trainer):
+    module = Realign(tiny_checkpoint, optimizer=adamw)
+    run = trainer(tmp_path, SaveStudent(), max_steps=2, precision="bf16-mixed")
+    run.fit(module, pages)
+    assert {parameter.dtype for _, parameter in module.pair.frozen()} == {torch.bfloat16}
+    assert {parameter.dtype for _, parameter in module.pair.trainable()} == {torch.float32}
+    loader = pages.loader("dev", layout=module.layout, with_prompts=True)
+    assert 0 <= module.token_accuracy(loader) <= 1  # callbacks read pages outside of autocast too
+    assert len(module.evaluate(loader).records) == 8
+    saved = load_student(tmp_path / "student").state_dict()
+    for name, parameter in module.pair.student.named_parameters():
+        assert torch.equal(saved[name], parameter), name

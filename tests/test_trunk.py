@@ -1,10 +1,13 @@
 """Rows at answer positions are those of transformers' own forward pass, packed or padded."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from fcot import trunk
+from fcot.batch import Segments
 from fcot.losses import distillation_loss
 from fcot.pair import StudentTeacher, answer_labels, answer_samples
 from fcot.trunk import PACKED
@@ -152,3 +155,30 @@ def test_a_batch_without_any_answer_gives_every_trained_parameter_a_gradient_of_
 def test_how_attention_is_computed_is_not_saved(pair, tmp_path):
     pair.student.config.save_pretrained(tmp_path)
     assert PACKED not in (tmp_path / "config.json").read_text()
+
+
+@pytest.mark.gpu
+def test_a_variable_length_kernel_attends_within_each_sample(monkeypatch):
+    device = torch.accelerator.current_accelerator()
+    query, key, value = (torch.randn(1, heads, 60, 64, device=device).bfloat16() for heads in (4, 2, 2))
+    if trunk.varlen_kernel(query) is None:
+        pytest.skip("transformers finds no variable-length flash attention here")
+    layer, segments = SimpleNamespace(num_key_value_groups=2, is_causal=True), Segments((10, 37, 13), (1, 1, 1))
+    fast, _ = trunk.packed_attention(layer, query, key, value, None, segments=segments, scaling=0.125)
+    monkeypatch.setattr(trunk, "varlen_kernel", lambda query: None)
+    exact, _ = trunk.packed_attention(layer, query, key, value, None, segments=segments, scaling=0.125)
+    torch.testing.assert_close(fast, exact, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.slow
+def test_compiled_layers_give_the_same(tiny_checkpoint_of_three_layers, make_batch):
+    pair = StudentTeacher(tiny_checkpoint_of_three_layers, compressor="conv", ratio=2)
+    pair.train_parts("projector")
+    batches = [make_batch(*SAMPLES[:count], token_budget=budget) for count in (3, 4) for budget in (None, 10**6)]
+    expected = [step(pair, batch) for batch in batches]
+    pair.compile_layers()
+    for batch, (_, ce_rows, gradients) in zip(batches, expected, strict=True):
+        _, found, same = step(pair, batch)
+        torch.testing.assert_close(found, ce_rows, rtol=1e-4, atol=1e-5)
+        for name in gradients:
+            assert (gradients[name] - same[name]).norm() <= 1e-4 * gradients[name].norm(), name

@@ -35,6 +35,7 @@ def infer(
     model: str = "2b",
     ratios: str = "1,2,4",
     batch: int = 8,
+    questions: int = 8,
     prompt: int = 80,
     new_tokens: int = 17,
     page: str = "1700,2200",
@@ -45,7 +46,7 @@ def infer(
     json: str | None = None,
     plot: Path | None = None,
 ) -> None:
-    """Time the parts of answering a question on a page, at batch 1 and N, at several ratios.
+    """Time the parts of answering a question on a page, at batch 1 and N, and several on one page, at several ratios.
 
     The gain of fewer visual tokens stands beside the most that FLOPs allow: the vision tower costs the same at every
     ratio. Weights are random, shapes real (FCoT-VL, Table 5).
@@ -54,6 +55,7 @@ def infer(
         model: Size (100m, 1b, 2b, 8b) or a model folder, whose configuration alone is used.
         ratios: How many visual tokens become one, a list; gains are over the first.
         batch: Pages of the larger batch.
+        questions: Questions that are asked together about a single page; 1 to leave that out.
         prompt: Text tokens of the prompt.
         new_tokens: Tokens of an answer, two or more; the first is part of the prefill.
         page: Width and height of the page in pixels.
@@ -87,7 +89,9 @@ def infer(
         found["tiles"] = num_tiles(*grid(size[0], size[1], max_tiles, tile_size=side))
         found |= count_all(folder, each, found["tiles"], prompt)
         if place.type != "meta":
-            found["measured"] = measure(folder, each, (1, batch), found, place, repeats)
+            kinds = [(1, False), (batch, False), (questions, True)]
+            kinds = [kind for number, kind in enumerate(kinds) if number == 0 or kind[0] > 1]
+            found["measured"] = measure(folder, each, kinds, found, place, repeats)
     publish(found, tables(found), json, [NOTE], plot=plot, panels=panels(found))
 
 
@@ -123,9 +127,23 @@ def count(folder: Path, ratio: int, tiles: int, prompt: int) -> dict[str, Any]:
 
 
 def measure(
-    folder: Path, ratios: list[int], batches: tuple[int, ...], asked: dict[str, Any], device: torch.device, repeats: int
+    folder: Path,
+    ratios: list[int],
+    kinds: list[tuple[int, bool]],
+    asked: dict[str, Any],
+    device: torch.device,
+    repeats: int,
 ) -> list[dict[str, Any]]:
-    """Return the times of each part at each batch size and ratio, ratios in turn so that drift meets all alike."""
+    """Return the times of each part for each kind of batch and ratio, ratios in turn so that drift meets all alike.
+
+    Args:
+        folder: Where the configuration is.
+        ratios: Of the students, in the order of the table.
+        kinds: Size of each batch, and whether all its questions are on one page.
+        asked: The options of the bench.
+        device: Where to measure.
+        repeats: How often each is timed.
+    """
     dtype = torch.bfloat16 if asked["precision"] == "bf16" else torch.float32
     pair = random_pair(folder, device, dtype).to(device, dtype).eval()
     pair.student.generation_config = GenerationConfig(pad_token_id=0)  # no end token: answers have full length
@@ -133,7 +151,7 @@ def measure(
     file = io.BytesIO()
     page_image(*asked["page"]).save(file, "jpeg", quality=90)
     rows: list[dict[str, Any]] = []
-    for size in dict.fromkeys(batches):
+    for size, one_page in kinds:
         pages = {
             r: Pages(asked["tiles"], asked["prompt"], 1, size).of(students[r].config, {"student": r}) for r in ratios
         }
@@ -141,10 +159,10 @@ def measure(
         for repeat in range(repeats + 1):
             for ratio in ratios:
                 pair.student = students[ratio]
-                parts = answer(pair, pages[ratio], file.getvalue(), asked, device)
+                parts = answer(pair, pages[ratio], [file.getvalue()] * (1 if one_page else size), asked, device)
                 if repeat:  # the first run warms up
                     times[ratio].append(parts)
-        rows.extend(summaries(size, times, asked))
+        rows.extend({"one_page": one_page, **row} for row in summaries(size, times, asked))
     return rows
 
 
@@ -157,17 +175,25 @@ def with_ratio(pair: StudentTeacher, ratio: int, device: torch.device, dtype: to
 
 
 def answer(
-    pair: StudentTeacher, pages: Batch, file: bytes, asked: dict[str, Any], device: torch.device
+    pair: StudentTeacher, pages: Batch, files: list[bytes], asked: dict[str, Any], device: torch.device
 ) -> dict[str, float]:
-    """Answer a question on each page of a batch, from the image file on, and return the seconds of each part."""
+    """Answer the questions of a batch, from the image files on, and return the seconds of each part.
+
+    Args:
+        pair: Whose student answers.
+        pages: The batch, its tiles still to be cut.
+        files: An image for each question, or one for all.
+        asked: The options of the bench.
+        device: Where the models are.
+    """
     side = pair.student.config.vision_config.image_size[0]
     meter = Meter(lambda: seconds(device))
-    images = [Image.open(io.BytesIO(file)).convert("RGB") for _ in pages.keys]
+    images = [Image.open(io.BytesIO(file)).convert("RGB") for file in files]
     meter.mark("decode image")
     cuts = [cut(image, asked["max_tiles"], tile_size=side) for image in images]
     for number, page in enumerate(cuts):
         page[0, :, 0, 0] = number  # pages that are the same would be read once
-    tiles = torch.cat(cuts)
+    tiles = torch.cat(cuts * (len(pages) // len(cuts)))
     batch = replace(pages, tiles=tiles).to(device)
     meter.mark("preprocess")
     with answer_parts(pair, meter):
@@ -217,7 +243,7 @@ def tables(found: dict[str, Any]) -> list[Table]:
     ]
     drawn = [Table(title, ("ratio", "visual tokens", *MODEL_PARTS, "total", "limit of gain", "cache in bf16"), cells)]
     rows = found.get("measured", [])
-    for batch in dict.fromkeys(row["batch"] for row in rows):
+    for batch, one_page in dict.fromkeys((row["batch"], row["one_page"]) for row in rows):
         cells = [
             [
                 str(row["ratio"]),
@@ -230,10 +256,11 @@ def tables(found: dict[str, Any]) -> list[Table]:
                 f"{row['share_of_limit']:.0%}",
             ]
             for row in rows
-            if row["batch"] == batch
+            if (row["batch"], row["one_page"]) == (batch, one_page)
         ]
         columns = ("ratio", *PARTS[:-1], "a token", "in all", "gain", "gain of model", "its limit", "reached")
-        title = f"batch {batch}, {found['new_tokens']} tokens an answer, {found['precision']}, ms (medians)"
+        kind = f"{batch} questions on one page" if one_page else f"batch {batch}"
+        title = f"{kind}, {found['new_tokens']} tokens an answer, {found['precision']}, ms (medians)"
         drawn.append(Table(title, columns, cells))
     return drawn
 
@@ -245,9 +272,11 @@ def panels(found: dict[str, Any]) -> list[Bars]:
     limits = {f"1/{ratio}": f"{limit:.2f}x" for ratio, limit in found["limits"].items()}
     drawn = [Bars(f"{unit}, and the gain they allow", flops, limits)]
     rows = found.get("measured", [])
-    for batch in dict.fromkeys(row["batch"] for row in rows):
-        mine = {f"1/{row['ratio']}": row for row in rows if row["batch"] == batch}
+    for batch, one_page in dict.fromkeys((row["batch"], row["one_page"]) for row in rows):
+        same = [row for row in rows if (row["batch"], row["one_page"]) == (batch, one_page)]
+        mine = {f"1/{row['ratio']}": row for row in same}
+        kind = f"{batch} questions on one page" if one_page else f"batch {batch}"
         spent = {name: {part: row["parts"][part]["median"] for part in PARTS} for name, row in mine.items()}
         gains = {name: f"{row['gain']:.2f}x" for name, row in mine.items()}
-        drawn.append(Bars(f"seconds, batch {batch}, and the gain", spent, gains))
+        drawn.append(Bars(f"seconds, {kind}, and the gain", spent, gains))
     return drawn

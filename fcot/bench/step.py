@@ -33,6 +33,7 @@ def step(
     device: str | None = None,
     bf16: bool | None = None,
     naive: bool = True,
+    compile: bool = False,
     repeats: int = 5,
     json: str | None = None,
     plot: Path | None = None,
@@ -53,6 +54,7 @@ def step(
         device: Such as cpu; meta counts FLOPs only (default: this machine's accelerator, or its CPU).
         bf16: Compute in bf16, frozen weights too (default: on accelerators).
         naive: Count and measure the naive step too.
+        compile: Measure the step with its layers compiled by torch.compile too.
         repeats: How often the step is timed.
         json: File for the results, - for the standard output.
         plot: File for a picture of them.
@@ -71,7 +73,8 @@ def step(
     with model_folder(model) as folder:
         found |= count(folder, each, pages, naive=naive)
         if place.type != "meta":
-            found["measured"] = measure(folder, each, pages, place, half=half, naive=naive, repeats=repeats)
+            kinds = [name for name, wanted in (("compiled", compile), ("naive", naive)) if wanted]
+            found["measured"] = measure(folder, each, pages, place, half=half, kinds=kinds, repeats=repeats)
             compare(found)
     publish(found, tables(found), json, notes(found), plot=plot, panels=panels(found))
 
@@ -117,9 +120,26 @@ def run_by_part(module: Realign, batch: Batch, meter: Meter) -> dict[str, float]
 
 
 def measure(
-    folder: Path, ratios: Sequence[int], pages: Pages, device: torch.device, *, half: bool, naive: bool, repeats: int
+    folder: Path,
+    ratios: Sequence[int],
+    pages: Pages,
+    device: torch.device,
+    *,
+    half: bool,
+    kinds: Sequence[str],
+    repeats: int,
 ) -> dict[str, Any]:
-    """Return time, memory and loss of the step, and of a naive step with the same weights, on a real device."""
+    """Return time, memory and loss of the step on a real device, and of other kinds with the same weights.
+
+    Args:
+        folder: Where the configuration is.
+        ratios: Of the students.
+        pages: What a batch is.
+        device: Where to measure.
+        half: Compute in bf16.
+        kinds: What else to measure: the step "compiled", and "naive".
+        repeats: How often each is timed.
+    """
     dtype = torch.bfloat16 if half else torch.float32
     module, batch = assemble(folder, ratios, pages, device, dtype)
 
@@ -131,7 +151,10 @@ def measure(
         measured["step"] = run(ours, module.pair, device, pages.batch, repeats)
         runs = [run_by_part(module, batch, Meter(lambda: seconds(device))) for _ in range(repeats)]
         measured["step"]["seconds_by_part"] = {part: median(spent[part] for spent in runs) for part in runs[0]}
-        if naive:
+        if "compiled" in kinds:
+            module.pair.compile_layers()
+            measured["compiled"] = run(ours, module.pair, device, pages.batch, repeats)
+        if "naive" in kinds:
             measured["naive"] = one_after_another(
                 [run_naive(module, batch, side, device, repeats) for side in reversed(module.sides)]
             )
@@ -181,7 +204,7 @@ def run(loss: Any, weights: nn.Module, device: torch.device, samples: int, repea
 def compare(found: dict[str, Any]) -> None:
     """Add how near the step is to the device's matrix products, and to the naive step."""
     measured = found["measured"]
-    for name, total in (("step", "total"), ("naive", "naive_total")):
+    for name, total in (("step", "total"), ("compiled", "total"), ("naive", "naive_total")):
         if name in measured:
             limit = found[total] / measured["matmul_tflops"]
             measured[name]["share_of_matmul_rate"] = limit / measured[name]["seconds"]["median"]
@@ -217,7 +240,7 @@ def tables(found: dict[str, Any]) -> list[Table]:
             gigabytes(measured[name]["weight_bytes"]),
             f"{measured[name]['loss']:.4f}",
         ]
-        for name in ("step", "naive")
+        for name in ("step", "compiled", "naive")
         if name in measured
     ]
     columns = ("forward and backward", "time", "samples/s", "of matmul rate", "peak memory", "weights", "loss")

@@ -22,6 +22,7 @@ def test_each_ratio_is_measured_by_part_at_both_batch_sizes(tiny_checkpoint, tmp
         str(tiny_checkpoint),
         ratios="1,2",
         batch=2,
+        questions=3,
         prompt=6,
         new_tokens=3,
         page="200,150",
@@ -32,10 +33,11 @@ def test_each_ratio_is_measured_by_part_at_both_batch_sizes(tiny_checkpoint, tmp
     )
     found = json.loads((tmp_path / "found.json").read_text())
     rows = found["measured"]
-    assert [(row["batch"], row["ratio"]) for row in rows] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    kinds = [(row["batch"], row["one_page"], row["ratio"]) for row in rows]
+    assert kinds == [(n, one_page, r) for n, one_page in ((1, False), (2, False), (3, True)) for r in (1, 2)]
     for row in rows:
         assert row["parts"].keys() == set(PARTS)
         assert all(part["median"] > 0 for part in row["parts"].values())
         assert row["share_of_limit"] == pytest.approx(row["gain_of_model"] / found["limits"][str(row["ratio"])])
-    assert [row["gain"] for row in rows if row["ratio"] == 1] == [1.0, 1.0]
+    assert [row["gain"] for row in rows if row["ratio"] == 1] == [1.0] * 3
     assert "measured on cpu" in capsys.readouterr().out
