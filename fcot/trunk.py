@@ -63,7 +63,8 @@ def packed_attention(
     return attended
 
 
-@torch.compiler.disable  # or every new set of lengths would be compiled anew
+# or every new set of lengths would be compiled anew
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def attend_within(
     module: Any, query: Tensor, key: Tensor, value: Tensor, segments: Segments, options: dict[str, Any]
 ) -> Tensor:

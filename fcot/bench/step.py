@@ -34,6 +34,7 @@ def step(
     bf16: bool | None = None,
     naive: bool = True,
     compile: bool = False,
+    chunk_rows: int = 256,
     repeats: int = 5,
     json: str | None = None,
     plot: Path | None = None,
@@ -55,6 +56,7 @@ def step(
         bf16: Compute in bf16, frozen weights too (default: on accelerators).
         naive: Count and measure the naive step too.
         compile: Measure the step with its layers compiled by torch.compile too.
+        chunk_rows: Answer tokens whose logits exist at a time, in our step; bounds memory.
         repeats: How often the step is timed.
         json: File for the results, - for the standard output.
         plot: File for a picture of them.
@@ -69,21 +71,29 @@ def step(
         **vars(pages),
         "device": str(place),
         "precision": "bf16" if half else "fp32",
+        "chunk_rows": chunk_rows,
     }
     with model_folder(model) as folder:
         found |= count(folder, each, pages, naive=naive)
         if place.type != "meta":
             kinds = [name for name, wanted in (("compiled", compile), ("naive", naive)) if wanted]
-            found["measured"] = measure(folder, each, pages, place, half=half, kinds=kinds, repeats=repeats)
+            found["measured"] = measure(
+                folder, each, pages, place, half=half, kinds=kinds, chunk_rows=chunk_rows, repeats=repeats
+            )
             compare(found)
     publish(found, tables(found), json, notes(found), plot=plot, panels=panels(found))
 
 
 def assemble(
-    folder: Path, ratios: Sequence[int], pages: Pages, device: torch.device, dtype: torch.dtype
+    folder: Path,
+    ratios: Sequence[int],
+    pages: Pages,
+    device: torch.device,
+    dtype: torch.dtype,
+    chunk_rows: int = 256,
 ) -> tuple[Realign, Batch]:
     """Return what trains, as `fit` has it, and a batch of it on the device."""
-    module = Realign(folder, ratios=list(ratios))
+    module = Realign(folder, ratios=list(ratios), chunk_rows=chunk_rows)
     student = {"compressor": module.compressor, "placement": module.placement}
     module.pair = random_pair(folder, device, dtype, ratio=ratios[0], more_ratios=ratios[1:], **student)
     batch = pages.of(module.folder.config, {"teacher": 1, **module.sides})
@@ -127,6 +137,7 @@ def measure(
     *,
     half: bool,
     kinds: Sequence[str],
+    chunk_rows: int,
     repeats: int,
 ) -> dict[str, Any]:
     """Return time, memory and loss of the step on a real device, and of other kinds with the same weights.
@@ -138,10 +149,11 @@ def measure(
         device: Where to measure.
         half: Compute in bf16.
         kinds: What else to measure: the step "compiled", and "naive".
+        chunk_rows: Answer tokens whose logits exist at a time.
         repeats: How often each is timed.
     """
     dtype = torch.bfloat16 if half else torch.float32
-    module, batch = assemble(folder, ratios, pages, device, dtype)
+    module, batch = assemble(folder, ratios, pages, device, dtype, chunk_rows)
 
     def ours() -> torch.Tensor:
         return module.losses(batch)["loss"]
