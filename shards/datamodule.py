@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from fcot.batch import Batch, PageLayout
 from fcot.errors import UserError
+from fcot.internvl.augment import check_quality
 from shards.ledger import Ledger, Skip
 from shards.manifest import is_indexed, read_manifest, set_fingerprint, set_size
 from shards.mixture import read_weights, reading_counts
@@ -33,6 +34,8 @@ class Shards(LightningDataModule):
         token_budget: Pack the samples of a training batch without padding, at most so many tokens in a pack; a model
             is shown one pack after another, and each side has packs of its own (default: pad them).
         tile_budget: Most tiles in a pack; 0 for any number.
+        jpeg_quality: Encode each training tile as JPEG at a quality drawn from this to 100, as InternVL does from 75;
+            None leaves tiles as they are.
         num_workers: Processes that decode and tokenize; 0 does it in the training process.
         seed: Seed of the order of training samples.
         ordered: Keep the order of training shards and shuffle among neighbours only: a curriculum.
@@ -56,6 +59,7 @@ class Shards(LightningDataModule):
         eval_batch_size: int = 64,
         token_budget: int | None = None,
         tile_budget: int = 0,
+        jpeg_quality: int | None = None,
         num_workers: int = 1,
         seed: int = 0,
         ordered: bool = False,
@@ -73,6 +77,7 @@ class Shards(LightningDataModule):
         self.root = Path(root)
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.token_budget, self.tile_budget = token_budget, tile_budget
+        self.jpeg_quality = None if jpeg_quality is None else check_quality(jpeg_quality)
         self.seed, self.ordered, self.max_skipped, self.strict = seed, ordered, max_skipped, strict
         self.weights, self.repeat_time = weights or {}, repeat_time
         self.limits = {"dev": dev_samples, "test": test_samples}
@@ -197,6 +202,7 @@ class Shards(LightningDataModule):
             with_prompts=with_prompts,
             token_budget=self.token_budget if training else None,
             tile_budget=self.tile_budget,
+            jpeg_quality=self.jpeg_quality if training else None,
         )
         ledger = Ledger(self._skipped_file(), len(samples), self.max_skipped, split, strict=self.strict)
         self.ledgers[split] = ledger

@@ -4,7 +4,7 @@ import io
 import json
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,12 @@ class Prepared:
 
 
 def prepare(
-    raw: Mapping[str, Any], layout: PageLayout, *, with_prompt: bool = False, max_seconds: float = MAX_SECONDS
+    raw: Mapping[str, Any],
+    layout: PageLayout,
+    *,
+    with_prompt: bool = False,
+    augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    max_seconds: float = MAX_SECONDS,
 ) -> Prepared:
     """Decode, tile and encode one sample.
 
@@ -55,6 +60,7 @@ def prepare(
         raw: Members of the sample as bytes by extension, with `__key__`.
         layout: What the models need.
         with_prompt: Encode the prompt for generation too.
+        augment: What to do to the tiles of a page in training.
         max_seconds: Longest time a sample may take.
 
     Raises:
@@ -68,6 +74,7 @@ def prepare(
     images = sorted((name for name in raw if is_image(name)), key=_place)
     _check_tiles([image_size(raw[name], name) for name in images], layout)
     cuts = [cut(decode_image(raw[name], name), layout.max_tiles, tile_size=layout.tile_size) for name in images]
+    cuts = cuts if augment is None else [augment(tiles) for tiles in cuts]
     counts = [len(tiles) for tiles in cuts]
     encoded = layout.encoder.encode(conversations, counts)
     prompt = layout.encoder.encode(conversations, counts, prompt_only=True) if with_prompt else None

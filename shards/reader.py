@@ -1,8 +1,9 @@
 """Batches of a set, in an order that depends on neither ranks nor workers."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from fcot.batch import Batch, PageLayout
 from fcot.checkpoints.workers import outlive_sigterm
 from fcot.errors import UserError
+from fcot.internvl.augment import jpeg_marks
 from fcot.internvl.tokens import SampleError
 from shards.collate import collate, idle_batch
 from shards.decode import Prepared, prepare
@@ -68,6 +70,7 @@ class BatchStream(IterableDataset[Delivery]):
         with_prompts: Add prompts for generation.
         token_budget: Pack the samples of a batch without padding, at most so many tokens in a pack; None to pad them.
         tile_budget: Most tiles in a pack; 0 for any number.
+        jpeg_quality: Lowest quality of the JPEG marks put on tiles, None for none.
     """
 
     def __init__(
@@ -83,12 +86,14 @@ class BatchStream(IterableDataset[Delivery]):
         with_prompts: bool = False,
         token_budget: int | None = None,
         tile_budget: int = 0,
+        jpeg_quality: int | None = None,
     ) -> None:
         super().__init__()
         self.samples, self.layout, self.order = samples, layout, order
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
         self.training, self.with_prompts = training, with_prompts
         self.token_budget, self.tile_budget = token_budget, tile_budget
+        self.jpeg_quality = jpeg_quality
         # epoch and place, in memory that workers share: those that live on read it when a pass begins
         with torch.inference_mode(False):  # made in a test loop, such a tensor could never be changed outside of it
             self._at = torch.zeros(2, dtype=torch.int64).share_memory_()
@@ -124,15 +129,16 @@ class BatchStream(IterableDataset[Delivery]):
         number, start = self._at.tolist()
         epoch = self.order.epoch(number)
         for step in self.steps(epoch, start)[first::stride]:
-            yield self.delivery(self.mine(epoch, *step), step[1])
+            yield self.delivery(number, self.mine(epoch, *step), step[1])
 
-    def delivery(self, numbers: Array, stop: int) -> Delivery:
+    def delivery(self, epoch: int, numbers: Array, stop: int) -> Delivery:
         """Read and batch samples by their numbers."""
         prepared: list[Prepared] = []
         skips = []
         for number in numbers.tolist():
             try:
-                prepared.append(prepare(self.samples.read(number), self.layout, with_prompt=self.with_prompts))
+                raw, augment = self.samples.read(number), self._augment(epoch, number)
+                prepared.append(prepare(raw, self.layout, with_prompt=self.with_prompts, augment=augment))
             except SampleError as error:
                 skips.append(Skip(*self.samples.name(number), error.reason, str(error)))
         if prepared:
@@ -140,6 +146,13 @@ class BatchStream(IterableDataset[Delivery]):
             return Delivery(batch, skips, stop=stop)
         idle = self.training and self.world_size > 1
         return Delivery(idle_batch(self.layout) if idle else None, skips, idle=idle, stop=stop)
+
+    def _augment(self, epoch: int, number: int) -> Callable[[torch.Tensor], torch.Tensor] | None:
+        """Return what is done to a sample's tiles: the same in every run, another in every epoch."""
+        if self.jpeg_quality is None:
+            return None
+        rng = np.random.default_rng([*self.order.seed, epoch, number])
+        return partial(jpeg_marks, lowest=self.jpeg_quality, rng=rng)
 
 
 class PageLoader(DataLoader[Batch]):

@@ -105,6 +105,26 @@ def test_both_sides_of_a_batch_fit_its_tiles(source, layout):
         assert torch.equal(teacher[teacher != IGNORED], student[student != IGNORED])
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_jpeg_marks_differ_by_epoch_and_return_with_the_seed_in_training_only(source, layout, workers):
+    def tiles(quality, **options):
+        data = Shards(source.parent, batch_size=3, eval_batch_size=3, num_workers=workers, jpeg_quality=quality)
+        loader = data.loader(source.name, layout=layout, **options)
+        return [{key: tile for batch in loader for key, tile in by_page(batch)} for _ in range(2)]
+
+    def by_page(batch):
+        return zip(batch.keys, batch.tiles.split(batch.num_tiles.tolist()), strict=True)
+
+    def same(one, other):
+        return [torch.equal(one[key], other[key]) for key in KEYS]
+
+    first, again, plain = tiles(75, training=True), tiles(75, training=True), tiles(None, training=True)
+    assert all(same(first[0], again[0]) + same(first[1], again[1]))
+    assert not all(same(first[0], first[1]))
+    assert not any(same(first[0], plain[0]))
+    assert all(same(tiles(75)[0], plain[0]))
+
+
 def test_prompts_are_padded_on_the_left_and_only_there_when_asked_for(source, layout):
     batch = next(iter(stream(source, layout, batch_size=8, with_prompts=True)))
     sequences = batch.sequences["student"]
