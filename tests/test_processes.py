@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fcot.batch import answer_positions
 from fcot.internvl.tokens import IGNORED
 
 IMAGES = [("What is that?", "an answer of some length", 2), ("A?", "b", 1)]
@@ -19,7 +18,7 @@ MORE_TEXTS = [("More text?", "yes, more of it", 0), ("And more?", "a little", 0)
 def without_labels(batch):
     """The batch with no token to learn."""
     sides = {
-        side: replace(s, labels=torch.full_like(s.labels, IGNORED), answers=answer_positions(s.labels)[:0])
+        side: replace(s, labels=torch.full_like(s.labels, IGNORED), answers=s.answers[:0], counts=(0,) * len(s.counts))
         for side, s in batch.sequences.items()
     }
     return replace(batch, sequences=sides)
