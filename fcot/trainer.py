@@ -40,7 +40,7 @@ class Trainer(LightningTrainer):
         *,
         default_root_dir: Path = Path("runs/default"),
         checkpoint_every_n_steps: int = 500,
-        collective_timeout: float = 1800.0,
+        collective_timeout: int = 1800,
         enable_model_summary: bool = False,
         **options: Any,
     ) -> None:
