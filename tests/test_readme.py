@@ -68,7 +68,7 @@ def test_every_file_the_readme_names_exists():
         assert (ROOT / path).exists(), path
 
 
-@pytest.mark.parametrize("transcript", blocks("terminal"))
+@pytest.mark.parametrize("transcript", blocks("console"))
 def test_a_conversation_with_the_tiny_student_goes_as_the_readme_shows_it(transcript):
     command, *shown = transcript.splitlines()
     questions = [line.removeprefix("> ") for line in shown if line.startswith("> ")]
