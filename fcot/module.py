@@ -24,7 +24,7 @@ from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import tokens_per_tile
 from fcot.metrics import metric_by_name
 from fcot.pair import StudentTeacher, answer_labels, answer_samples, part_of
-from fcot.reduction import over_processes
+from fcot.reduction import StepMean, over_processes
 from fcot.schedule import warmup_cosine
 
 Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
@@ -75,6 +75,7 @@ class PageModule(LightningModule, ABC):
         for name in {name for names in self.metrics.values() for name in names}:
             metric_by_name(name)  # an unknown name is an error now, not after hours of training
         self.label = label or self.stage
+        self.step_mean = StepMean()
         self.strict_loading = False  # checkpoints hold what trains, not what is frozen
 
     # -- what a subclass provides ------------------------------------------------------------------------
@@ -151,14 +152,22 @@ class PageModule(LightningModule, ABC):
         """Return the loss of a batch, and its rows by sample for callbacks."""
         sequences = batch.sequences["student"]
         losses = over_processes(self.losses(batch))
+        if self.trainer.accumulate_grad_batches > 1:
+            losses["loss"] = self.step_mean.weigh(losses["loss"], losses["weight"])
         for name, value in losses.items():
-            if value.ndim == 0:
+            if value.ndim == 0 and name != "weight":
                 self.log(f"train/{name}", value.detach(), prog_bar=True, batch_size=len(batch))
         return {
             "loss": losses["loss"],
             "ce_rows": losses["ce_rows"].detach(),
             "row_samples": answer_samples(sequences),
         }
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Have a step of several batches be the mean over all their answer tokens."""
+        if self.trainer.accumulate_grad_batches > 1:
+            gradients = [p.grad for _, p in self.pair.trainable() if p.grad is not None]
+            self.step_mean.finish(gradients, self.trainer.accumulate_grad_batches)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the same losses on held-out pages, weighted by answer tokens."""
@@ -179,6 +188,7 @@ class PageModule(LightningModule, ABC):
         state: Mapping[str, Tensor] = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: tensor for name, tensor in state.items() if name in trains}
         checkpoint["frozen_sha256"] = self.frozen_sha256
+        checkpoint["step_mean"] = vars(self.step_mean).copy()  # of a step that is not over
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another frozen base, or of other trained tensors."""
@@ -188,6 +198,7 @@ class PageModule(LightningModule, ABC):
                 f"The checkpoint was trained on another base than {self.folder.path} (frozen weights differ).\n"
                 "Give the --model.checkpoint and compressor of the run that wrote it."
             )
+        vars(self.step_mean).update(checkpoint.get("step_mean", {}))
         trains = {f"pair.{name}" for name, _ in self.pair.trainable()}
         differing = sorted(trains ^ set(checkpoint["state_dict"]))
         if differing:
