@@ -5,9 +5,20 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 WHITE = (255, 255, 255)
+# What makes an image upright, by its EXIF orientation.
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+ORIENTATION_TOLD_BY = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # Pillow's names of metadata
 
 
 @lru_cache(maxsize=64)
@@ -65,16 +76,33 @@ def num_tiles(columns: int, rows: int, *, thumbnail: bool = True) -> int:
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Return an upright RGB image of any mode: EXIF rotation applied, transparency laid over white."""
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode.startswith(("I", "F")):  # 16- or 32-bit grey: scale by the type's full range
         pixels = np.asarray(image, dtype=np.float64)
         is_16_bit = image.mode.startswith("I;16") or pixels.max(initial=0.0) > 255
         full = 65535.0 if is_16_bit else 255.0
         image = Image.fromarray((pixels / full * 255.0).clip(0, 255).astype(np.uint8))
+    if image.mode == "La":  # colours times transparency, which Pillow converts no further
+        image = image.convert("LA")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (*WHITE, 255)), rgba)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply an image's EXIF orientation; broken metadata, which Pillow's own function fails on, tell none."""
+    image.load()
+    try:
+        turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # Pillow raises many types, SyntaxError among them
+        turn = None
+    if turn is None:
+        return image
+    image = image.transpose(turn)
+    for name in ORIENTATION_TOLD_BY:
+        image.info.pop(name, None)  # it is upright now, and stays so if it comes here again
+    return image
 
 
 def cut(

@@ -1,10 +1,11 @@
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fcot.internvl.tiling import cut, grid, num_tiles, to_rgb
 
@@ -103,6 +104,15 @@ def test_cmyk_and_black_and_white_become_rgb():
     assert to_rgb(Image.new("1", (1, 1), 1)).getpixel((0, 0)) == (255, 255, 255)
 
 
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "P", "PA", "LA", "La", "RGBa", "RGBX", "YCbCr", "LAB", "HSV", "I", "F", "I;16B"]
+)
+def test_any_mode_becomes_rgb_and_the_same_each_time(mode):
+    image = Image.new(mode, (3, 2))
+    assert to_rgb(image).mode == "RGB"
+    assert to_rgb(image).tobytes() == to_rgb(image).tobytes()
+
+
 def test_16_bit_grey_is_scaled_by_its_whole_range():
     grey = Image.fromarray(np.array([[0, 65535, 32768]], dtype=np.uint16))
     assert grey.mode == "I;16"
@@ -112,6 +122,26 @@ def test_16_bit_grey_is_scaled_by_its_whole_range():
 def test_a_dark_16_bit_page_stays_dark():
     dark = Image.fromarray(np.full((4, 4), 200, dtype=np.uint16))
     assert to_rgb(dark).getpixel((0, 0)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "JPEG"])
+def test_broken_metadata_do_not_lose_the_image(form):
+    file = io.BytesIO()
+    noise(8, 4).save(file, form, exif=b"Exif\0\0garbage!!")
+    with Image.open(file) as opened:
+        assert to_rgb(opened).size == (8, 4)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "JPEG"])
+def test_an_upright_image_stays_upright(orientation, form):
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = orientation
+    noise(8, 4).save(file, form, exif=exif)
+    with Image.open(file) as opened:
+        once = to_rgb(opened)
+        assert once.tobytes() == ImageOps.exif_transpose(opened).tobytes()
+        assert to_rgb(once).tobytes() == once.tobytes()
 
 
 def test_the_camera_s_orientation_is_applied():
