@@ -11,6 +11,9 @@ from fcot.internvl.chat_template import template_of
 from fcot.internvl.prompts import TEMPLATES, Template, template
 from fcot.internvl.tokens import ConversationEncoder, raster_side
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+WRITTEN_BY_RUNS = ("student", "merged")
+
 
 @dataclass(frozen=True)
 class ModelFolder:
@@ -27,10 +30,12 @@ class ModelFolder:
 
     def __post_init__(self) -> None:
         if not (self.path / "config.json").is_file():
+            get = f"Get one with: hf download OpenGVLab/{self.path.name} --local-dir {self.path}"
+            if self.path.name in WRITTEN_BY_RUNS:
+                get = f"Train it first, with the configuration whose run folder is {self.path.parent},"
             raise UserError(
                 f"There is no model folder at {str(self.path)!r} (no config.json in it).\n"
-                f"Get one with: hf download OpenGVLab/{self.path.name} --local-dir {self.path}\n"
-                "or give the path of yours with --model.checkpoint."
+                f"{get}\nor give the path of yours with --model.checkpoint."
             )
         kind = self.read_json("config.json").get("model_type")
         if kind == "internvl_chat":
@@ -66,14 +71,35 @@ class ModelFolder:
         """The transformers configuration."""
         from transformers import AutoConfig
 
-        return AutoConfig.from_pretrained(self.path, local_files_only=True)
+        return AutoConfig.from_pretrained(self.path, local_files_only=True, trust_remote_code=False)
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether there are files of a tokenizer."""
+        return any((self.path / name).is_file() for name in TOKENIZER_FILES)
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The fast tokenizer."""
+        """The fast tokenizer.
+
+        Raises:
+            UserError: If there is none.
+        """
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self.path, local_files_only=True)
+        if not self.has_tokenizer:
+            raise UserError(
+                f"{self.path} has no tokenizer ({' or '.join(TOKENIZER_FILES[:2])}).\n"
+                "Copy the tokenizer's files of the same model into it, or convert again from a folder that has them."
+            )
+        try:
+            return AutoTokenizer.from_pretrained(self.path, local_files_only=True, trust_remote_code=False)
+        except (ValueError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"The tokenizer of {self.path} cannot be loaded ({reason}).\n"
+                "Give a folder with a fast tokenizer (tokenizer.json); code of a folder is never run."
+            ) from error
 
     @cached_property
     def preprocessing(self) -> dict[str, Any]:

@@ -27,6 +27,32 @@ def test_a_missing_folder_is_answered_with_the_command_that_gets_it(tmp_path):
     assert f"hf download OpenGVLab/InternVL2-8B --local-dir {tmp_path / 'InternVL2-8B'}" in message
 
 
+def test_a_student_that_is_not_there_yet_is_not_to_be_downloaded(tmp_path):
+    message = said(tmp_path / "realign_8b" / "student")
+    assert "download" not in message
+    assert f"whose run folder is {tmp_path / 'realign_8b'}" in message
+
+
+def test_a_folder_without_tokenizer_says_so_when_it_is_needed(copy):
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"copy has no tokenizer \(tokenizer.json or tokenizer.model\)"):
+        ModelFolder(copy).encoder()
+
+
+def test_code_of_the_folder_is_never_run_and_never_asked_about(copy, tiny_checkpoint):
+    (copy / "tokenization_own.py").write_text("raise SystemExit('code of the folder was run')")
+    settings = json.loads((copy / "tokenizer_config.json").read_text())
+    settings |= {"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["tokenization_own.Own", None]}}
+    (copy / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert ModelFolder(copy).tokenizer("ab") == ModelFolder(tiny_checkpoint).tokenizer("ab")  # by tokenizer.json
+
+
+def test_a_broken_tokenizer_is_named(copy):
+    (copy / "tokenizer.json").write_text("{")
+    with pytest.raises(UserError, match=r"The tokenizer of .*copy cannot be loaded"):
+        _ = ModelFolder(copy).tokenizer
+
+
 def test_a_folder_without_configuration_is_no_model_folder(tmp_path):
     assert "no config.json in it" in said(tmp_path)
 
