@@ -8,7 +8,7 @@ from huggingface_hub.errors import StrictDataclassError  # transformers' own che
 from transformers import AutoConfig, InternVLConfig, InternVLVisionConfig
 
 from fcot.convert.families import family_of_original
-from fcot.convert.language import LanguageModel
+from fcot.convert.language import LanguageModel, settings_of
 from fcot.errors import UserError
 from fcot.internvl.prompts import template
 
@@ -60,6 +60,9 @@ def native_config(original: Mapping[str, Any], file: Path) -> InternVLConfig:
             f"{file} describes a {original.get('model_type')!r} model, not an InternVL2 in the original layout "
             f"({ORIGINAL_TYPE!r}).\nGive the folder that its authors published; code (*.py) in a folder is never run."
         )
+    for part in ("vision_config", "llm_config"):
+        if not isinstance(original.get(part), dict):
+            raise UserError(f"{file} has no {part} with settings.\nFetch the file again.")
     for name, only in FIXED.items():
         if original.get(name, only) != only:
             raise UserError(
@@ -76,7 +79,7 @@ def native_config(original: Mapping[str, Any], file: Path) -> InternVLConfig:
 
 
 def _build(original: Mapping[str, Any], model: LanguageModel) -> InternVLConfig:
-    vision = {**VISION_DEFAULTS, **{k: v for k, v in original["vision_config"].items() if k in VISION_DEFAULTS}}
+    vision = settings_of(original["vision_config"], VISION_DEFAULTS)
     side = vision["image_size"]
     if (original.get("force_image_size") or side) != side:
         raise ValueError(f"force_image_size {original['force_image_size']} is not vision_config.image_size {side}")

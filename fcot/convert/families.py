@@ -19,7 +19,7 @@ def family_of_original(original: Mapping[str, Any], file: Path) -> LanguageModel
     Raises:
         UserError: If the converter does not know it.
     """
-    settings = original.get("llm_config") or {}
+    settings = original["llm_config"]
     named = (settings.get("architectures") or [""])[0]
     kind = settings.get("model_type")
     for model in LANGUAGE_MODELS.values():

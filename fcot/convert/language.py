@@ -21,6 +21,15 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+def settings_of(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings that count; JSON's 1 for 1.0 becomes a float, which transformers insists on."""
+    known = {name: given.get(name, default) for name, default in defaults.items()}
+    return {
+        name: float(value) if isinstance(defaults[name], float) and type(value) is int else value
+        for name, value in known.items()
+    }
+
+
 @dataclass(frozen=True)
 class LanguageModel:
     """A family of language models.
@@ -45,7 +54,7 @@ class LanguageModel:
 
     def to_native(self, original: Mapping[str, Any]) -> dict[str, Any]:
         """Return the native settings of an `llm_config`."""
-        known = {**self.defaults, **{name: original[name] for name in self.defaults if name in original}}
+        known = settings_of(original, self.defaults)
         theta, scaling = known.pop("rope_theta"), dict(known.pop("rope_scaling") or {})
         rope_type = scaling.pop("type", None) or scaling.get("rope_type") or "default"
         native = {self.renamed.get(name, name): value for name, value in known.items()}

@@ -39,7 +39,7 @@ def convert_to_native(source: Path, destination: Path, image_token_id: int | Non
     tokenizer = load_tokenizer(source, model)
     config.image_token_id = _placeholder(source, tokenizer, image_token_id)
     entries = mapped_tensors(config, model)
-    weights = open_checkpoint(source)
+    weights = open_checkpoint(source, (entry.original for entry in entries))
     stream = to_native(weights, entries, file, tied=config.tie_word_embeddings)
     dtype = weights.layout[original_name(entries, EMBEDDING)][0]
     config.dtype = config.vision_config.dtype = config.text_config.dtype = dtype

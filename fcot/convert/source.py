@@ -3,7 +3,7 @@
 import json
 import pickle
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -32,15 +32,19 @@ FORMS = (
 )
 
 
-def open_checkpoint(folder: Path) -> LazyWeights:
+def open_checkpoint(folder: Path, expected: Iterable[str] = ()) -> LazyWeights:
     """Open the weights of a model folder, in safetensors or in `.bin` files, sharded or not.
+
+    Args:
+        folder: The model folder.
+        expected: Names of its tensors, for a message about a file that tells none itself.
 
     Raises:
         UserError: If a file is missing, cut short or of another kind; names the file and a tensor.
     """
     for single, index, kind in FORMS:
         if (folder / single).is_file():
-            return _open(folder, kind, {}, [folder / single])
+            return _open(folder, kind, dict.fromkeys(expected, single), [folder / single])
         if (folder / index).is_file():
             promised = _promised(folder / index)
             files = [folder / name for name in dict.fromkeys(promised.values())]
@@ -49,6 +53,13 @@ def open_checkpoint(folder: Path) -> LazyWeights:
                 if weights.file_of.get(name) != folder / file:
                     raise UserError(f"{folder / index} promises tensor {name!r} in {file}, which lacks it.\n{AGAIN}")
             return weights
+    for single, index, _ in FORMS:
+        shards = sorted(folder.glob(f"{Path(single).stem}-*-of-*{Path(single).suffix}"))
+        if shards:
+            raise UserError(
+                f"{folder / index} is missing: it says which tensor is in {shards[0].name} and which in the others.\n"
+                "Fetch that file into the folder."
+            )
     raise UserError(
         f"There are no weights in {str(folder)!r}: neither {' nor '.join(single for single, *_ in FORMS)}, "
         "whole or in shards.\nFetch the whole folder; code (*.py) in a folder is never run."
@@ -87,7 +98,7 @@ def check_tensors(
     for name in expected:
         if name not in names and name != optional:
             files = sorted({file.name for file in weights.file_of.values()})
-            where = files[0] if len(files) == 1 else f"{files[0]} … {files[-1]}"
+            where = " … ".join(dict.fromkeys((*files[:1], *files[-1:]))) or "the file"
             raise UserError(f"{config} asks for tensor {name!r}, which {where} beside it lacks.\n{AGAIN}")
 
 
@@ -112,6 +123,9 @@ def _promised(index: Path) -> dict[str, str]:
     promised = read_json(index).get("weight_map")
     if not isinstance(promised, dict) or not promised or not all(isinstance(file, str) for file in promised.values()):
         raise UserError(f"{index} has no weight_map from tensors to files.\n{AGAIN}")
+    for name, file in promised.items():
+        if Path(file).name != file:  # a folder's index does not lead out of it
+            raise UserError(f"{index} promises tensor {name!r} in {file!r}, which is no file of its folder.\n{AGAIN}")
     return promised
 
 
@@ -120,13 +134,13 @@ def _first_cut(file: Path) -> str | None:
     with file.open("rb") as opened:
         length = opened.read(8)
         header = opened.read(min(struct.unpack("<Q", length)[0], file.stat().st_size)) if len(length) == 8 else b""
-    try:
-        entries = json.loads(header)
-    except ValueError:
-        return None
     held = file.stat().st_size - 8 - len(header)
-    ends = [(entry["data_offsets"][1], name) for name, entry in entries.items() if name != "__metadata__"]
-    return next((name for end, name in sorted(ends) if end > held), None)
+    try:
+        entries = json.loads(header).items()
+        ends = sorted((entry["data_offsets"][1], name) for name, entry in entries if name != "__metadata__")
+        return next((name for end, name in ends if end > held), None)
+    except (ValueError, AttributeError, LookupError, TypeError):  # what is there is no header
+        return None
 
 
 def _unpickled(file: Path) -> dict[str, Tensor]:

@@ -67,10 +67,19 @@ def test_a_truncated_file_is_named_with_its_first_missing_tensor(copy, tmp_path,
 
 
 @pytest.mark.parametrize("size", [0, 5, 100])
-def test_a_file_cut_in_its_header_is_named(copy, tmp_path, size):
+def test_a_file_cut_in_its_header_is_named_with_a_tensor_of_it(copy, tmp_path, size):
     folder = copy()
     os.truncate(folder / "model.safetensors", size)
-    assert f"{folder / 'model.safetensors'} is cut short" in said(folder, tmp_path)
+    message = said(folder, tmp_path)
+    assert f"{folder / 'model.safetensors'} is cut short" in message and "tensor 'vision_model." in message
+
+
+@pytest.mark.parametrize("header", [b"[]", b"{}", b'{"a": 1}', b'{"a": {"data_offsets": "x"}}', b"\xff\xfe"])
+def test_a_file_of_another_kind_is_named(copy, tmp_path, header):
+    folder = copy()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    message = said(folder, tmp_path)
+    assert str(folder) in message and "tensor 'vision_model.embeddings." in message
 
 
 @pytest.mark.parametrize("pickled", [False, True])
@@ -92,6 +101,23 @@ def test_a_tensor_the_index_promises_in_vain_is_named(copy, tmp_path):
     content["weight_map"]["mlp1.9.weight"] = "model-00001-of-00002.safetensors"
     index.write_text(json.dumps(content))
     assert f"{index} promises tensor 'mlp1.9.weight' in model-00001-of-00002.safetensors" in said(folder, tmp_path)
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_shards_without_their_index_are_told_from_no_weights(copy, tmp_path, pickled):
+    folder = copy(shards=2, pickled=pickled)
+    index = next(folder.glob("*.index.json"))
+    index.unlink()
+    assert f"{index} is missing" in said(folder, tmp_path)
+
+
+def test_an_index_does_not_lead_out_of_its_folder(copy, tmp_path):
+    folder = copy(shards=2)
+    index = folder / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    content["weight_map"]["mlp1.0.bias"] = "../elsewhere.safetensors"
+    index.write_text(json.dumps(content))
+    assert "promises tensor 'mlp1.0.bias' in '../elsewhere.safetensors'" in said(folder, tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"weight_map": []}', '{"weight_map": {"x": 1}}'])
@@ -191,9 +217,10 @@ def test_code_in_a_bin_file_is_refused_and_not_run(copy, tmp_path, monkeypatch, 
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_truncated_bin_file_is_named_with_a_tensor_of_it(copy, tmp_path):
-    folder = copy(pickled=True, shards=2)
-    file = folder / "pytorch_model-00002-of-00002.bin"
+@pytest.mark.parametrize(("shards", "name"), [(1, "pytorch_model.bin"), (2, "pytorch_model-00002-of-00002.bin")])
+def test_a_truncated_bin_file_is_named_with_a_tensor_of_it(copy, tmp_path, shards, name):
+    folder = copy(pickled=True, shards=shards)
+    file = folder / name
     os.truncate(file, file.stat().st_size // 2)
     message = said(folder, tmp_path)
     assert f"{file} is cut short" in message and "tensor 'vision_model" in message
@@ -222,6 +249,14 @@ def test_a_setting_of_another_type_is_named(copy, tmp_path):
     configure(folder, llm_config={**llm, "intermediate_size": "wide"})
     message = said(folder, tmp_path)
     assert str(folder / "config.json") in message and "intermediate_size" in message
+
+
+@pytest.mark.parametrize("part", ["vision_config", "llm_config"])
+@pytest.mark.parametrize("content", [None, "Qwen2", []])
+def test_a_configuration_without_settings_of_a_part_is_named(copy, tmp_path, part, content):
+    folder = copy()
+    configure(folder, **{part: content})
+    assert f"{folder / 'config.json'} has no {part} with settings" in said(folder, tmp_path)
 
 
 def test_a_folder_that_is_there_is_never_touched(copy, tmp_path):

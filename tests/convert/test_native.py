@@ -43,6 +43,16 @@ def test_the_stand_in_computes_what_the_original_code_computed(original_model, f
     torch.testing.assert_close(logits, expected["logits"], rtol=0, atol=5e-6)
 
 
+def test_whole_numbers_where_fractions_are_meant_are_read(make_original, tmp_path):
+    source = make_original("qwen2", attention_dropout=0, rope_theta=10000, num_key_value_heads=2)
+    config = json.loads((source / "config.json").read_text())
+    config["vision_config"] |= {"initializer_factor": 1, "drop_path_rate": 0, "attention_dropout": 0}
+    (source / "config.json").write_text(json.dumps(config))
+    convert_to_native(source, tmp_path / "native")
+    model, _ = load(tmp_path / "native")
+    assert model.config.vision_config.layer_scale_init_value == 1.0
+
+
 @pytest.mark.parametrize(
     ("family", "options"),
     [
