@@ -1,6 +1,7 @@
 """From the native layout back to the original one."""
 
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoConfig
 
@@ -11,7 +12,9 @@ from fcot.convert.result import Converted, count_parameters, write_folder
 from fcot.convert.source import open_checkpoint
 from fcot.convert.streams import mapped_tensors, to_original
 from fcot.errors import UserError
+from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.json_files import read_json, read_optional, write_json
+from fcot.internvl.prompts import name_of
 from fcot.merge.tensors import write_weights
 
 
@@ -36,8 +39,10 @@ def convert_to_original(source: Path, destination: Path) -> Converted:
     config = AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
     model = family_of_native(config, file)
     entries = mapped_tensors(config, model)
-    stream = to_original(open_checkpoint(source), entries, file, tied=config.tie_word_embeddings)
+    weights = open_checkpoint(source, (name for entry in entries for name in entry.native))
+    stream = to_original(weights, entries, file, tied=config.tie_word_embeddings)
     preprocessing = read_optional(source / PREPROCESSING_FILE)
+    _complete(config, preprocessing, ModelFolder(source))
 
     def fill(folder: Path) -> None:
         write_weights(folder, stream)
@@ -48,3 +53,13 @@ def convert_to_original(source: Path, destination: Path) -> Converted:
     parameters = count_parameters(entries, tied=config.tie_word_embeddings)
     note = "To load it, put the *.py files of the model's authors into the folder: they are not part of it."
     return Converted(destination, model.architecture, parameters, (note,))
+
+
+def _complete(config: Any, preprocessing: dict[str, Any], folder: ModelFolder) -> None:
+    """Add what only the original layout's `config.json` says, where the authors' own `-hf` folders say it elsewhere."""
+    if getattr(config, "template", None) is not None:
+        return  # this project's, which says it too
+    preprocessing["crop_to_patches"] = True  # transformers' processor cuts pages whatever the image settings say
+    if folder.has_tokenizer:
+        spoken = folder.template
+        config.template, config.system_message = name_of(spoken), spoken.system

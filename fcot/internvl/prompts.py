@@ -96,6 +96,11 @@ TEMPLATES = {
 }
 
 
+def name_of(spoken: Template) -> str:
+    """Return the name of a conversation template, whatever its system message; of two that are alike the first."""
+    return next(name for name, known in TEMPLATES.items() if known.with_system(spoken.system) == spoken)
+
+
 def template(name: str) -> Template:
     """Return a conversation template by the name InternVL gives it.
 

@@ -11,6 +11,7 @@ from fcot.convert.native import convert_to_native
 from fcot.convert.original import convert_to_original
 from fcot.convert.tokenizer import load_tokenizer
 from fcot.errors import UserError
+from fcot.internvl.checkpoint import ModelFolder
 
 
 def same(found, expected):
@@ -94,6 +95,35 @@ def test_the_tiny_teacher_goes_there_and_back(tiny_checkpoint, tmp_path):
         for folder in (tiny_checkpoint, tmp_path / "native")
     ]
     assert settings[0].items() <= settings[1].items()
+
+
+@pytest.mark.parametrize(
+    ("system", "end", "expected"),
+    [
+        ("", "<|im_end|>\n", "internvl2_5"),
+        ("Be brief.", "<|im_end|>\n", "internvl2_5"),
+        ("", "<|im_end|>", "internlm2-chat"),
+    ],
+)
+def test_an_hf_folder_keeps_the_prompts_of_its_chat_template(tiny_checkpoint, tmp_path, system, end, expected):
+    source = tmp_path / "hf"
+    shutil.copytree(tiny_checkpoint, source)
+    config = json.loads((source / "config.json").read_text())
+    for name in ("template", "system_message"):
+        config.pop(name, None)
+    (source / "config.json").write_text(json.dumps(config))
+    settings = json.loads((source / "preprocessor_config.json").read_text())
+    (source / "preprocessor_config.json").write_text(json.dumps({**settings, "crop_to_patches": False}))
+    turn = "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}" + end
+    head = f"<|im_start|>system\n{system}{end}" if system else ""
+    (source / "chat_template.jinja").write_text(
+        head + "{% for message in messages %}" + turn + "{% endfor %}{{ '<|im_start|>assistant\\n' }}"
+    )
+    convert_to_original(source, tmp_path / "original")
+    said = json.loads((tmp_path / "original" / "config.json").read_text())
+    assert (said["template"], said["system_message"], said["dynamic_image_size"]) == (expected, system, True)
+    convert_to_native(tmp_path / "original", tmp_path / "native")
+    assert ModelFolder(tmp_path / "native").template == ModelFolder(source).template
 
 
 def test_the_tokenizer_goes_back_as_its_authors_have_it(original_with_tokenizer, fixture_tokenizer, tmp_path):
