@@ -5,6 +5,8 @@ import json
 import shlex
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from fcot.convert.config import CONFIG_FILE, ORIGINAL_TYPE
 from fcot.errors import UserError
 
@@ -34,12 +36,14 @@ def native_folder(path: Path) -> Path:
 
         print(f"{path} is in the original layout: converting it to {converted}, once.")
         try:
-            convert_to_native(path, converted)
-        except OSError as error:
+            done = convert_to_native(path, converted)
+        except (OSError, SafetensorError) as error:
             command = shlex.join(["python", "-m", "fcot", "convert", str(path), "FOLDER"])
             raise UserError(
-                f"{converted} cannot be written ({error.strerror}).\nConvert to another place, and give that: {command}"
+                f"{converted} cannot be written ({error}).\nConvert to another place, and give that: {command}"
             ) from error
+        for note in done.notes:
+            print(f"Note: {note}")
     return converted
 
 

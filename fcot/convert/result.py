@@ -39,8 +39,9 @@ def write_folder(destination: Path, fill: Callable[[Path], None]) -> None:
     Raises:
         UserError: If there is something at `destination`.
     """
+    given, destination = destination, destination.resolve()  # "." has no name of its own
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise UserError(f"{destination} exists already.\nGive a folder that does not, or remove that one first.")
+        raise UserError(f"{given} exists already.\nGive a folder that does not, or remove that one first.")
     prepare_output(destination, CONVERTED, overwrite=False)
     with whole_folder(destination, CONVERTED) as folder:
         fill(folder)

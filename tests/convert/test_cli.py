@@ -24,6 +24,21 @@ def test_an_error_is_two_lines_and_code_2(make_original, tmp_path, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
+def test_the_current_folder_can_be_filled_if_it_is_empty(make_original, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    main(["convert", str(make_original("internlm2")), "."])
+    assert (tmp_path / "here" / "config.json").is_file()
+
+
+def test_a_place_that_cannot_be_written_is_said_to_be_one(make_original, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit):
+        main(["convert", str(make_original("internlm2")), str(tmp_path / "file" / "native")])
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'file' / 'native'} cannot be written" in error and len(error.splitlines()) == 2
+
+
 def test_an_image_token_that_the_tokenizer_contradicts_is_refused(original_with_tokenizer, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["convert", str(original_with_tokenizer), str(tmp_path / "native"), "--image-token-id=7"])

@@ -48,6 +48,13 @@ def test_a_model_folder_in_the_original_layout_names_the_one_command(original):
         ModelFolder(original)
 
 
+def test_what_a_folder_lacks_is_said_when_it_is_converted_and_when_it_is_needed(make_original, capsys):
+    native = native_folder(make_original("internlm2"))
+    assert "no tokenizer files" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"-native has no tokenizer \(tokenizer.json or tokenizer.model\)"):
+        ModelFolder(native).encoder()
+
+
 def test_realignment_runs_from_the_original_layout_with_one_line_changed(original, tiny_shards, tmp_path, capsys):
     options = {
         "--model.checkpoint": original,  # the one line; the rest makes the run short
