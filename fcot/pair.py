@@ -15,6 +15,7 @@ from fcot.batch import Batch, Sequences
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import check_placeholders, normalize, raster_side
+from fcot.parts import require_numbers
 from fcot.student import CompressedInternVL, load_student, student_of
 from fcot.trunk import allow_packing, answer_rows
 
@@ -78,6 +79,7 @@ class StudentTeacher(nn.Module):
             model = AutoModelForImageTextToText.from_config(folder.config, dtype=torch.float32)
         else:
             model = load_student(checkpoint, dtype=torch.float32)
+            require_numbers(model, folder)
         self.teacher_projector: nn.Module | None = None
         self.further = nn.ModuleDict()  # students at more ratios, by their side of a batch
         self.checkpointing = checkpointing
@@ -176,7 +178,9 @@ class StudentTeacher(nn.Module):
                 return self.mean.new_zeros(0, raster_side(model.config) ** 2, width)
             tiles = tiles.new_zeros(1, *tiles.shape[1:])
         with torch.set_grad_enabled(learns):
-            hidden = tower(normalize(tiles, self.mean, self.std)).last_hidden_state[:count, 1:]
+            layer = model.config.vision_feature_layer  # −1 in every InternVL2
+            seen = tower(normalize(tiles, self.mean, self.std), output_hidden_states=layer != -1)
+            hidden = (seen.last_hidden_state if layer == -1 else seen.hidden_states[layer])[:count, 1:]
             side = int(hidden.shape[1] ** 0.5)
             raster = hidden.unflatten(1, (side, side))
             shuffled: Tensor = model.pixel_shuffle(raster, scale_factor=model.config.downsample_ratio)

@@ -20,7 +20,9 @@ from transformers import (
 from transformers.models.internvl.modeling_internvl import InternVLMultiModalProjector
 
 from fcot.compress import make_compressor
+from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import positions, raster_side, tokens_per_tile
+from fcot.parts import require_parts
 from fcot.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
 
 OF_ANOTHER_MODEL = ("config", "model", "merge.json")  # starts of names in a model folder that are not copied
@@ -226,5 +228,10 @@ def _say_tokens(file: Path, count: int) -> None:
 
 
 def load_student(path: Path, **kwargs: Any) -> InternVLForConditionalGeneration:
-    """Load a model folder, compressed or native, from disk alone."""
-    return AutoModelForImageTextToText.from_pretrained(path, local_files_only=True, **kwargs)
+    """Load a model folder, compressed or native, from disk alone, without code of the folder's own.
+
+    Raises:
+        UserError: If a tensor is missing, not known or of another shape.
+    """
+    require_parts(ModelFolder(path))
+    return AutoModelForImageTextToText.from_pretrained(path, local_files_only=True, trust_remote_code=False, **kwargs)

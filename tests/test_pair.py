@@ -1,7 +1,10 @@
 import copy
+import json
+import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from fcot.errors import UserError
 from fcot.internvl.tokens import IGNORED, normalize
@@ -53,6 +56,39 @@ def test_teacher_rows_are_those_of_the_plain_transformers_model(tiny_checkpoint,
         ).logits
     expected = logits[:, :-1][sequences.labels[:, 1:] != IGNORED]
     torch.testing.assert_close(pair.teacher_rows(batch) @ pair.head_weight.T, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_features_are_of_the_layer_that_the_teacher_reads(tiny_checkpoint, tmp_path, make_batch):
+    folder = tmp_path / "teacher"
+    shutil.copytree(tiny_checkpoint, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "vision_feature_layer": -2}))
+    pair, plain, batch = realigning(folder).eval(), load_student(folder).eval(), make_batch(*PAGES)
+    with torch.no_grad():
+        expected = plain.get_image_features(normalize(batch.tiles, pair.mean, pair.std)).pooler_output
+        found = pair.teacher_projector(pair.features(batch.tiles))
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", ["lm_head", "vision_tower.encoder.layer.0.mlp.fc1"])
+def test_a_teacher_with_broken_weights_is_refused_by_file_and_tensor(tiny_checkpoint, tmp_path, name):
+    folder = tmp_path / "teacher"
+    shutil.copytree(tiny_checkpoint, folder)
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    (broken,) = (key for key in weights if key.endswith(f"{name}.weight"))
+    for content, said in (
+        (weights[broken] * float("nan"), rf"{name}.weight' in {file} holds NaN or infinity"),
+        (weights[broken][1:].clone(), rf"{file}: tensor '\S*{name}.weight' has shape"),
+        (None, rf"{folder}: 1 tensors are missing, '\S*{name}.weight'"),
+    ):
+        changed = {**weights, broken: content}
+        save_file({key: tensor for key, tensor in changed.items() if tensor is not None}, file, {"format": "pt"})
+        with pytest.raises(UserError, match=said):
+            StudentTeacher(folder, compressor="conv", ratio=2)
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(UserError, match=rf"{file} is cut short.*, tensor '\S+' for one"):
+        StudentTeacher(folder, compressor="conv", ratio=2)
 
 
 def test_rows_predict_the_answer_tokens_of_their_sample(pair, make_batch):

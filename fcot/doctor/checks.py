@@ -3,23 +3,18 @@
 from collections.abc import Iterator
 from typing import Any
 
+from fcot.convert.source import open_checkpoint
 from fcot.doctor.page import PageCost
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.names import in_memory
 from fcot.internvl.tokens import CONTEXT, END, START, tokens_per_tile
-from fcot.merge.tensors import open_weights
 from fcot.parts import missing_parts
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
 
 def problems(folder: ModelFolder) -> Iterator[str]:
     """Yield a sentence for everything that is missing in a model folder or disagrees in it."""
-    if not any((folder.path / name).is_file() for name in TOKENIZER_FILES):
-        yield f"{folder.path} has no tokenizer ({' or '.join(TOKENIZER_FILES)}). Copy the whole model folder."
-    else:
-        yield from _tokenizer(folder)
+    yield from _tokenizer(folder)
     yield from _preprocessing(folder)
     yield from _counts(folder)
     weights = missing_parts(folder)
@@ -34,6 +29,9 @@ def _tokenizer(folder: ModelFolder) -> Iterator[str]:
     try:
         tokenizer = folder.tokenizer
         end = folder.template.end
+    except UserError as error:
+        yield str(error).replace("\n", " ")
+        return
     except (ValueError, OSError) as error:
         yield f"The tokenizer or template of {folder.path} cannot be used: {str(error).splitlines()[0]}"
         return
@@ -89,7 +87,7 @@ def _counts(folder: ModelFolder) -> Iterator[str]:
 
 def _head(folder: ModelFolder) -> Iterator[str]:
     """A head of its own that loading would replace by the embeddings."""
-    names = {in_memory(name) for name in open_weights(folder.path)}
+    names = {in_memory(name) for name in open_checkpoint(folder.path)}
     config = folder.config
     if config.tie_word_embeddings and not config.text_config.tie_word_embeddings and "lm_head.weight" in names:
         yield (

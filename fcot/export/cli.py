@@ -27,7 +27,7 @@ def export(
     from fcot.export.folder import EXPORTED, write_export
     from fcot.export.origin import origin_of
     from fcot.internvl.checkpoint import ModelFolder
-    from fcot.parts import missing_parts
+    from fcot.parts import require_parts
     from fcot.plugins import load_declared
     from fcot.whole_folder import prepare_output, whole_folder
 
@@ -39,9 +39,7 @@ def export(
                 f"{folder} is a native InternVL, which transformers loads as it is.\n"
                 "Export takes a student that was re-aligned from it."
             )
-        problems = missing_parts(source)
-        if problems:
-            raise UserError("\n".join([*problems[:4], "Save the student again."]))
+        require_parts(source)
         origin = origin_of(known_as, base=base, scores=scores or [])
         try:
             prepare_output(output, EXPORTED, overwrite=overwrite)

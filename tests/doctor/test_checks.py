@@ -56,7 +56,7 @@ def test_what_disagrees_is_named(copy, file, settings, message):
     [
         ("tokenizer.json", "has no tokenizer"),
         ("preprocessor_config.json", "preprocessor_config.json is missing"),
-        ("model.safetensors", "holds neither model.safetensors nor"),
+        ("model.safetensors", "There are no weights in"),
     ],
 )
 def test_a_missing_file_is_named(copy, file, message):

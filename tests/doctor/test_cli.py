@@ -27,7 +27,7 @@ def test_what_is_wrong_ends_it_with_an_error(tiny_checkpoint, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["doctor", "--checkpoint", str(copy)])
     assert stopped.value.code == 1
-    assert "  - Folder" in capsys.readouterr().out
+    assert "  - There are no weights in" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
