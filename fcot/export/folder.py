@@ -68,6 +68,7 @@ def write_settings(source: ModelFolder, folder: Path) -> None:
         "processor_class": CompressedInternVLProcessor.__name__,
         "auto_map": auto_map({"AutoImageProcessor": CompressedInternVLImageProcessor}),
         "crop_to_patches": True,
+        "min_patches": 1,  # training cuts a page into as few tiles as fit it
         "size": {"height": source.tile_size, "width": source.tile_size},
     }
     write_json(folder / "preprocessor_config.json", {**source.preprocessing, **tiling})

@@ -13,6 +13,7 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import save_file
+from transformers import AutoImageProcessor
 
 from fcot.cli import main
 from fcot.doctor.checks import problems
@@ -95,6 +96,20 @@ def test_configuration_and_processor_give_the_same_count(exported):
         for name in ("config", "processor_config")
     }
     assert counts == {2}
+
+
+def test_pages_are_cut_as_in_training_whatever_the_teachers_folder_says(run, tmp_path):
+    student = shutil.copytree(run / "student", tmp_path / "student")
+    settings = json.loads((student / "preprocessor_config.json").read_text())
+    settings |= {"min_patches": 4, "crop_to_patches": False}
+    (student / "preprocessor_config.json").write_text(json.dumps(settings))
+    main(["export", str(student), str(tmp_path / "out")])
+    image_processor = AutoImageProcessor.from_pretrained(tmp_path / "out")
+    source = ModelFolder(student)
+    for name in PAGES:
+        picture = Image.fromarray(page(name))
+        expected = cut(picture, source.max_tiles, tile_size=source.tile_size)
+        assert image_processor(picture)["num_patches"] == [len(expected)]
 
 
 def test_the_doctor_finds_nothing_wrong_with_it(exported):
