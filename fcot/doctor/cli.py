@@ -1,6 +1,9 @@
 """The verb `doctor`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 DEFAULT_MODEL = Path(__file__).parents[1] / "tiny" / "teacher"
 
@@ -19,7 +22,7 @@ def doctor(
     is wrong.
 
     Args:
-        checkpoint: Model folder (default: the tiny teacher).
+        checkpoint: Model folder (default: the tiny teacher), or a size of InternVL2 without one: 1b, 2b, 8b.
         page: Size of a page in pixels, WIDTHxHEIGHT; the default is a letter page at 200 dpi.
         ratio: How many visual tokens become one; a student has its own.
         max_tiles: Most tiles of a page, thumbnail not counted (default: the model's).
@@ -42,17 +45,30 @@ def doctor(
     print("\n".join(version_lines(packages, here)))
     load_declared()  # a compressor may come from a plugin
     try:
-        folder = ModelFolder(checkpoint)
-        own = getattr(folder.config, "ratio", None)
-        cost = page_cost(folder, width, height, own or ratio, max_tiles)
-        found = list(problems(folder))
-        print("\n".join([*model_lines(folder), *page_lines(folder, cost, own or ratio)]))
-        shared = num_devices or (here.count if here.count > 1 else 8)
-        print("\n".join(memory_lines(folder, cost, own or ratio, text_tokens, shared, here)))
-        wrong += [*found, *filter(None, [too_long(folder, cost)])]
+        with described(checkpoint) as path:
+            folder = ModelFolder(path)
+            own = getattr(folder.config, "ratio", None)
+            cost = page_cost(folder, width, height, own or ratio, max_tiles)
+            found = list(problems(folder)) if path == checkpoint else []  # a size has no files
+            print("\n".join([*model_lines(folder, checkpoint), *page_lines(folder, cost, own or ratio)]))
+            shared = num_devices or (here.count if here.count > 1 else 8)
+            print("\n".join(memory_lines(folder, cost, own or ratio, text_tokens, shared, here)))
+            wrong += [*found, *filter(None, [too_long(folder, cost)])]
     except UserError as error:
         wrong.append(str(error).replace("\n", " "))
     print("\nWhat would fail later")
     print("\n".join(f"  - {each}" for each in wrong) or "  nothing was found")
     if wrong:
         raise SystemExit(1)
+
+
+@contextmanager
+def described(checkpoint: Path) -> Iterator[Path]:
+    """Give a model folder: the user's, or for a size such as "8b" one with its configuration alone."""
+    from fcot.internvl.sizes import SIZES, write_size
+
+    if str(checkpoint) not in SIZES or checkpoint.exists():
+        yield checkpoint
+        return
+    with TemporaryDirectory() as folder:
+        yield write_size(str(checkpoint), Path(folder))

@@ -1,6 +1,7 @@
 """The doctor's findings as lines for a terminal."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from fcot.doctor.devices import Devices
 from fcot.doctor.memory import CHUNK_ROWS, STRATEGIES, parameters_by_part, training_steps
@@ -31,11 +32,11 @@ def version_lines(packages: Sequence[Installed], here: Devices) -> Iterator[str]
     yield f"  {here.disk / GIB:.1f} GiB free in this folder"
 
 
-def model_lines(folder: ModelFolder) -> Iterator[str]:
-    """Yield what the model is."""
+def model_lines(folder: ModelFolder, given: Path) -> Iterator[str]:
+    """Yield what the model is, and what the user gave: a folder or the name of a size."""
     counts = parameters_by_part(folder)
     parts = ", ".join(f"{part} {count / 1e6:.2f} M" for part, count in counts.items())
-    yield f"\nModel {folder.path}"
+    yield f"\nModel {given}"
     yield f"  {folder.config.model_type}, {sum(counts.values()) / 1e6:.2f} M parameters ({parts})"
 
 

@@ -21,6 +21,14 @@ def test_it_says_versions_devices_costs_and_finds_nothing(tiny_checkpoint, capsy
     assert out.endswith("What would fail later\n  nothing was found\n")
 
 
+def test_a_size_is_reckoned_with_before_its_weights_are_here(capsys):
+    main(["doctor", "--checkpoint", "2b"])
+    out = capsys.readouterr().out
+    assert "vision 304.01 M, projector 12.60 M" in out
+    assert "3330 tokens before compression, 1666 at ratio 2" in out
+    assert out.endswith("nothing was found\n")
+
+
 def test_what_is_wrong_ends_it_with_an_error(tiny_checkpoint, tmp_path, capsys):
     copy = shutil.copytree(tiny_checkpoint, tmp_path / "copy")
     (copy / "model.safetensors").unlink()

@@ -5,7 +5,9 @@ from fcot.internvl.sizes import SIZES, write_size
 from fcot.pair import StudentTeacher
 
 
-@pytest.mark.parametrize(("name", "total", "projector"), [("2b", 2.21e9, 12.60e6), ("8b", 8.08e9, 33.57e6)])
+@pytest.mark.parametrize(
+    ("name", "total", "projector"), [("1b", 0.938e9, 4.48e6), ("2b", 2.21e9, 12.60e6), ("8b", 8.08e9, 33.57e6)]
+)
 def test_sizes_have_the_parameters_of_the_published_models(tmp_path, name, total, projector):
     with torch.device("meta"):
         model = StudentTeacher(write_size(name, tmp_path), from_scratch=True).student
