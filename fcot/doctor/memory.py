@@ -70,6 +70,8 @@ def training_steps(folder: ModelFolder, *, tiles: int, text_tokens: int, ratio: 
     with FakeTensorMode():
         compressor = None if is_student or ratio == 1 else "conv"
         pair = StudentTeacher(folder.path, compressor=compressor, ratio=ratio, from_scratch=True)
+        # a dynamic rope (the 8B's) asks for the value of the last position, which a fake tensor does not have
+        pair.student.model.language_model.rotary_emb.rope_type = "default"
         stages = {"re-align": ("projector",)} if compressor else {}
         for stage, parts in {**stages, "sft": PARTS}.items():
             if stage == "sft":

@@ -22,10 +22,11 @@ def test_it_says_versions_devices_costs_and_finds_nothing(tiny_checkpoint, capsy
 
 
 def test_a_size_is_reckoned_with_before_its_weights_are_here(capsys):
-    main(["doctor", "--checkpoint", "2b"])
+    main(["doctor", "--checkpoint", "8b"])
     out = capsys.readouterr().out
-    assert "vision 304.01 M, projector 12.60 M" in out
+    assert "vision 304.01 M, projector 33.57 M" in out
     assert "3330 tokens before compression, 1666 at ratio 2" in out
+    assert "\n  re-align" in out and "\n  sft" in out  # its rope is dynamic
     assert out.endswith("nothing was found\n")
 
 
