@@ -151,6 +151,7 @@ def write_weights(
             )
         file = folder / f"{path.stem if to_file else 'model'}.shard-{len(written) + 1}"
         save_file(shard, file, metadata=header)
+        file.chmod(0o644)  # safetensors makes it private to its writer
         written.append((file, list(shard), sum(tensor.nbytes for tensor in shard.values())))
         del shard  # while the next one is gathered, only that one is in memory
     if not written:

@@ -43,6 +43,10 @@ def test_the_stand_in_computes_what_the_original_code_computed(original_model, f
     torch.testing.assert_close(logits, expected["logits"], rtol=0, atol=5e-6)
 
 
+def test_others_on_the_machine_may_read_every_file(converted):
+    assert {file.name for file in converted.iterdir() if not file.stat().st_mode & 0o044} == set()
+
+
 def test_whole_numbers_where_fractions_are_meant_are_read(make_original, tmp_path):
     source = make_original("qwen2", attention_dropout=0, rope_theta=10000, num_key_value_heads=2)
     config = json.loads((source / "config.json").read_text())
