@@ -41,7 +41,7 @@ class Preset:
 
 
 PRESETS = {
-    "demo": Preset((2,), False, 140, 150, 4480, 4800, 70, 280, "data/demo"),
+    "demo": Preset((2,), False, 140, 130, 4480, 4160, 70, 280, "data/demo"),
     "tables": Preset((2, 4), True, 160, 700, 5120, 22400, 98, 420, "data/tables"),
 }
 
