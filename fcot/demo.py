@@ -105,7 +105,7 @@ def demo(preset: Literal["demo", "tables"] = "demo", output: Path = Path("runs/d
     that holds `configs/`.
 
     Args:
-        preset: demo (ratio 2, about nine minutes on 2 cores) or tables (ratios 2 and 4, the control; about
+        preset: demo (ratio 2, about eight minutes on 2 cores) or tables (ratios 2 and 4, the control; about
             50 minutes).
         output: Folder of the runs; its contents are replaced.
     """
