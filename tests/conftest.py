@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable
@@ -176,3 +177,28 @@ def forks(student_folder, tiny_shards):
     yield made
     made.server.stdin.close()
     made.server.wait(60)
+
+
+@pytest.fixture(scope="session")
+def type_in_terminal() -> Callable[[list[str], list[str]], str]:
+    """Return a function that runs `python -m fcot` with words in a terminal, types lines, and returns all it shows."""
+
+    def run(words: list[str], lines: list[str]) -> str:
+        child, terminal = pty.fork()
+        if child == 0:  # pragma: no cover - this is the other process
+            os.chdir(Path(__file__).parents[1])
+            os.execv(sys.executable, [sys.executable, "-m", "fcot", *words])
+        seen, left = b"", list(lines)
+        while True:
+            try:
+                piece = os.read(terminal, 1024)
+            except OSError:  # how a terminal says that nobody is left
+                break
+            seen += piece
+            if left and seen.endswith(b"> "):
+                os.write(terminal, left.pop(0).encode())
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0, seen.decode()
+        return seen.decode().replace("\r\n", "\n")
+
+    return run

@@ -1,10 +1,7 @@
 """What the README tells a reader to type works as it stands there."""
 
-import os
-import pty
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
@@ -69,23 +66,7 @@ def test_every_file_the_readme_names_exists():
 
 
 @pytest.mark.parametrize("transcript", blocks("console"))
-def test_a_conversation_with_the_tiny_student_goes_as_the_readme_shows_it(transcript):
+def test_a_conversation_with_the_tiny_student_goes_as_the_readme_shows_it(transcript, type_in_terminal):
     command, *shown = transcript.splitlines()
-    questions = [line.removeprefix("> ") for line in shown if line.startswith("> ")]
-    program = [sys.executable, *shlex.split(command)[2:]]
-    child, terminal = pty.fork()
-    if child == 0:  # pragma: no cover - this is the other process
-        os.chdir(ROOT)
-        os.execv(program[0], program)
-    seen = b""
-    while True:
-        try:
-            piece = os.read(terminal, 1024)
-        except OSError:  # how a terminal says that nobody is left
-            break
-        seen += piece
-        if questions and seen.endswith(b"> "):
-            os.write(terminal, questions.pop(0).encode() + b"\n")
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0, seen.decode()
-    assert seen.decode().replace("\r\n", "\n").splitlines() == shown
+    typed = [line.removeprefix("> ") + "\n" for line in shown if line.startswith("> ")]
+    assert type_in_terminal(shlex.split(command)[4:], typed).splitlines() == shown

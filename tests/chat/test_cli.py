@@ -1,8 +1,5 @@
 """`chat` answers in a terminal: streaming, several pages, several turns, short errors."""
 
-import os
-import pty
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -90,24 +87,8 @@ def test_what_would_steer_the_terminal_is_not_printed(tiny_checkpoint, capsys):
     assert capsys.readouterr().out == "a �[2J b\nc\n"
 
 
-def test_a_real_terminal(tiny_checkpoint, pages):
-    root = Path(__file__).parents[2]
-    program = [sys.executable, "-m", "fcot", "chat", str(tiny_checkpoint), "--image", str(pages[0])]
-    child, terminal = pty.fork()
-    if child == 0:  # pragma: no cover - this is the other process
-        os.chdir(root)
-        os.execv(program[0], [*program, "--max_new_tokens", "4"])
-    seen, asked = b"", [b"What?\n", b"And then?\n", b"\x04"]  # the last one is Ctrl-D
-    while True:
-        try:
-            piece = os.read(terminal, 1024)
-        except OSError:  # how a terminal says that nobody is left
-            break
-        seen += piece
-        if asked and seen.endswith(b"> "):
-            os.write(terminal, asked.pop(0))
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0, seen.decode()
-    text = seen.decode()
+def test_a_real_terminal(tiny_checkpoint, pages, type_in_terminal):
+    words = ["chat", str(tiny_checkpoint), "--image", str(pages[0]), "--max_new_tokens", "4"]
+    text = type_in_terminal(words, ["What?\n", "And then?\n", "\x04"])  # the last one is Ctrl-D
     assert "page0.png: 1 tiles, 4 visual tokens" in text
     assert text.index("> What?") < text.index("> And then?")

@@ -216,7 +216,7 @@ class Boom:
 PICKLE = pickle.dumps({"a": 1})
 HOSTILE = {
     "parent": [("../../x.json", record())],
-    "absolute": [("/tmp/x.json", record())],
+    "absolute": [("/etc/x.json", record())],
     "backslash": [("..\\..\\x.json", record())],
     "10 kB name": [("a/" * 5000 + "x.json", record())],
     "symbolic link": [("x.jpg", b"", tarfile.SYMTYPE, "/etc/passwd"), ("x.json", record())],
