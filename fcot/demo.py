@@ -1,14 +1,22 @@
-"""The whole method on the tiny world, as a sequence of ordinary commands."""
+"""The whole method on the tiny world, as ordinary commands; those that do not wait for each other run side by side."""
 
+import os
 import shlex
 import shutil
+import subprocess
+import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fcot.errors import UserError
+
 CONFIGS = Path("configs")
 TEACHER = "fcot/tiny/teacher"
+Command = tuple[str, list[str]]  # why it is run, and its words after `python -m fcot`
 
 
 @dataclass(frozen=True)
@@ -16,22 +24,19 @@ class Preset:
     """How long each part of the demo is.
 
     Attributes:
-        ratios: Ratios to compress by, one student each.
-        control: Post-train the uncompressed teacher too, on the same data.
+        sft_steps: Steps of post-training, of 32 pages each, by ratio: a student for each. With ratio 1 the
+            uncompressed teacher is post-trained too, as the control. The longest first, for they may run side by side.
         realign_steps: Steps of re-alignment, of 32 pages each.
-        sft_steps: Steps of post-training, of 32 pages each.
         realign_pages: Pages to re-align on.
-        sft_pages: Pages to post-train on.
+        sft_pages: Pages to post-train on, the same for all; more steps read them again.
         dev_pages: Dev pages a coalition of snapshots is scored on.
         test_pages: Test pages, shared by all models.
         data: Folder the pages are drawn in.
         options: Further options of every run.
     """
 
-    ratios: tuple[int, ...]
-    control: bool
+    sft_steps: dict[int, int]
     realign_steps: int
-    sft_steps: int
     realign_pages: int
     sft_pages: int
     dev_pages: int
@@ -39,63 +44,157 @@ class Preset:
     data: str
     options: tuple[str, ...] = ()
 
+    def pages(self, recipe: str) -> dict[str, int]:
+        """Return how many pages of a recipe are drawn for each split."""
+        if recipe == "reading":
+            return {"train": self.realign_pages, "dev": self.dev_pages}
+        return {"train": self.sft_pages, "dev": self.dev_pages, "test": self.test_pages}
+
+    def data_options(self, recipe: str) -> list[str]:
+        """Return the options of a run on these pages."""
+        samples = ", ".join(f"{split}: {count}" for split, count in self.pages(recipe).items())
+        return [*self.options, "--data.root", f"{self.data}/{recipe}", "--data.recipe_samples", f"{{{samples}}}"]
+
 
 PRESETS = {
-    "demo": Preset((2,), False, 140, 130, 4480, 4160, 70, 280, "data/demo"),
-    "tables": Preset((2, 4), True, 160, 700, 5120, 22400, 98, 420, "data/tables"),
+    "demo": Preset({2: 130}, 140, 4480, 4160, 70, 280, "data/demo"),
+    "tables": Preset({4: 1900, 1: 600, 2: 1000}, 160, 5120, 19200, 98, 420, "data/tables"),
 }
 
 
-def commands(preset: Preset, output: Path) -> list[tuple[str, list[str]]]:
-    """Return what is run, each with a line that says why."""
-    reading, asking = f"{preset.data}/reading", f"{preset.data}/questions"
-    realign_data = data_options(reading, preset, train=preset.realign_pages)
-    questions = data_options(asking, preset, train=preset.sft_pages, test=preset.test_pages)
-    realign, sft = str(CONFIGS / "realign_tiny.yaml"), str(CONFIGS / "sft_tiny.yaml")
+def draw(preset: Preset) -> list[Command]:
+    """Return what draws the pages."""
 
-    def test(name: str, checkpoint: str | Path, label: str) -> tuple[str, list[str]]:
+    def build(recipe: str) -> Command:
+        counts = {"train": 0, "dev": 0, "test": 0} | preset.pages(recipe)
+        sizes = [word for split, count in counts.items() for word in (f"--{split}", str(count))]
+        words = ["shards", "build", "--output", f"{preset.data}/{recipe}", "--recipe", recipe, *sizes]
+        return f"Draw the pages of {recipe}", words
+
+    return [build("reading"), build("questions")]
+
+
+def chains(preset: Preset, output: Path) -> dict[str, list[Command]]:
+    """Return what is run on the pages: chains of commands by name, none of which waits for another chain."""
+    realign, sft = str(CONFIGS / "realign_tiny.yaml"), str(CONFIGS / "sft_tiny.yaml")
+    reading, questions = preset.data_options("reading"), preset.data_options("questions")
+
+    def measure(name: str, checkpoint: str | Path, label: str) -> Command:
         options = ["--model.checkpoint", str(checkpoint), "--model.label", label]
         where = ["--trainer.default_root_dir", str(output / "eval" / name)]
         return f"Measure: {label} on test pages", ["test", "--config", sft, *options, *where, *questions]
 
-    def post_train(name: str, checkpoint: str | Path) -> list[str]:
-        steps = ["--trainer.max_steps", str(preset.sft_steps), "--trainer.default_root_dir", str(output / name)]
-        return ["fit", "--config", sft, "--model.checkpoint", str(checkpoint), *steps, *questions]
+    def post_train(ratio: int, checkpoint: str | Path) -> list[str]:
+        steps = ["--trainer.max_steps", str(preset.sft_steps[ratio])]
+        where = ["--trainer.default_root_dir", str(output / f"sft-r{ratio}")]
+        return ["fit", "--config", sft, "--model.checkpoint", str(checkpoint), *steps, *where, *questions]
 
-    steps = [test("teacher", TEACHER, "teacher")]
-    if preset.control:
-        steps.append(("Post-train the teacher itself: the control", post_train("sft-r1", TEACHER)))
-        steps.append(test("teacher-sft", output / "sft-r1" / "merged", "teacher + same SFT"))
-    for ratio in preset.ratios:
+    def control() -> list[Command]:
+        return [
+            ("Post-train the teacher itself: the control", post_train(1, TEACHER)),
+            measure("teacher-sft", output / "sft-r1" / "merged", "teacher + same SFT"),
+        ]
+
+    def student(ratio: int) -> list[Command]:
         chosen = ["--config", realign, "--model.checkpoint", TEACHER, "--model.ratio", str(ratio)]
-        start = [
-            "--model.label",
-            "pooled start",
-            "--trainer.default_root_dir",
-            str(output / "eval" / f"start-r{ratio}"),
-        ]
-        run = output / f"realign-r{ratio}"
+        run, trained = output / f"realign-r{ratio}", output / f"sft-r{ratio}"
+        start = ["--model.label", "pooled start", "--trainer.default_root_dir", str(output / f"eval/start-r{ratio}")]
         length = ["--trainer.max_steps", str(preset.realign_steps), "--trainer.default_root_dir", str(run)]
-        last = output / f"sft-r{ratio}" / "snapshots" / f"step-{preset.sft_steps:06d}"
-        steps += [
-            (
-                f"Measure: the student at 1/{ratio} of the tokens before any training",
-                ["test", *chosen, *start, *questions],
-            ),
-            (f"Re-align at 1/{ratio} of the tokens", ["fit", *chosen, *length, *realign_data]),
-            test(f"realigned-r{ratio}", run / "student", "re-aligned"),
-            (f"Post-train and merge at 1/{ratio} of the tokens", post_train(f"sft-r{ratio}", run / "student")),
-            test(f"sft-r{ratio}", last, "SFT, last snapshot"),
-            test(f"merged-r{ratio}", output / f"sft-r{ratio}" / "merged", "SFT + merge"),
+        last = trained / "snapshots" / f"step-{preset.sft_steps[ratio]:06d}"
+        untrained = f"Measure: the student at 1/{ratio} of the tokens before any training"
+        return [
+            (untrained, ["test", *chosen, *start, *questions]),
+            (f"Re-align at 1/{ratio} of the tokens", ["fit", *chosen, *length, *reading]),
+            measure(f"realigned-r{ratio}", run / "student", "re-aligned"),
+            (f"Post-train and merge at 1/{ratio} of the tokens", post_train(ratio, run / "student")),
+            measure(f"sft-r{ratio}", last, "SFT, last snapshot"),
+            measure(f"merged-r{ratio}", trained / "merged", "SFT + merge"),
         ]
-    return [*steps, ("Write the report", ["report", str(output)])]
+
+    work = {f"1/{ratio}": control() if ratio == 1 else student(ratio) for ratio in preset.sft_steps}
+    next(iter(work.values())).insert(0, measure("teacher", TEACHER, "teacher"))
+    return work
 
 
-def data_options(root: str, preset: Preset, **samples: int) -> list[str]:
-    """Return the options of a set of pages: so many of each split, dev as the preset says."""
-    samples["dev"] = preset.dev_pages
-    pairs = ", ".join(f"{split}: {count}" for split, count in samples.items())
-    return [*preset.options, "--data.root", root, "--data.recipe_samples", f"{{{pairs}}}"]
+class Runner:
+    """Runs commands as processes of their own, and says before each what it is for.
+
+    Args:
+        total: How many there will be.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total, self.begun, self.started = total, time.monotonic(), 0
+        self.running: set[subprocess.Popen[str]] = set()
+        self.stopped, self.lock = False, threading.Lock()
+
+    def clock(self) -> str:
+        """Return minutes and seconds since the beginning."""
+        return "{} min {} s".format(*divmod(int(time.monotonic() - self.begun), 60))
+
+    def run(self, commands: list[Command], *, mark: str = "", threads: int | None = None) -> None:
+        """Run commands one after another.
+
+        Args:
+            commands: With the reason for each.
+            mark: What each line of their output begins with.
+            threads: Threads each may compute with (default: all).
+
+        Raises:
+            UserError: If one fails.
+        """
+        environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if mark else {}
+        for reason, words in commands:
+            line = shlex.join(["python", "-m", "fcot", *words])
+            with self.lock:
+                if self.stopped:
+                    return
+                self.started += 1
+                print(f"\n{mark}[{self.started}/{self.total}, {self.clock()}] {reason}\n{mark}$ {line}", flush=True)
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "fcot", *words], env=environment, text=True, errors="replace", **pipes
+                )
+                self.running.add(process)
+            for told in process.stdout or ():
+                print(mark + told, end="", flush=True)
+            code = process.wait()
+            self.running.discard(process)
+            if code and not self.stopped:
+                raise UserError(f"This command ended with exit code {code}: {line}\nIts own lines above say why.")
+
+    def run_chains(self, work: dict[str, list[Command]]) -> None:
+        """Run chains of commands side by side, as many as there are cores; these are shared out among them.
+
+        Several processes of a few threads train small models faster than one after another with all threads each.
+
+        Raises:
+            UserError: If a command fails; the others are stopped.
+        """
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        lanes = min(len(work), cores)
+        if lanes == 1:
+            for commands in work.values():
+                self.run(commands)
+            return
+        with ThreadPoolExecutor(lanes) as pool:
+            jobs = [
+                pool.submit(self.run, commands, mark=f"{name:5}| ", threads=max(1, cores // lanes))
+                for name, commands in work.items()
+            ]
+            try:
+                for job in as_completed(jobs):
+                    job.result()
+            except BaseException:
+                self.stop()
+                raise
+
+    def stop(self) -> None:
+        """Start nothing more, and end what runs."""
+        with self.lock:
+            self.stopped = True
+            for process in list(self.running):
+                process.terminate()
 
 
 def demo(preset: Literal["demo", "tables"] = "demo", output: Path = Path("runs/demo")) -> None:
@@ -108,21 +207,16 @@ def demo(preset: Literal["demo", "tables"] = "demo", output: Path = Path("runs/d
         preset: demo (ratio 2, about eight minutes on 2 cores) or tables (ratios 2 and 4, the control; about
             50 minutes).
         output: Folder of the runs; its contents are replaced.
-    """
-    from fcot.cli import main
-    from fcot.errors import UserError
 
+    Raises:
+        UserError: If a command fails, or `configs/` is not here.
+    """
     if not CONFIGS.is_dir():
         raise UserError("There is no folder configs here. Run the demo from the folder of the project's clone.")
     shutil.rmtree(output, ignore_errors=True)
-    begun = time.monotonic()
-    steps = commands(PRESETS[preset], output)
-    for number, (title, words) in enumerate(steps, start=1):
-        minutes, seconds = divmod(int(time.monotonic() - begun), 60)
-        print(
-            f"\n[{number}/{len(steps)} {minutes}:{seconds:02d}] {title}\n$ python -m fcot {shlex.join(words)}",
-            flush=True,
-        )
-        main(words)
-    minutes, seconds = divmod(int(time.monotonic() - begun), 60)
-    print(f"\nDone in {minutes} min {seconds} s.")
+    drawn, work = draw(PRESETS[preset]), chains(PRESETS[preset], output)
+    runner = Runner(len(drawn) + sum(map(len, work.values())) + 1)
+    runner.run(drawn)
+    runner.run_chains(work)
+    runner.run([("Write the report", ["report", str(output)])])
+    print(f"\nDone in {runner.clock()}.")

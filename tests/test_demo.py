@@ -7,7 +7,8 @@ import pytest
 
 from fcot import demo as demo_module
 from fcot.cli import main
-from fcot.demo import Preset, commands, demo
+from fcot.demo import Preset, Runner, chains, demo
+from fcot.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 
@@ -16,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 def report(tiny_checkpoint, tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     fast = ("--model.max_new_tokens", "4", "--data.num_workers", "0")
-    preset = Preset((2,), True, 2, 4, 24, 24, 14, 28, str(folder / "data"), fast)
+    preset = Preset({2: 4, 1: 4}, 2, 24, 24, 14, 28, str(folder / "data"), fast)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         patch.setattr(demo_module, "TEACHER", str(tiny_checkpoint))
@@ -62,5 +63,15 @@ def test_page_stands_alone(report):
 
 
 def test_commands_are_ordinary(tmp_path):
-    words = [words for _, words in commands(demo_module.PRESETS["tables"], tmp_path)]
-    assert {verb[0] for verb in words} == {"test", "fit", "report"}
+    work = chains(demo_module.PRESETS["tables"], tmp_path)
+    assert {words[0] for commands in work.values() for _, words in commands} == {"test", "fit"}
+
+
+def test_failing_command_stops_the_others_and_is_named(monkeypatch, capfd):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
+    fails = [("Fail", ["shards", "verify", "no/such/folder"])]
+    others = [("Look", ["doctor", "--checkpoint", "8b"])] * 40
+    with pytest.raises(UserError, match="exit code 2: python -m fcot shards verify no/such/folder"):
+        Runner(41).run_chains({"a": fails, "b": others})
+    told = capfd.readouterr().out
+    assert "a    | error: " in told and "[41/41" not in told
