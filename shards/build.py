@@ -21,6 +21,7 @@ def build_set(
     seed: int = 0,
     shard_size: int = 1000,
     workers: int | None = None,
+    keep: bool = False,
 ) -> dict[str, Any]:
     """Draw one set and write it to `root/split`.
 
@@ -34,6 +35,7 @@ def build_set(
         seed: Seed of all choices.
         shard_size: Pages in a shard.
         workers: Processes that draw (default: one a core).
+        keep: Leave a set that is there as it is: another process may have drawn it in the meantime.
 
     Returns:
         The set's manifest.
@@ -58,4 +60,5 @@ def build_set(
         workers=min(workers or os.cpu_count() or 1, shards),
         describe={"recipe": recipe, "split": split, "seed": seed},
         progress=progress,
+        keep=keep,
     )

@@ -4,6 +4,7 @@ import io
 import json
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,8 @@ from fcot.internvl.tokens import Encoded, SampleError
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 ALLOWED = ("json", "txt", *IMAGE_EXTENSIONS)  # whatever else a sample has, it is refused: nothing unknown is decoded
 MAX_BYTES = 50_000_000  # of a member
-MAX_SECONDS = 60.0  # of a sample; size limits bound the time, this catches what they do not
+MAX_TEXT_BYTES = 2_000_000  # of a .json or .txt; JSON of so many bytes takes up to 50 MB when it is parsed
+MAX_SECONDS = 60.0  # of a sample; asked between images, for the size limits bound the time of each
 ORIENTATION, ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # EXIF
 
 
@@ -73,14 +75,16 @@ def prepare(
     conversations = record["conversations"]
     images = sorted((name for name in raw if is_image(name)), key=_place)
     _check_tiles([image_size(raw[name], name) for name in images], layout)
-    cuts = [cut(decode_image(raw[name], name), layout.max_tiles, tile_size=layout.tile_size) for name in images]
-    cuts = cuts if augment is None else [augment(tiles) for tiles in cuts]
+    cuts = []
+    for name in images:
+        tiles = cut(decode_image(raw[name], name), layout.max_tiles, tile_size=layout.tile_size)
+        cuts.append(tiles if augment is None else augment(tiles))
+        _check_time(start, max_seconds)
     counts = [len(tiles) for tiles in cuts]
     encoded = layout.encoder.encode(conversations, counts)
     prompt = layout.encoder.encode(conversations, counts, prompt_only=True) if with_prompt else None
     size = layout.tile_size
-    if (spent := time.monotonic() - start) > max_seconds:
-        raise SampleError("too_slow", f"preparing it took {spent:.1f} s, over {max_seconds}")
+    _check_time(start, max_seconds)
     return Prepared(
         key=str(raw["__key__"]),
         task=str(record.get("task", "unknown")),
@@ -125,7 +129,7 @@ def record_of(data: bytes) -> dict[str, Any]:
         SampleError: If it cannot be parsed, or holds no conversation.
     """
     try:
-        record = json.loads(data)
+        record = json.loads(data, object_pairs_hook=_once)
         if b"\\ud" in data.lower():  # half of a surrogate pair is legal JSON and no text
             json.dumps(record, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
@@ -139,6 +143,20 @@ def record_of(data: bytes) -> dict[str, Any]:
         raise SampleError("bad_json", f"references are {record['references']!r}, expected a list of answers")
     checked: dict[str, Any] = record
     return checked
+
+
+def _check_time(start: float, most: float) -> None:
+    if (spent := time.monotonic() - start) > most:
+        raise SampleError("too_slow", f"preparing it took {spent:.1f} s so far, over {most}")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, none of whose names is there twice: nobody could tell which of them is meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        raise ValueError(f"{counts.most_common(1)[0][0]!r} is there twice in an object")
+    return found
 
 
 def _check_tiles(sizes: list[tuple[int, int]], layout: PageLayout) -> None:

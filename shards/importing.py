@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,8 @@ def import_set(
         describe={
             "importer": kind,
             "imported_from": source.name,
+            # an interrupted import goes on only where all of this is the same
+            **{name: str(value) for name, value in asdict(settings).items() if value is not None and name != "dpi"},
             **({"repeat_time": dict(importer.repeat_time)} if importer.repeat_time else {}),
             **({"dpi": settings.dpi} if kind == "pdf" else {}),
         },

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 from uuid import uuid4
 
 import numpy as np
@@ -21,6 +21,38 @@ FORMAT = "1"
 USABLE = -1  # in `fault`
 
 Array = NDArray[Any]
+
+
+class Keys(Sequence[str]):
+    """The keys of a shard's samples, made from bytes when they are asked for: most runs need a few of millions.
+
+    Args:
+        text: All keys in a row.
+        ends: Where each ends in it `[samples]`.
+    """
+
+    def __init__(self, text: bytes, ends: Array) -> None:
+        self.text, self.ends = text, ends
+
+    @classmethod
+    def of(cls, keys: Sequence[str]) -> "Keys":
+        """Return keys in this form."""
+        encoded = [key.encode() for key in keys]
+        return cls(b"".join(encoded), np.cumsum([len(key) for key in encoded], dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        """Return a key, or several."""
+        if isinstance(place, slice):
+            return [self[each] for each in range(*place.indices(len(self)))]
+        at = range(len(self))[place]
+        return self.text[int(self.ends[at - 1]) if at else 0 : int(self.ends[at])].decode()
 
 
 @dataclass(frozen=True)
@@ -57,7 +89,7 @@ class Index:
     name: str
     bytes: int
     sha256: str
-    keys: tuple[str, ...]
+    keys: Keys
     members: Array
     task: Array
     source: Array
@@ -96,12 +128,12 @@ class Index:
     def save(self, path: Path) -> str:
         """Write the index, whole or not at all, and return its hash."""
         columns = {each.name: getattr(self, each.name) for each in fields(self)}
-        encoded = [key.encode() for key in columns.pop("keys")]
+        keys: Keys = columns.pop("keys")
         arrays = {name: value for name, value in columns.items() if isinstance(value, np.ndarray)}
-        arrays["key_text"] = np.frombuffer(b"".join(encoded), dtype=np.uint8)
-        arrays["key_end"] = np.cumsum([len(key) for key in encoded], dtype=np.int64)
+        arrays |= {"key_text": np.frombuffer(keys.text, dtype=np.uint8), "key_end": keys.ends}
         about = {name: value for name, value in columns.items() if name not in arrays}
-        data = save(arrays, {"fcot": FORMAT, "about": json.dumps(about)})
+        # one entry only: safetensors shuffles several, and the same shard would have indexes of different hashes
+        data = save(arrays, {"about": json.dumps({"format": FORMAT, **about})})
         write_whole(path, data)
         return hashlib.sha256(data).hexdigest()
 
@@ -144,12 +176,11 @@ def load_index(path: Path, sha256: str | None = None) -> Index:
     try:
         length = int.from_bytes(data[:8], "little")
         header: Mapping[str, str] = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-        if header.get("fcot") != FORMAT:
-            raise UserError(f"The index {path} has format {header.get('fcot')}, not {FORMAT}.\n{again}")
-        arrays, about = load(data), json.loads(header["about"])
-        text, ends = arrays.pop("key_text").tobytes(), arrays.pop("key_end").tolist()
-        keys = tuple(text[start:end].decode() for start, end in zip([0, *ends], ends, strict=False))
-        columns: dict[str, Any] = {**about, **arrays, "keys": keys}
+        columns: dict[str, Any] = json.loads(header["about"])
+        if (found := columns.pop("format", header.get("fcot"))) != FORMAT:
+            raise UserError(f"The index {path} has format {found}, not {FORMAT}.\n{again}")
+        columns |= load(data)
+        columns["keys"] = Keys(columns.pop("key_text").tobytes(), columns.pop("key_end"))
         for name in ("tasks", "sources", "extensions"):
             columns[name] = tuple(columns[name])
         columns["faults"] = tuple((reason, detail) for reason, detail in columns["faults"])

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from fcot.internvl.tokens import SampleError
-from shards.decode import ALLOWED, MAX_BYTES, image_size, is_image, record_of
-from shards.index import USABLE, Index
-from shards.tar import Fault, Member, walk
+from shards.decode import ALLOWED, MAX_BYTES, MAX_TEXT_BYTES, image_size, is_image, record_of
+from shards.index import USABLE, Index, Keys
+from shards.tar import Fault, Member, open_shard, walk
 
 PIECE = 1 << 20
 
@@ -86,8 +86,9 @@ def refusal(member: Member, key: str, extension: str, sample: Found) -> tuple[st
     """Return why a member is not read, None if it may be."""
     if not key or extension.rpartition(".")[2] not in ALLOWED:
         return "refused_member", f"{member.name} is none of {', '.join(ALLOWED)}"
-    if member.size > MAX_BYTES:
-        return "too_many_bytes", f"{member.name} has {member.size} bytes, over {MAX_BYTES}"
+    most = MAX_BYTES if is_image(extension) else MAX_TEXT_BYTES
+    if member.size > most:
+        return "too_many_bytes", f"{member.name} has {member.size} bytes, over {most}"
     if extension in sample.extensions():
         return "duplicate_member", f"{member.name} is there twice"
     return None
@@ -110,7 +111,7 @@ def index_shard(path: Path, *, samples: int | None = None) -> Index:
         path: The tar file, never inflated.
         samples: How many samples it should have, if that is known; missing ones are counted as lost.
     """
-    file = os.open(path, os.O_RDONLY)
+    file = open_shard(path)
     try:
         before = os.fstat(file)
         rows = find_samples(file)
@@ -189,7 +190,7 @@ class _Table:
         kinds = (np.int32, np.int64, np.int64, np.int64, np.uint32, np.uint32, np.int32, np.int32)
         names = ("extension", "start", "offset", "size", "header_crc32", "crc32", "width", "height")
         return {
-            "keys": tuple(self.keys),
+            "keys": Keys.of(self.keys),
             "members": np.array(self.first, dtype=np.int64),
             **dict(zip(("task", "source", "text", "fault"), map(np.ascontiguousarray, samples), strict=True)),
             **{name: row.astype(kind) for name, row, kind in zip(names, members, kinds, strict=True)},

@@ -88,12 +88,22 @@ class Ledger:
                 )
 
     def name(self, skip: Skip) -> None:
-        """Write a line for what is not used, once, without counting it."""
+        """Write a line for what is not used, once, without counting it.
+
+        Raises:
+            UserError: If it cannot be written.
+        """
         if self.path is None or skip in self._named:
             return
         self._named.add(skip)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"split": self.split, **asdict(skip)}) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"split": self.split, **asdict(skip)}) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be written ({error.strerror}), and no sample is left out without a name.\n"
+                "Make room or mend the folder, then go on with --ckpt_path last."
+            ) from error
 
     def close(self, expected: int) -> None:
         """End a pass that went to the end of the set.

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,8 +13,10 @@ from typing import Any
 from fcot.errors import UserError
 from shards.index import Index, index_path, load_index, write_whole
 from shards.indexing import counted, index_shard
+from shards.one_writer import one_writer
 
 MANIFEST = "manifest.json"
+PACKED = re.compile(r"\.(tar\.(gz|bz2|xz|zst|lz4|lzma)|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
@@ -22,9 +25,16 @@ def shard_paths(source: Path) -> list[Path]:
     """Return the tar files of a set: a folder of them, or one file.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is none, or some are compressed: none is left out in silence.
     """
     found = sorted(source.glob("*.tar")) if source.is_dir() else [source] if source.is_file() else []
+    names = [path.name for path in source.iterdir()] if source.is_dir() else []
+    others = [name for name in names if PACKED.search(name) or (name[-4:].lower() == ".tar" and name[-4:] != ".tar")]
+    if others:
+        raise UserError(
+            f"{min(others)} lies in {str(source)!r}, and only files named *.tar are read, never inflated.\n"
+            f"Unpack or rename it to a .tar, or move it elsewhere ({len(others)} such files)."
+        )
     if not found:
         raise UserError(
             f"There are no shards at {str(source)!r}.\n"
@@ -127,6 +137,9 @@ def index_set(
 ) -> dict[str, Any]:
     """Index every shard of a set and write its manifest; what an interrupted call has done is kept.
 
+    Of several processes that index a set at once, one does and the others wait. The same shards always give the same
+    index and manifest, byte for byte, so nothing a reader has open becomes wrong when they are written again.
+
     Args:
         source: Folder of shards, or one tar file.
         again: Index shards anew that have an index: they were changed on purpose.
@@ -139,26 +152,30 @@ def index_set(
     Raises:
         UserError: If there is no shard, or an index cannot be written.
     """
-    paths = shard_paths(source)
-    manifest = read_manifest(source) or {}
-    known = {} if again else {row["name"]: row for row in manifest.get("shards", [])}
-    jobs = [(path, known.get(path.name, {}).get("samples"), again) for path in paths]
-    wrap = progress or (lambda rows, _: rows)
     try:
-        if workers > 1 and len(jobs) > 1:
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-                hashes = list(wrap(pool.map(_index_one, *zip(*jobs, strict=True)), len(jobs)))
-        else:
-            hashes = list(wrap((_index_one(*job) for job in jobs), len(jobs)))
-        indexes = [load_index(index_path(path)) for path in paths]
-        rows = [shard_row(index, sha256) for index, sha256 in zip(indexes, hashes, strict=True)]
-        made = make_manifest(indexes, rows, manifest)
-        write_manifest(manifest_path(source), made)
+        with one_writer(manifest_path(source).with_suffix(".lock"), f"the index of {source}"):
+            return _index_all(source, again, workers, progress or (lambda rows, _: rows))
     except OSError as error:
         raise UserError(
             f"The shards at {str(source)!r} cannot be indexed ({error}).\n"
             "Make their folder readable and writable: the index of each shard lies beside it."
         ) from error
+
+
+def _index_all(source: Path, again: bool, workers: int, wrap: Progress) -> dict[str, Any]:
+    paths = shard_paths(source)
+    manifest = read_manifest(source) or {}
+    known = {} if again else {row["name"]: row for row in manifest.get("shards", [])}
+    jobs = [(path, known.get(path.name, {}).get("samples"), again) for path in paths]
+    if workers > 1 and len(jobs) > 1:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            hashes = list(wrap(pool.map(_index_one, *zip(*jobs, strict=True)), len(jobs)))
+    else:
+        hashes = list(wrap((_index_one(*job) for job in jobs), len(jobs)))
+    indexes = [load_index(index_path(path)) for path in paths]
+    rows = [shard_row(index, sha256) for index, sha256 in zip(indexes, hashes, strict=True)]
+    made = make_manifest(indexes, rows, manifest)
+    write_manifest(manifest_path(source), made)
     return made
 
 

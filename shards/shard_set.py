@@ -14,6 +14,7 @@ from fcot.internvl.tiling import grid, num_tiles
 from fcot.internvl.tokens import SampleError
 from shards.index import USABLE, Array, index_path, load_index
 from shards.manifest import index_set, is_indexed, manifest_hash, read_manifest, shard_paths
+from shards.tar import open_shard
 
 OPEN_FILES = 64
 
@@ -95,12 +96,13 @@ class ShardSet:
 
     def tiles(self, max_tiles: int, tile_size: int) -> Array:
         """Return how many tiles each sample is cut into."""
-        sizes = np.concatenate([np.stack([index.width, index.height], 1) for index in self.indexes])
-        known, place = np.unique(sizes, axis=0, return_inverse=True)
+        sizes = np.concatenate([index.width.astype(np.int64) << 32 | index.height for index in self.indexes])
+        known, place = np.unique(sizes, return_inverse=True)
+        both = zip((known >> 32).tolist(), (known & 0xFFFFFFFF).tolist(), strict=True)
         counts = np.array(
-            [num_tiles(*grid(int(w), int(h), max_tiles, tile_size=tile_size)) if w else 0 for w, h in known], np.int64
+            [num_tiles(*grid(w, h, max_tiles, tile_size=tile_size)) if w else 0 for w, h in both], np.int64
         )
-        summed = np.concatenate([[0], np.cumsum(counts[place.reshape(-1)])])
+        summed = np.concatenate([[0], np.cumsum(counts[place])])
         starts = np.cumsum([0, *(len(index.offset) for index in self.indexes)])
         ends = [summed[start + index.members] for start, index in zip(starts, self.indexes, strict=False)]
         return np.concatenate([np.diff(end) for end in ends])
@@ -128,12 +130,12 @@ class ShardSet:
         file = self._open(shard)
         low, high = min(start, default=0), max(end, default=0)
         together = high - low <= 2 * (sum(end) - sum(start)) + 4096  # members of a sample are neighbours, as a rule
-        block = os.pread(file, high - low, low) if together else b""
+        block = self._bytes(file, low, high, shard) if together else b""
         raw: dict[str, Any] = {"__key__": index.keys[row]}
         for place in range(first, last):
             begin, offset, size = int(index.start[place]), int(index.offset[place]), int(index.size[place])
             shift = begin - low if together else 0
-            piece = block if together else os.pread(file, offset + size - begin, begin)
+            piece = block if together else self._bytes(file, begin, offset + size, shard)
             inner = shift + offset - begin
             header, content = piece[shift:inner], piece[inner : inner + size]
             extension = index.extensions[index.extension[place]]
@@ -159,11 +161,19 @@ class ShardSet:
     def _shown(self, shard: int) -> str:
         return f"{self.paths[shard].parent.name}/{self.paths[shard].name}"
 
+    def _bytes(self, file: int, start: int, stop: int, shard: int) -> bytes:
+        try:
+            return os.pread(file, stop - start, start)
+        except OSError as error:
+            os.close(self._files.pop(shard))  # the next sample tries anew
+            what = f"{self.paths[shard]} cannot be read at byte {start} ({error.strerror})"
+            raise SampleError("unreadable_shard", what) from error
+
     def _open(self, shard: int) -> int:
         file = self._files.get(shard)
         if file is None:
             try:
-                file = os.open(self.paths[shard], os.O_RDONLY)
+                file = open_shard(self.paths[shard])
             except OSError as error:
                 raise SampleError("missing_shard", f"{self.paths[shard]} cannot be read ({error.strerror})") from error
             self._files[shard] = file

@@ -4,10 +4,13 @@ Readers of tar files stop at the first header they cannot parse and call it the 
 bit hides everything behind it. This walk finds the next header instead and says what lies between.
 """
 
+import errno
 import os
+import stat
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 BLOCK = 512
 MAX_NAME = 1024  # bytes; file systems end at 255 a part
@@ -20,6 +23,7 @@ KINDS = {
     tarfile.CHRTYPE: "a device",
     tarfile.BLKTYPE: "a device",
     tarfile.FIFOTYPE: "a pipe",
+    tarfile.GNUTYPE_SPARSE: "a sparse file",
 }
 
 
@@ -55,6 +59,19 @@ class Fault:
     name: str
     detail: str
     loses: bool = False
+
+
+def open_shard(path: Path) -> int:
+    """Open a shard for reading and return its descriptor.
+
+    Raises:
+        OSError: If it cannot be opened, or is no file: a pipe of this name would be waited on for ever.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "it is a folder, a pipe or a device", str(path))
+    return file
 
 
 def walk(file: int) -> Iterator[Member | Fault]:
@@ -120,11 +137,13 @@ def _member(file: int, start: int, size: int) -> tuple[Member | Fault | None, in
                         fault = "a sparse or oversized file"
                 else:
                     name = content.rstrip(b"\0")
+        if end >= size:
+            cut = f"the header at byte {position} goes on to byte {end}, and the file ends at byte {size}"
+            return Fault("cut_shard", "", cut, loses=True), _next_header(file, offset, size)
         position = end
-        if position >= size:
-            return Fault("cut_shard", "", f"the file ends inside a header at byte {size}", loses=True), size
     given = info.name if name is None else name.decode("utf-8", "surrogateescape")
-    fault = fault or KINDS.get(info.type) or (info.type == tarfile.GNUTYPE_SPARSE and "a sparse file") or None
+    if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE):
+        fault = fault or KINDS.get(info.type, f"of the unknown type {info.type!r}")
     if info.isdir():
         return None, offset
     shown = ascii(given)[1:-1][:120]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -86,6 +87,8 @@ def _stamp(path: Path, sha256: str) -> list[int | str] | None:
     try:
         found = path.stat()
     except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
         return None
     return [found.st_size, found.st_mtime_ns, found.st_ino, sha256]
 

@@ -10,8 +10,11 @@ from fcot.errors import UserError
 from fcot.internvl.tokens import SampleError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
+JPEG = b"\xff\xd8"
+START_OF_SCAN = b"\xff\xda"  # stands for nothing else in the data of a JPEG
 MAX_PIXELS = 50_000_000  # a 600 dpi letter page has 34 million
 MAX_SIDE = 30_000  # a line one pixel wide is no page, and its tiles would show nothing of it
+MAX_SCANS = 100  # of a JPEG; a progressive one has about ten, and each goes over all of its pixels
 MAX_BYTES = 200_000_000  # as many pixels, uncompressed with four channels
 
 
@@ -23,7 +26,8 @@ def decode_image(data: bytes, member: str) -> Image.Image:
         member: What it is called in messages.
 
     Raises:
-        SampleError: If it is none of these, is cut off, has more than 50 million pixels, or a side of more than 30,000.
+        SampleError: If it is none of these, is cut off, has more than 50 million pixels or a side of more than 30,000,
+            or is a JPEG of more than 100 scans.
     """
     try:
         with warnings.catch_warnings():
@@ -34,6 +38,8 @@ def decode_image(data: bytes, member: str) -> Image.Image:
                     "image_too_large",
                     f"{member} has {image.width}x{image.height} pixels, over {MAX_PIXELS} in all or {MAX_SIDE} a side",
                 )
+            if data[:2] == JPEG and (scans := data.count(START_OF_SCAN)) > MAX_SCANS:
+                raise SampleError("image_too_slow", f"{member} has {scans} scans, over {MAX_SCANS}")
             image.load()
     except SampleError:
         raise

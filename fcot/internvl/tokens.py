@@ -14,6 +14,9 @@ IGNORED = -100  # label of a token that is not learned, PyTorch's default
 START, CONTEXT, END = "<img>", "<IMG_CONTEXT>", "</img>"
 
 
+MAX_DETAIL = 500  # characters: what is quoted of a sample may be megabytes
+
+
 class SampleError(ValueError):
     """A sample cannot be used.
 
@@ -22,7 +25,7 @@ class SampleError(ValueError):
     """
 
     def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
+        super().__init__(detail if len(detail) <= MAX_DETAIL else f"{detail[:MAX_DETAIL]}…")
         self.reason = reason
 
 

@@ -11,7 +11,7 @@ from fcot.internvl.prompts import IMAGE
 from fcot.internvl.tokens import SampleError, turns
 from shards.decode import MAX_BYTES
 
-EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
 ROLES = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt", "chatgpt": "gpt", "system": "system"}
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from fcot.errors import UserError
 from fcot.sft import SFT
 from shards.datamodule import Shards
-from shards.ledger import Ledger
+from shards.ledger import Ledger, Skip
 from shards.manifest import index_set
 from shards.render.recipes import Draw
 from shards.writer import write_set
@@ -176,10 +176,30 @@ def test_lost_samples_are_counted_by_a_manifest_that_knows_how_many_there_were(s
     assert read(sets, layout)[0] == sorted({*KEYS} - {*KEYS[2:6]})
 
 
-def page(side=56):
+def page(side=56, form="JPEG", scans=0, **options):
+    """An image of noise; a progressive one with its last scan over and over again."""
     buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)).save(buffer, "JPEG")
-    return buffer.getvalue()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)).save(buffer, form, **options)
+    data = buffer.getvalue()
+    return data[:-2] + data[data.rfind(b"\xff\xda") : -2] * scans + data[-2:] if scans else data
+
+
+def resized_jpeg(side):
+    """A JPEG of some hundred bytes that says it is larger."""
+    data = bytearray(page())
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = side.to_bytes(2, "big") * 2
+    return bytes(data)
+
+
+BOMB = zlib.compress(bytes(100 << 20), 9)
+
+
+def png_with(kind, content):
+    """A PNG with one more chunk behind its header."""
+    data = page(form="PNG")
+    chunk = len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+    return data[:33] + chunk + data[33:]
 
 
 def record(**more):
@@ -233,8 +253,21 @@ HOSTILE = {
     "missing json": [("x.jpg", page())],
     "invalid UTF-8 in json": [("x.jpg", page()), ("x.json", record().replace(b"this", b"th\xff"))],
     "half a character": [("x.jpg", page()), ("x.json", record().replace(b"this", b"\\ud800"))],
+    "JSON: a name twice": [("x.json", record().replace(b'"task"', b'"conversations": [], "task"'))],
+    "JSON: nested too deep": [("x.json", record(more=0).replace(b"0", b"[" * 100_000 + b"]" * 100_000))],
+    "JSON: a number of 100,000 digits": [("x.json", record(more=0).replace(b"0", b"1" * 100_000))],
+    "JSON: too long": [("x.jpg", page()), ("x.json", record(more="a" * 3_000_000))],
+    "text: too long": [("x.jpg", page()), ("x.json", record()), ("x.txt", b"a" * 3_000_000)],
+    "contiguous": [("x.jpg", page(), b"M"), ("x.json", record())],
+    "no key": [(".json", record()), (".jpg", page())],
     "truncated JPEG": [("x.jpg", page(300)[:-9000]), ("x.json", record())],
     "gzip named jpg": [("x.jpg", gzip.compress(page())), ("x.json", record())],
+    "truncated WebP": [("x.webp", page(300, "WEBP")[:-2000]), ("x.json", record())],
+    "truncated PNG": [("x.png", page(300, "PNG")[:-2000]), ("x.json", record())],
+    "JPEG of 65500x65500": [("x.jpg", resized_jpeg(65_500)), ("x.json", record())],
+    "JPEG of a thousand scans": [("x.jpg", page(56, "JPEG", progressive=True, scans=1000)), ("x.json", record())],
+    "PNG with a bomb for a profile": [("x.png", png_with(b"iCCP", b"x\0\0" + BOMB)), ("x.json", record())],
+    "PNG with a bomb for a text": [("x.png", png_with(b"zTXt", b"x\0\0" + BOMB)), ("x.json", record())],
 }
 
 
@@ -345,3 +378,146 @@ def test_a_shard_that_the_manifest_does_not_know_is_not_left_out_in_silence(sets
     shutil.copy(sets / "train" / "shard-000000.tar", sets / "train" / "shard-000009.tar")
     with pytest.raises(UserError, match=r"shard-000009\.tar lies in .*\n.*python -m fcot shards index"):
         Shards(sets).samples("train")
+
+
+def sum_up(header):
+    """Give a tar header the checksum that it should have."""
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+def extended(kind, content, size=None):
+    """An extended header, which may lie about its size."""
+    info = tarfile.TarInfo("extended")
+    info.type, info.size = kind, len(content) if size is None else size
+    blocks = -(-len(content) // 512) * 512
+    return info.tobuf(tarfile.GNU_FORMAT) + content.ljust(blocks, b"\0")
+
+
+def sized(field):
+    """A header of x.jpg with this in the field of its size."""
+    header = bytearray(tarfile.TarInfo("x.jpg").tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = field
+    return sum_up(header)
+
+
+LIES = {
+    "size of 2^80 in base 256": sized(b"\x80" + (1 << 80).to_bytes(11, "big")),
+    "negative size in base 256": sized(b"\xff" * 12),
+    "size that is no number": sized(b"+1x         "),
+    "long name of a terabyte": extended(tarfile.GNUTYPE_LONGNAME, b"x.jpg\0", 10**12),
+    "long name of a megabyte": extended(tarfile.GNUTYPE_LONGNAME, b"x" * (1 << 20)),
+    "pax header of a terabyte": extended(tarfile.XHDTYPE, b"12 path=x.j\n", 10**12),
+    "pax header that is not one": extended(tarfile.XHDTYPE, b"99999 path=x.jpg\n"),
+    "pax header with another size": extended(tarfile.XHDTYPE, b"12 size=999\n"),
+    "pax header of a sparse file": extended(tarfile.XHDTYPE, b"22 GNU.sparse.major=1\n"),
+    "pax header with a name that leads out": extended(tarfile.XHDTYPE, b"20 path=../../x.jpg\n"),
+    "two end marks and more behind them": bytes(1024),
+}
+
+
+@pytest.mark.parametrize("what", LIES)
+def test_headers_that_lie_hide_no_other_sample(tmp_path, layout, what):
+    root = write(tmp_path / "root", ("x.jpg", page()), ("x.json", record()))
+    shard = root / "train" / "s.tar"
+    data, (start, _) = shard.read_bytes(), header_at(shard, "x.jpg")
+    shard.write_bytes(data[:start] + LIES[what] + data[start:])
+    keys, skipped = read(root, layout)
+    assert {"first", "last"} <= {*keys} <= {"first", "last", "x"}
+    assert skipped and all(reason for _, _, reason in skipped)
+
+
+GOOD_IMAGES = {
+    "several frames": lambda: frames("WEBP", "webp"),
+    "APNG": lambda: frames("PNG", "png"),
+    "MPO of a phone": lambda: frames("MPO", "jpg"),
+    "CMYK": lambda: ("jpg", saved(Image.new("CMYK", (60, 60), (0, 200, 0, 0)), "JPEG")),
+    "16 bit": lambda: ("png", saved(Image.fromarray(np.full((60, 60), 40_000, np.uint16)), "PNG")),
+    "palette with transparency": lambda: ("png", saved(Image.new("P", (60, 60)), "PNG", transparency=0)),
+}
+
+
+def saved(image, form, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def frames(form, extension):
+    """An image of a red, then a blue frame."""
+    red, blue = (Image.new("RGB", (60, 60), colour) for colour in ("red", "blue"))
+    return extension, saved(red, form, save_all=True, append_images=[blue])
+
+
+@pytest.mark.parametrize("what", GOOD_IMAGES)
+def test_unusual_images_are_read_by_their_first_frame(tmp_path, layout, what):
+    extension, data = GOOD_IMAGES[what]()
+    root = write(tmp_path / "root", (f"x.{extension}", data), ("x.json", record()))
+    batches = Shards(root, eval_batch_size=1, num_workers=0).loader("train", layout=layout)
+    tiles = {batch.keys[0]: batch.tiles for batch in batches}["x"]
+    if what in ("several frames", "APNG", "MPO of a phone"):
+        assert tiles[0, 0].float().mean() > 200 > 50 > tiles[0, 2].float().mean()
+    if what == "16 bit":
+        assert abs(tiles.float().mean() - 40_000 / 257) < 1
+
+
+def test_what_is_named_like_a_shard_and_is_none_is_refused_and_never_waited_for(sets, layout):
+    shard = sets / "train" / "shard-000000.tar"
+    for make in (os.mkfifo, os.mkdir):
+        shard.unlink()
+        make(shard)
+        assert read(sets, layout) == (SECOND, [("shard-000000.tar", key, "missing_shard") for key in FIRST])
+        with pytest.raises(UserError, match=r"shard-000000\.tar"):
+            Shards(sets, strict=True).prepare_data()
+        (sets / "train" / "manifest.json").rename(sets / "manifest.json")
+        (sets / "train" / "shard-000000.index.safetensors").rename(sets / "index")
+        with pytest.raises(UserError, match=r"cannot be indexed .*it is a folder, a pipe or a device.*shard-000000"):
+            Shards(sets).samples("train")
+        (sets / "manifest.json").rename(sets / "train" / "manifest.json")
+        (sets / "index").rename(sets / "train" / "shard-000000.index.safetensors")
+        shutil.rmtree(sets / "skipped.jsonl", ignore_errors=True)
+        (sets / "skipped.jsonl").unlink()
+        shard.rmdir() if shard.is_dir() else None
+        shard.touch()
+
+
+@pytest.mark.parametrize("name", ["b.tar.gz", "b.TAR", "b.tgz", "b.tar.zst"])
+def test_shards_that_would_be_left_out_in_silence_are_named(sets, name):
+    (sets / "train" / name).write_bytes(b"")
+    with pytest.raises(UserError, match=rf"{name} lies in .*only files named \*\.tar are read"):
+        Shards(sets).samples("train")
+
+
+def test_a_disk_error_costs_the_samples_it_hits(sets, layout, monkeypatch):
+    pread = os.pread
+
+    def fails(file, size, offset):
+        if Path(f"/proc/self/fd/{file}").readlink().name == "shard-000000.tar":
+            raise OSError(5, "Input/output error")
+        return pread(file, size, offset)
+
+    monkeypatch.setattr(os, "pread", fails)
+    assert read(sets, layout) == (SECOND, [("shard-000000.tar", key, "unreadable_shard") for key in FIRST])
+
+
+def test_shards_may_lie_anywhere_and_have_any_name(sets, layout, tmp_path):
+    odd = tmp_path / "100 % of {a} [b] ünï" / "train"
+    odd.mkdir(parents=True)
+    for number, path in enumerate(sorted((sets / "train").glob("*.tar"))):
+        (odd / f"{number} %41 *?é.tar").symlink_to(path)
+    assert read(odd.parent, layout) == (KEYS, [])
+    assert not list((sets / "train").glob("*é*"))
+
+
+def test_what_is_told_of_a_sample_is_bounded(tmp_path, layout):
+    turns = [{"from": "human", "value": "?"}] * 20_000
+    root = write(tmp_path, ("x.json", json.dumps({"conversations": turns}).encode()))
+    assert read(root, layout)[0] == ["first", "last"]
+    assert (tmp_path / "skipped.jsonl").stat().st_size < 2000
+
+
+def test_a_disk_that_takes_no_names_of_skipped_samples_ends_the_run(tmp_path):
+    ledger = Ledger(tmp_path / "no folder" / "skipped.jsonl", 10, 1.0)
+    with pytest.raises(UserError, match=r"skipped\.jsonl cannot be written .*no sample is left out without a name"):
+        ledger.take(0, [Skip("s.tar", "x", "too_long", "why")])
