@@ -135,7 +135,7 @@ class Predictions(Callback):
 
     def _choose(self, batch: Batch) -> None:
         student = batch.sequences.get("student")
-        if not self._missing or student is None or student.prompt_ids is None:
+        if not self._missing or batch.idle or student is None or student.prompt_ids is None:
             return
         shown = {task for chosen in self._chosen for task in chosen.tasks}
         new = [i for i, task in enumerate(batch.tasks) if task not in {*shown, *batch.tasks[:i]}][: self._missing]

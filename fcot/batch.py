@@ -208,6 +208,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def idle(self) -> bool:
+        """Whether it only keeps a process in step with others: its one sample, without a key, counts nowhere."""
+        return self.keys == [""]
+
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """Return a copy with `change` applied to every tensor but `num_tiles`."""
         return replace(

@@ -172,7 +172,7 @@ class PageModule(LightningModule, ABC):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the same losses on held-out pages, weighted by answer tokens."""
         losses = self.losses(batch)
-        rows = max(1, len(answer_labels(batch.sequences["student"])))
+        rows = 0 if batch.idle else max(1, len(answer_labels(batch.sequences["student"])))
         for name, value in losses.items():
             if value.ndim == 0 and name != "weight":
                 self.log(f"val/{name}", value, prog_bar=name == "loss", batch_size=rows, sync_dist=True)
@@ -243,6 +243,8 @@ class PageModule(LightningModule, ABC):
     def predict_step(self, batch: Batch, batch_idx: int) -> list[str]:
         """Answer a batch and append the answers to `predict.jsonl` in the run folder."""
         answers = self.answers(batch)
+        if batch.idle:
+            return []
         rows = zip(batch.keys, batch.tasks, batch.questions, answers, strict=True)
         with (self.run_folder() / f"predict{self.rank_suffix}.jsonl").open("a", encoding="utf-8") as file:
             for key, task, question, answer in rows:
@@ -269,6 +271,8 @@ class PageModule(LightningModule, ABC):
         """Read a batch of pages and add the scored answers to an evaluation."""
         start = time.perf_counter()
         predictions = self.answers(batch, side)
+        if batch.idle:
+            return []
         seconds = time.perf_counter() - start
         tokens = batch.num_tiles * self.layout.tokens_per_tile[side]
         return evaluation.add(

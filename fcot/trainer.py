@@ -15,6 +15,7 @@ from lightning.pytorch.plugins import CheckpointIO
 from fcot.accelerators.npu import NPUAccelerator, npu_precision, npu_strategy
 from fcot.checkpoints.exact_resume import ExactResume
 from fcot.checkpoints.last_checkpoint import LastCheckpoint
+from fcot.checkpoints.owed_validation import OwedValidation
 from fcot.checkpoints.plugin import FolderCheckpointIO
 from fcot.checkpoints.preemption import NotedSignals, Preemption
 from fcot.errors import UserError
@@ -122,7 +123,8 @@ def keep_checkpoints(options: dict[str, Any], folder: Path, every_n_steps: int) 
         options["plugins"].append(FolderCheckpointIO())
     chosen = listed(options.get("callbacks"))
     # first in line: others may save or fail in the same hooks
-    options["callbacks"] = [ExactResume(), Preemption(), *chosen]
+    position = ExactResume()
+    options["callbacks"] = [position, Preemption(), *chosen, OwedValidation(position)]
     kept = any(isinstance(callback, ModelCheckpoint) and callback.save_last for callback in chosen)
     if every_n_steps > 0 and not kept and options.get("enable_checkpointing") is not False:
         options["callbacks"].append(LastCheckpoint(folder, every_n_steps))

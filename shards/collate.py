@@ -43,14 +43,19 @@ def collate(
     )
 
 
-def idle_batch(layout: PageLayout) -> Batch:
+def idle_batch(layout: PageLayout, *, with_prompt: bool = False) -> Batch:
     """Return a batch that teaches nothing, for a rank without a sample in a step that other ranks take.
 
     All ranks must take part in a step, with all that learns, or the others wait for ever: a black tile and a
     conversation no token of which is learned. Its key is empty.
+
+    Args:
+        layout: What the models need.
+        with_prompt: Add a prompt for generation.
     """
     turns = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "-"}]
     encoded = layout.encoder.encode(turns, [1])
     nothing = Encoded(encoded.ids, np.full_like(encoded.labels, IGNORED), (1,))
+    prompt = layout.encoder.encode(turns, [1], prompt_only=True) if with_prompt else None
     tile = torch.zeros(1, 3, layout.tile_size, layout.tile_size, dtype=torch.uint8)
-    return collate([Prepared("", "none", "-", ["-"], tile, nothing, None)], layout)
+    return collate([Prepared("", "none", "-", ["-"], tile, nothing, prompt)], layout)

@@ -87,6 +87,7 @@ class Shards(LightningDataModule):
         self._resume: dict[str, Any] | None = None
         self._training: PageLoader | None = None
         self._at: tuple[int, int] | None = None
+        self._identity: dict[str, Any] = {}  # what a place in an epoch means nothing without
         self._run_folder: Path | None = None
 
     def prepare_data(self) -> None:
@@ -95,7 +96,7 @@ class Shards(LightningDataModule):
 
         for split, samples in self.recipe_samples.items() if self.recipe else ():
             if not (self.root / split).exists():
-                build_set(self.root, str(self.recipe), split, samples, seed=self.recipe_seed)
+                build_set(self.root, str(self.recipe), split, samples, seed=self.recipe_seed, keep=True)
         for split in SPLITS:
             source = self.root / split
             if source.is_dir() and any(source.glob("*.tar")) and (self.strict or not is_indexed(read_manifest(source))):
@@ -210,10 +211,7 @@ class Shards(LightningDataModule):
             ledger.name(Skip(f"{samples.source.name}", "", "changed_shard", sentence))
             print(f"{split}: {sentence}; its samples are checked one by one.")
         aside = [Skip(*row) for row in samples.quarantined(limit)] if rank == 0 else []
-        epoch = order.epoch(at[0])
-        if at[1] >= len(epoch):  # saved behind the last batch of an epoch: a trainer goes on with the next one
-            at = (at[0] + 1, 0)
-        steps = len(stream.steps(epoch))
+        steps = len(stream.steps(order.epoch(at[0])))
         return PageLoader(stream, ledger, num_workers=min(self.num_workers, steps), at=at, quarantined=aside)
 
     def _skipped_file(self) -> Path | None:
@@ -227,8 +225,11 @@ class Shards(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Training batches, from where a checkpoint left off."""
-        at = (0, 0) if self._resume is None else self._checked(self._resume)
-        self._training = self.loader("train", training=True, at=at)
+        self._training = self.loader("train", training=True)
+        order = self._training.stream.order.fingerprint()
+        self._identity = {"set": self.samples("train").manifest_hash, "seed": self.seed, "order": order}
+        if self._resume is not None:
+            self._training.begin_at(*self._checked(self._resume))
         self._at = self._training.next_pass
         return self._training
 
@@ -257,7 +258,7 @@ class Shards(LightningDataModule):
         if self._at is None:
             return {}
         epoch, samples = self._at
-        return {"epoch": epoch, "samples": samples, "seed": self.seed, "set": self.samples("train").manifest_hash}
+        return {"epoch": epoch, "samples": samples, **self._identity}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where a checkpoint left off, on however many devices."""
@@ -267,12 +268,13 @@ class Shards(LightningDataModule):
         """Return epoch and place of a checkpoint, if its data are this run's.
 
         Raises:
-            UserError: If set or seed differ: what the run has read of them would be another part.
+            UserError: If set, seed or order differ: what the run has read of them would be another part.
         """
-        for name, own in (("set", self.samples("train").manifest_hash), ("seed", self.seed)):
-            if state[name] != own:
+        for name, own in self._identity.items():
+            if state.get(name, own) != own:
+                why = " by other weights, repeat_time, ordered or tiles" if name == "order" else ""
                 raise UserError(
-                    f"The checkpoint was trained on another order of samples (its {name} is {state[name]}, here "
-                    f"{own}).\nGive the same data.root and data.seed, or start anew from its weights."
+                    f"The checkpoint was trained on another order of samples{why} (its {name} is {state[name]}, here "
+                    f"{own}).\nGive the same data settings as the run that wrote it, or start anew from its weights."
                 )
         return int(state["epoch"]), int(state["samples"])

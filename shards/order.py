@@ -1,5 +1,7 @@
 """The order of samples: a pure function of set, seed, epoch and place, whoever reads and however many they are."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,6 +40,14 @@ class Order:
     window: int = WINDOW
     counts: Array | None = None
     groups: Array | None = None
+
+    def fingerprint(self) -> str:
+        """Return a hash of all that the sequences depend on."""
+        said = [[int(word) for word in self.seed], self.shuffled, self.ordered, self.window]
+        digest = hashlib.sha256(json.dumps(said).encode())
+        for column in (self.costs, self.usable, self.counts, self.groups):
+            digest.update(b"none" if column is None else np.ascontiguousarray(column).tobytes())
+        return digest.hexdigest()
 
     def epoch(self, epoch: int) -> "Epoch":
         """Return the sequence of an epoch."""

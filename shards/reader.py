@@ -38,15 +38,13 @@ class Delivery:
     """What a data worker hands over for a step.
 
     Attributes:
-        batch: The batch, None if no sample of it could be used.
+        batch: The batch, None if no sample of it could be used and no other rank waits for this one.
         skips: Samples that should be in it and could not be used.
-        idle: Whether the batch only keeps this rank in step with others.
         stop: Place in the epoch where the next global batch begins.
     """
 
     batch: Batch | None
     skips: list[Skip] = field(default_factory=list)
-    idle: bool = False
     stop: int = 0
 
     def pin_memory(self) -> "Delivery":
@@ -66,7 +64,7 @@ class BatchStream(IterableDataset[Delivery]):
         batch_size: Samples in a batch of one rank.
         rank: Number of this rank.
         world_size: How many ranks share a global batch.
-        training: Give a rank without samples a batch that teaches nothing; evaluation must not see one.
+        training: Take a last step with fewer samples than ranks; in evaluation they go with the batch before.
         with_prompts: Add prompts for generation.
         token_budget: Pack the samples of a batch without padding, at most so many tokens in a pack; None to pad them.
         tile_budget: Most tiles in a pack; 0 for any number.
@@ -144,8 +142,8 @@ class BatchStream(IterableDataset[Delivery]):
         if prepared:
             batch = collate(prepared, self.layout, self.token_budget, self.tile_budget)
             return Delivery(batch, skips, stop=stop)
-        idle = self.training and self.world_size > 1
-        return Delivery(idle_batch(self.layout) if idle else None, skips, idle=idle, stop=stop)
+        alone = self.world_size == 1
+        return Delivery(None if alone else idle_batch(self.layout, with_prompt=self.with_prompts), skips, stop=stop)
 
     def _augment(self, epoch: int, number: int) -> Callable[[torch.Tensor], torch.Tensor] | None:
         """Return what is done to a sample's tiles: the same in every run, another in every epoch."""
@@ -178,11 +176,14 @@ class PageLoader(DataLoader[Batch]):
         ahead: dict[str, Any] = {"prefetch_factor": 4, "persistent_workers": True} if num_workers else {}
         ahead["worker_init_fn"] = outlive_sigterm
         super().__init__(cast(Any, stream), batch_size=None, num_workers=num_workers, **ahead)
-        if at[1] >= len(stream.order.epoch(at[0])):
-            at = (at[0] + 1, 0)
-        self.stream, self.ledger = stream, ledger
-        self.next_pass, self.quarantined = at, quarantined
+        self.stream, self.ledger, self.quarantined = stream, ledger, quarantined
+        self.begin_at(*at)
         self.given: deque[tuple[int, int]] = deque()  # where the data stands behind each batch that was handed over
+
+    def begin_at(self, epoch: int, start: int) -> None:
+        """Have the next pass begin at a place of an epoch; behind its last sample is the beginning of the next."""
+        behind = start >= len(self.stream.order.epoch(epoch))
+        self.next_pass = (epoch + 1, 0) if behind else (epoch, start)
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         ledger, stream = self.ledger, self.stream
@@ -196,7 +197,7 @@ class PageLoader(DataLoader[Batch]):
         ledger.begin(aside)
         for delivery in super().__iter__():
             assert isinstance(delivery, Delivery)
-            used = len(delivery.batch) if delivery.batch is not None and not delivery.idle else 0
+            used = len(delivery.batch) if delivery.batch is not None and not delivery.batch.idle else 0
             ledger.take(used, delivery.skips)
             if delivery.batch is not None:
                 self.given.append((epoch, delivery.stop))

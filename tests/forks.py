@@ -49,20 +49,35 @@ class Recorder(Callback):
         with (self.folder / "validations").open("a") as file:
             file.write(".")
 
+    def on_validation_end(self, trainer, module):
+        position = next(c for c in trainer.callbacks if isinstance(c, ExactResume))
+        loss = trainer.callback_metrics["val/loss"].item()
+        with (self.folder / f"validated-{trainer.global_rank}.jsonl").open("a") as file:
+            file.write(json.dumps([position.total, trainer.global_step, loss]) + "\n")
+
     def on_train_end(self, trainer, module):
         weights = {name: p.detach().clone() for name, p in module.pair.trainable()}
         torch.save(weights, self.folder / f"final-{trainer.global_rank}.pt")
 
 
 class Signals(Callback):
-    """Sends this process a signal after a batch, or lets it pause; more signals while a checkpoint is written."""
+    """Sends this process a signal after a batch, or in the first batch of the validation after it, or lets it pause;
+    more signals while a checkpoint is written."""
 
-    def __init__(self, folder, number, batch, rank=0, again=0, group=False, pause=0):
+    def __init__(self, folder, number, batch, rank=0, again=0, group=False, pause=0, validating=False):
         self.folder, self.number, self.batch, self.rank, self.again = folder, number, batch, rank, again
-        self.pause = pause
+        self.pause, self.validating = pause, validating
         self.send = os.killpg if group else os.kill
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if not self.validating:
+            self.due(trainer)
+
+    def on_validation_batch_end(self, trainer, module, outputs, batch, batch_idx, dataloader_idx=0):
+        if self.validating and batch_idx == 0:
+            self.due(trainer)
+
+    def due(self, trainer):
         position = next(c for c in trainer.callbacks if isinstance(c, ExactResume))
         if (position.total, trainer.global_rank) == (self.batch, self.rank):
             self.send(os.getpid(), self.number)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
-from torch import Tensor
+from torch import Tensor, distributed
 
 from fcot.errors import UserError
 
@@ -38,7 +38,9 @@ class ExactResume(Callback):
       `estimated_stepping_batches`: https://github.com/Lightning-AI/pytorch-lightning/issues/20550
     - Randomness is a function of the run's seed, the process and the batch, set anew before each batch. So there is
       no state of any generator to save or to lose, and what happens between batches cannot shift it.
-    - In the middle of gradient accumulation a checkpoint holds the mean over processes of the gradients so far.
+    - In the middle of gradient accumulation a checkpoint holds the gradients so far of each process. On another
+      number of processes each goes on from their mean: the same step, but for rounding.
+    - A validation that is due or under way is owed: the resumed run begins with it (`OwedValidation`).
     """
 
     def __init__(self) -> None:
@@ -47,13 +49,14 @@ class ExactResume(Callback):
         self.batches = 0  # batches of this pass that are done, on each process
         self.total = 0  # batches of the run that are done, on each process
         self.accumulate = 1  # batches to a step
+        self.owed = False  # a validation is due, and has not ended
         self._data: dict[str, Any] = {}  # of the data module, when the last batch was done
         self._gradients: dict[str, Tensor] = {}  # of a checkpoint, until training starts
         self._resumed = False
 
     def state_dict(self) -> dict[str, int | None]:
         """Return the position."""
-        names = ("seed", "epoch", "batches", "total", "accumulate")
+        names = ("seed", "epoch", "batches", "total", "accumulate", "owed")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
@@ -98,7 +101,7 @@ class ExactResume(Callback):
         if self._data:
             checkpoint[type(_data_of(trainer)).__qualname__] = self._data
         if self.accumulating(trainer):
-            checkpoint[GRADIENTS] = mean_gradients(trainer, pl_module)
+            checkpoint[GRADIENTS] = gradients_of_all(trainer, pl_module)
 
     @staticmethod
     def _settle(checkpoint: dict[str, Any], position: dict[str, int], steps: int) -> None:
@@ -133,8 +136,9 @@ class ExactResume(Callback):
             )
         self.accumulate = trainer.accumulate_grad_batches
         parameters = dict(pl_module.named_parameters())
-        for name, gradient in self._gradients.items():
-            parameters[name].grad = gradient.to(parameters[name].device)
+        for name, each in self._gradients.items():
+            own = each[trainer.global_rank].clone() if len(each) == trainer.world_size else each.mean(0)
+            parameters[name].grad = own.to(parameters[name].device)
         self._gradients = {}
 
     def on_train_batch_start(
@@ -145,6 +149,7 @@ class ExactResume(Callback):
         if self._resumed:  # Lightning counts one step too many where the checkpoint followed a validation
             trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
             self._resumed = False
+        self.owed = False
         seed_all(self.seed, trainer.global_rank, self.total)
 
     def on_train_batch_end(
@@ -158,6 +163,11 @@ class ExactResume(Callback):
         self.accumulate = trainer.accumulate_grad_batches
         data = _data_of(trainer)
         self._data = {} if data is None else data.state_dict()
+        self.owed = trainer.fit_loop.epoch_loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
+
+    def on_validation_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Note that it is over."""
+        self.owed = False
 
 
 def _data_of(trainer: LightningTrainer) -> LightningDataModule | None:
@@ -170,13 +180,20 @@ def evenly(count: int) -> dict[str, int]:
     return {"ready": count, "started": count, "processed": count, "completed": count}
 
 
-def mean_gradients(trainer: LightningTrainer, module: LightningModule) -> dict[str, Tensor]:
-    """Return gradients by parameter, a mean over processes: it stands for any number of them."""
+def gradients_of_all(trainer: LightningTrainer, module: LightningModule) -> dict[str, Tensor]:
+    """Return gradients by parameter, of each process `[processes, …]`; only the first process, which writes, has them.
+
+    Their mean would be enough to go on, but not to the last bit: sums depend on their order.
+    """
     found: dict[str, Tensor] = {}
     for name, parameter in module.named_parameters():
-        if parameter.requires_grad and (parameter.grad is not None or trainer.world_size > 1):
-            own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            reduced = trainer.strategy.reduce(own.detach().clone(), reduce_op="mean")
-            assert isinstance(reduced, Tensor)
-            found[name] = reduced
+        if not parameter.requires_grad or (parameter.grad is None and trainer.world_size == 1):
+            continue
+        own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.detach()
+        parts = [own]
+        if trainer.world_size > 1:
+            parts = [torch.empty_like(own) for _ in range(trainer.world_size)] if trainer.is_global_zero else []
+            distributed.gather(own.contiguous(), parts or None)
+        if parts:
+            found[name] = torch.stack([part.cpu() for part in parts])
     return found

@@ -67,8 +67,9 @@ def requeue_signal(trainer: LightningTrainer) -> signal.Signals:
 class Preemption(Callback):
     """Ends a training that was sent SIGTERM or SIGUSR1, on whichever process: one checkpoint, exit code 75 on all.
 
-    It acts before the next batch; validation is finished first. Under SLURM with automatic requeueing, the signal for
-    that also queues the job again, and the job resumes by itself (`Trainer.fit`).
+    It acts before the next batch, of training or validation; the resumed run begins with an interrupted validation.
+    Under SLURM with automatic requeueing, the signal for that also queues the job again, and the job resumes by itself
+    (`Trainer.fit`). As in training, all processes need the same number of validation batches.
     """
 
     def __init__(self) -> None:
@@ -84,9 +85,19 @@ class Preemption(Callback):
         self, trainer: LightningTrainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Save and leave, if any process was asked to."""
-        keeper = next((c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.save_last), None)
+        keeper = keeper_of(trainer)
         if isinstance(keeper, LastCheckpoint):
             keeper.write_if_due(trainer)  # a signal that comes in the meantime needs no second one
+        self._leave_if_asked(trainer, keeper)
+
+    def on_validation_batch_start(
+        self, trainer: LightningTrainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Save and leave, if any process was asked to."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._leave_if_asked(trainer, keeper_of(trainer))
+
+    def _leave_if_asked(self, trainer: LightningTrainer, keeper: ModelCheckpoint | None) -> None:
         if not self._can_save(trainer):
             return
         number = self._agreed(trainer)
@@ -101,6 +112,7 @@ class Preemption(Callback):
         if number:
             self._leave(trainer, number, "")
         trainer._signal_connector.teardown()
+        self._group = None  # nothing is asked of the others any more
 
     def _can_save(self, trainer: LightningTrainer) -> bool:
         """Return whether the state between these batches can be saved: split gradients cannot."""
@@ -143,6 +155,11 @@ class Preemption(Callback):
             except subprocess.TimeoutExpired:
                 child.kill()
         raise Preempted
+
+
+def keeper_of(trainer: LightningTrainer) -> ModelCheckpoint | None:
+    """Return the callback that keeps the last checkpoint, None without one."""
+    return next((c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.save_last), None)
 
 
 def requeue() -> None:

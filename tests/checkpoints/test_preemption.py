@@ -36,12 +36,33 @@ def test_sigterm_to_the_second_of_two_processes_ends_both_at_the_same_step(forks
     assert [saves(left, rank) for rank in (0, 1)] == [1, 1]
     assert "gradients" in read_checkpoint(left / "checkpoints" / "step-000001.ckpt")  # the fourth batch was to come
     assert forks.train(left, processes=2, ckpt_path="last", **PAIR) == [0, 0]
+    assert all(forks.record(left, rank) == forks.record(straight, rank) for rank in (0, 1))
     for rank in (0, 1):
-        once, again = forks.record(straight, rank), forks.record(left, rank)
-        assert [entry["keys"] for entry in again.values()] == [entry["keys"] for entry in once.values()]
-        assert [e["loss"] for e in again.values()] == pytest.approx([e["loss"] for e in once.values()], abs=1e-5)
-    assert forks.weights(left, 0).keys() == forks.weights(left, 1).keys()
-    assert all(torch.equal(w, forks.weights(left, 1)[name]) for name, w in forks.weights(left, 0).items())
+        assert forks.weights(left, rank).keys() == forks.weights(straight, 0).keys()
+        assert all(torch.equal(w, forks.weights(straight, 0)[name]) for name, w in forks.weights(left, rank).items())
+
+
+def validated(folder, rank=0):
+    """What the validations of a run found: batch, step, loss."""
+    path = folder / f"validated-{rank}.jsonl"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.mark.parametrize(("batch", "processes"), [(3, 2), (8, 1)])
+def test_a_signal_during_a_validation_ends_it_and_the_resumed_run_begins_with_it(forks, tmp_path, batch, processes):
+    """In the middle of gradient accumulation, and behind the last step of the run."""
+    straight, left = tmp_path / "straight", tmp_path / "left"
+    run = {**PAIR, "data": {"batch_size": 4 // processes, "eval_batch_size": 4 // processes}}
+    run |= {"val_check_interval": batch, "limit_val_batches": 2, "processes": processes}
+    assert forks.train(straight, **run) == [0] * processes
+    asked = {"number": signal.SIGTERM, "batch": batch, "validating": True, "rank": processes - 1}
+    assert forks.train(left, signals=asked, **run) == [EXIT_PREEMPTED] * processes
+    assert max(forks.record(left)) == batch
+    assert not validated(left)
+    assert forks.train(left, ckpt_path="last", **run) == [0] * processes
+    assert forks.same(left, straight)
+    assert len(validated(straight)) == 8 // batch
+    assert all(validated(left, rank) == validated(straight, rank) for rank in range(processes))
 
 
 def test_sigusr1_twice_more_during_the_save_is_one_save(forks, tmp_path):

@@ -6,6 +6,7 @@ import webdataset as wds
 from lightning.pytorch import Callback, LightningModule
 
 from fcot.errors import UserError
+from fcot.evaluation import Evaluation
 from fcot.sft import SFT
 from fcot.trainer import Trainer
 from shards.collate import idle_batch
@@ -147,6 +148,11 @@ def test_data_that_changed_since_the_checkpoint_are_not_resumed(tmp_path, tiny_c
     data.trainer.strategy.connect(SFT(tiny_checkpoint))
     data.load_state_dict(state)
     assert len(list(data.train_dataloader())) == 1
+    other = Shards(tmp_path, num_workers=0, batch_size=2, weights={"text": 2.0})
+    other.trainer = data.trainer
+    other.load_state_dict(data.state_dict())
+    with pytest.raises(UserError, match=r"another order of samples by other weights, repeat_time, ordered or tiles"):
+        other.train_dataloader()
     for name, value in (("seed", 5), ("set", "abc")):
         data.load_state_dict({**state, name: value})
         with pytest.raises(UserError, match=f"another order of samples .its {name} is {value}"):
@@ -204,6 +210,27 @@ def test_weights_change_how_often_a_task_is_read(tmp_path, tiny_checkpoint):
     weights.write_text("[]")
     with pytest.raises(UserError, match="Weights of tasks cannot be read from"):
         Shards(tmp_path, weights=weights).order("train", layout, training=True)
+
+
+def test_a_rank_that_can_read_nothing_of_a_step_keeps_the_others_company(tmp_path, tiny_checkpoint):
+    write(tmp_path / "dev", 4, ["undecodable_image"])
+    module = SFT(tiny_checkpoint)
+    data = Shards(tmp_path, num_workers=0)
+    samples, order, loaders = data.samples("dev"), data.order("dev", module.layout), []
+    for rank in range(2):
+        options = {"batch_size": 1, "rank": rank, "world_size": 2, "with_prompts": True}
+        loaders.append(PageLoader(BatchStream(samples, module.layout, order, **options), Ledger(None, None, 1.0)))
+    found = [list(loader) for loader in loaders]
+    assert [len(batches) for batches in found] == [2, 2]
+    assert (sum(each.ledger.consumed for each in loaders), sum(each.ledger.skipped for each in loaders)) == (3, 1)
+    (idle,) = [batch for batches in found for batch in batches if batch.idle]
+    module.configure_model()
+    evaluation, logged = Evaluation(module.metrics), []
+    assert module.read(idle, evaluation) == evaluation.records == []
+    module.log = lambda name, value, **options: logged.append((float(value.detach()), options["batch_size"]))
+    module.eval().validation_step(idle, 0)
+    assert logged and {weight for _, weight in logged} == {0}
+    assert all(value == value for value, _ in logged)  # no NaN, which no weight would make harmless
 
 
 def test_evaluation_gives_every_rank_as_many_batches_and_no_idle_one(tmp_path, tiny_checkpoint):
