@@ -5,6 +5,7 @@ import fcntl
 import json
 import multiprocessing
 import os
+import resource
 import signal
 
 import pytest
@@ -127,3 +128,16 @@ def test_a_folder_that_is_no_set_is_not_replaced(tmp_path):
     with pytest.raises(UserError, match="exists and is no set of shards"):
         write_set(tmp_path / "mine", DRAW, 1)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.pdf"]
+
+
+def test_a_full_disk_is_said_and_the_set_before_is_kept(tmp_path):
+    before = write_set(tmp_path / "train", DRAW, 2)
+
+    def fails():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))  # what a full disk does, to one process
+        with pytest.raises(UserError, match=r"train cannot be written .*\nMake room or choose another folder"):
+            write_set(tmp_path / "train", DRAW, 8)
+
+    assert at_once(1, fails)[0] == [0]
+    assert json.loads((tmp_path / "train" / "manifest.json").read_text()) == before
+    assert keys(tmp_path / "train")[1] == ["00000000", "00000001"]

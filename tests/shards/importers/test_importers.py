@@ -131,6 +131,16 @@ def test_a_folder_of_images_with_text_files(tmp_path, images):
     assert members == ["png"]
     assert [turn["value"] for turn in record["conversations"]] == ["<image>\nText?", "Zürich"]
     assert manifest["skipped"] == {"bad_text": 1, "missing_text": 1}
+    assert manifest["question"] == "Text?"  # an import that was interrupted goes on with the same question only
+
+
+def test_a_photo_with_a_second_picture_behind_the_first_is_a_jpeg(images, tmp_path):
+    first, second = (Image.new("RGB", (20, 20), colour) for colour in ("red", "blue"))
+    first.save(images / "1.jpeg", "MPO", save_all=True, append_images=[second])
+    for number in range(3):
+        (images / f"{number}.txt").write_text("red")
+    found, _ = run("folder", images, tmp_path / "out")
+    assert [members for members, _ in found] == [["png"], ["jpg"], ["webp"]]
 
 
 def pdf(path, *texts):
