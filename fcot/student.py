@@ -110,9 +110,13 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         pixel_values: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
     ) -> Any:
-        """Run the model as transformers does; positions are the teacher's if the configuration says so."""
+        """Run the model as transformers does; positions are the teacher's if the configuration says so.
+
+        `generate` looks for `logits_to_keep` by name; where it is not found, all rows of a prompt meet the head.
+        """
         if position_ids is None and input_ids is not None and kwargs.get("past_key_values") is None:
             position_ids = self.positions(input_ids, attention_mask)
             if position_ids is not None and attention_mask is None:
@@ -123,6 +127,7 @@ class CompressedInternVL(InternVLForConditionalGeneration):
             pixel_values=pixel_values,
             attention_mask=attention_mask,
             position_ids=position_ids,
+            logits_to_keep=logits_to_keep,
             **kwargs,
         )
 

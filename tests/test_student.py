@@ -220,3 +220,14 @@ def test_what_cannot_be_built_is_refused_by_name(tiny_checkpoint, options, messa
     with pytest.raises(ValueError) as caught:
         StudentTeacher(tiny_checkpoint, **{"compressor": "conv", "ratio": 2, **options})
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("images", [True, False], ids=["pixels", "embeddings"])
+def test_only_the_last_row_of_a_prompt_meets_the_head(tiny_checkpoint, make_batch, images):
+    pair, batch, rows = trained(tiny_checkpoint), make_batch(*PAGES), []
+    pair.student.lm_head.register_forward_hook(lambda _, args, out: rows.append(tuple(out.shape[:2])))
+    if images:
+        pair.student.generate(**inputs(pair, batch), max_new_tokens=3, min_new_tokens=3)
+    else:
+        pair.answer(batch, "student", max_new_tokens=3, min_new_tokens=3)
+    assert rows == [(2, 1)] * 3

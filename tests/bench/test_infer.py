@@ -1,8 +1,13 @@
 import json
 
 import pytest
+import torch
 
-from fcot.bench.infer import PARTS, infer
+from fcot.bench.flops import counting
+from fcot.bench.infer import MODEL_PARTS, PARTS, TERA, count, infer
+from fcot.bench.meter import Meter, answer_parts
+from fcot.bench.workload import Pages
+from fcot.pair import StudentTeacher
 
 
 def test_the_limit_is_what_the_vision_tower_leaves(tmp_path):
@@ -41,3 +46,15 @@ def test_each_ratio_is_measured_by_part_at_both_batch_sizes(tiny_checkpoint, tmp
         assert row["share_of_limit"] == pytest.approx(row["gain_of_model"] / found["limits"][str(row["ratio"])])
     assert [row["gain"] for row in rows if row["ratio"] == 1] == [1.0] * 3
     assert "measured on cpu" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ratio", [1, 2])
+def test_an_answer_spends_the_flops_that_its_limit_counts(tiny_checkpoint, ratio):
+    pair = StudentTeacher(tiny_checkpoint, compressor="conv" if ratio > 1 else None, ratio=ratio).eval()
+    batch = Pages(tiles=3, prompt=6, answer=1).of(pair.student.config, {"student": ratio})
+    with torch.no_grad(), counting() as flops:
+        meter = Meter(flops)
+        with answer_parts(pair, meter):
+            pair.answer(batch, "student", max_new_tokens=1)
+    spent = {part: meter.parts[part] / TERA for part in MODEL_PARTS}
+    assert spent == pytest.approx(count(tiny_checkpoint, ratio, tiles=3, prompt=6)["parts"])
