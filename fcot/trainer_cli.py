@@ -16,7 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 import callbacks
 from callbacks.progress import Progress
 from fcot.errors import UserError
-from fcot.explain import RaisesParseError
+from fcot.explain import PlainHelp, RaisesParseError
 from fcot.module import PageModule
 from fcot.plugins import load_declared
 from fcot.trainer import Trainer
@@ -44,10 +44,10 @@ def run_trainer(words: list[str]) -> None:
         raise UserError(str(error)) from error
 
 
-def about_verb(name: str) -> dict[str, str]:
-    """Return the head of a verb's help."""
+def about_verb(name: str) -> dict[str, Any]:
+    """Return the head of a verb's help, and what formats it."""
     usage = f"{PROGRAM} {name} --config FILE [--OPTION VALUE …]\n       {PROGRAM} {name} --model.help Realign"
-    return {"usage": usage, "description": VERBS[name].summary}
+    return {"usage": usage, "description": VERBS[name].summary, "formatter_class": PlainHelp}
 
 
 def from_config(path: Path) -> tuple[Trainer, PageModule, Shards]:

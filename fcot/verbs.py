@@ -95,7 +95,7 @@ def run_tool(name: str, target: str, options: list[str]) -> None:
     """Run the function of a tool verb on the options that follow it."""
     from jsonargparse import ArgumentParser, auto_cli
 
-    from fcot.explain import RaisesParseError
+    from fcot.explain import PlainHelp, RaisesParseError
 
     class Parser(RaisesParseError, ArgumentParser):
         pass
@@ -107,6 +107,7 @@ def run_tool(name: str, target: str, options: list[str]) -> None:
         args=repeatable(function, [underscored(word) for word in options]),
         prog=f"{PROGRAM} {name}",
         parser_class=Parser,
+        formatter_class=PlainHelp,
     )
 
 

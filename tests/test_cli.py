@@ -205,6 +205,7 @@ for words, light in ((["shards", "build", "--help"], "torch"), (["merge", "--hel
     for name, verb in VERBS.items():
         assert f"  {name} " in done.stdout
         assert verb.summary in done.stdout
+    assert "type: Path" in done.stdout and "<class" not in done.stdout
 
 
 def test_shards_build_draws_the_sets_asked_for(tmp_path, capsys):
