@@ -58,7 +58,7 @@ class Preset:
 
 PRESETS = {
     "demo": Preset({2: 130}, 140, 4480, 4160, 70, 280, "data/demo"),
-    "tables": Preset({4: 1900, 1: 600, 2: 1000}, 160, 5120, 19200, 98, 420, "data/tables"),
+    "tables": Preset({4: 1900, 1: 600, 2: 900}, 160, 5120, 19200, 98, 420, "data/tables"),
 }
 
 
@@ -144,7 +144,7 @@ class Runner:
             UserError: If one fails.
         """
         environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if mark else {}
+        to, errors_to = (subprocess.PIPE, subprocess.STDOUT) if mark else (None, None)
         for reason, words in commands:
             line = shlex.join(["python", "-m", "fcot", *words])
             with self.lock:
@@ -152,8 +152,9 @@ class Runner:
                     return
                 self.started += 1
                 print(f"\n{mark}[{self.started}/{self.total}, {self.clock()}] {reason}\n{mark}$ {line}", flush=True)
+                program = [sys.executable, "-m", "fcot", *words]
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "fcot", *words], env=environment, text=True, errors="replace", **pipes
+                    program, env=environment, stdout=to, stderr=errors_to, text=True, errors="replace"
                 )
                 self.running.add(process)
             for told in process.stdout or ():
