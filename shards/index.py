@@ -166,7 +166,7 @@ def load_index(path: Path, sha256: str | None = None) -> Index:
     Raises:
         UserError: If it is missing, damaged, or of another format.
     """
-    again = f"Index the set again: python -m fcot shards index {path.parent} --again"
+    again = f"Index the set again: python -m fcot shards index {path.parent} --again true"
     try:
         data = path.read_bytes()
     except OSError as error:

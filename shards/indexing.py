@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fcot.internvl.tokens import SampleError
-from shards.decode import ALLOWED, MAX_BYTES, MAX_TEXT_BYTES, image_size, is_image, record_of
+from shards.decode import ALLOWED, MAX_BYTES, MAX_SAMPLE_BYTES, MAX_TEXT_BYTES, image_size, is_image, record_of
 from shards.index import USABLE, Index, Keys
 from shards.tar import Fault, Member, open_shard, walk
 
@@ -79,6 +79,10 @@ def find_samples(file: int) -> list[Found]:
         else:
             sample.members.append((extension, item))
     _refuse_halves(rows)
+    for sample in rows:
+        if (size := sum(member.size for _, member in sample.members)) > MAX_SAMPLE_BYTES:
+            sample.faults.append(("too_many_bytes", f"{sample.key} has {size} bytes, over {MAX_SAMPLE_BYTES}"))
+            sample.members.clear()
     return rows
 
 

@@ -17,6 +17,7 @@ from shards.shard_set import ShardSet
 
 CELL, CAPTION, GAP = 300, 78, 12  # pixels of the contact sheet
 COLUMNS = 5
+LINE = 200  # characters that are tried to fit a cell; a text may have millions
 INK, PALE, PAPER = "#22262b", "#6b7480", "#f3f1ec"
 
 
@@ -107,7 +108,7 @@ def _cell(samples: ShardSet, number: int) -> Image.Image:
 
 def _fit(text: str, name: str, size: int) -> str:
     """Return a text on one line that fits a cell."""
-    line = " ".join(text.split())
+    line = " ".join(text[:LINE].split())
     if font(name, size).getlength(line) <= CELL - 16:
         return line
     while line and font(name, size).getlength(line + "…") > CELL - 16:

@@ -71,7 +71,7 @@ class ShardSet:
     def quarantined(self, limit: int | None = None) -> list[tuple[str, str, str, str]]:
         """Return shard, key, reason and detail of each sample that indexing set aside, of the first `limit`."""
         return [
-            (self._shown(place), index.keys[row], *index.faults[index.fault[row]])
+            (self._shown(place), index.keys[int(row)], *index.faults[index.fault[row]])
             for place, index in enumerate(self.indexes)
             for row in np.flatnonzero(index.fault != USABLE)
             if limit is None or self.first[place] + row < limit

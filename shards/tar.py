@@ -8,6 +8,7 @@ import errno
 import os
 import stat
 import tarfile
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,8 +139,8 @@ def _member(file: int, start: int, size: int) -> tuple[Member | Fault | None, in
                 else:
                     name = content.rstrip(b"\0")
         if end >= size:
-            cut = f"the header at byte {position} goes on to byte {end}, and the file ends at byte {size}"
-            return Fault("cut_shard", "", cut, loses=True), _next_header(file, offset, size)
+            over = f"the header at byte {position} goes on to byte {end}, and the file ends at byte {size}"
+            return Fault("cut_shard", "", over, loses=True), _next_header(file, offset, size)
         position = end
     given = info.name if name is None else name.decode("utf-8", "surrogateescape")
     if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE):
@@ -163,7 +164,7 @@ def wrong_name(name: str) -> str | None:
         return "not valid UTF-8"
     if len(encoded) > MAX_NAME:
         return f"a name of {len(encoded)} bytes"
-    if any(ord(letter) < 32 for letter in name):
+    if any(unicodedata.category(letter) == "Cc" for letter in name):
         return "a name with control characters"
     if name.startswith(("/", "\\")) or name[1:3] in (":/", ":\\"):
         return "an absolute path"

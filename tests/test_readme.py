@@ -1,11 +1,14 @@
 """What the README tells a reader to type works as it stands there."""
 
+import json
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from fcot.checkpoints.preemption import EXIT_PREEMPTED
 from fcot.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +61,39 @@ def test_callback_of_the_readme_runs_by_short_name_once_declared(
     words = ["fit", "--config", "configs/realign_tiny.yaml", "--trainer.callbacks+=LossAlarm"]
     main([*words, "--trainer.callbacks.above=1.0", *tiny_run(tiny_checkpoint, tiny_shards)])
     assert re.search(r"step \d+: loss \d+\.\d\d on \[", capsys.readouterr().out)
+
+
+def test_the_commands_about_shards_work_as_they_stand(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("pypdfium2")
+    from matplotlib.figure import Figure
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "manuals").mkdir()
+    page = Figure(figsize=(3, 2))
+    page.text(0.1, 0.5, "Total 42.50")
+    page.savefig(tmp_path / "manuals" / "a.pdf")
+    turns = [{"from": "human", "value": "2 + 2?"}, {"from": "gpt", "value": "4"}]
+    (tmp_path / "some.jsonl").write_text(json.dumps({"conversations": turns}))
+    (tmp_path / "meta.json").write_text(json.dumps({"sums": {"root": "", "annotation": "some.jsonl"}}))
+    commands = [line for line in README.splitlines() if line.startswith("python -m fcot shards")]
+    named = re.findall(r"`(python -m fcot shards.*?)`", README)
+    commands += [command.replace("FOLDER", "data/mine/train") for command in named]
+    assert len(commands) >= 6
+    for command in commands:
+        main(shlex.split(command)[3:])
+    assert (tmp_path / "sheet.png").is_file()
+    assert "1 pages in 1 shards" in capsys.readouterr().out
+
+
+def test_the_command_that_goes_on_after_every_interruption_does(tmp_path):
+    """With a stand-in for the run: asked to leave twice, then done; asked to leave once, then failed."""
+    (loop,) = (line for line in README.splitlines() if line.startswith("until "))
+    run = loop.removeprefix("until ").partition(";")[0]
+    for codes in ([EXIT_PREEMPTED, EXIT_PREEMPTED, 0], [EXIT_PREEMPTED, 1]):
+        (tmp_path / "codes").write_text("".join(f"{code}\n" for code in codes))
+        script = "run() { code=$(head -1 codes); sed -i 1d codes; return $code; }\n" + loop.replace(run, "run")
+        subprocess.run(["bash", "-c", script], cwd=tmp_path, timeout=60, check=False)
+        assert (tmp_path / "codes").read_text() == ""
 
 
 def test_every_file_the_readme_names_exists():

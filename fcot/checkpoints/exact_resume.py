@@ -163,7 +163,8 @@ class ExactResume(Callback):
         self.accumulate = trainer.accumulate_grad_batches
         data = _data_of(trainer)
         self._data = {} if data is None else data.state_dict()
-        self.owed = trainer.fit_loop.epoch_loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
+        fetcher = trainer.fit_loop._data_fetcher
+        self.owed = fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
 
     def on_validation_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Note that it is over."""

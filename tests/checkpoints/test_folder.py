@@ -141,8 +141,25 @@ def in_a_small_file_system(tmp_path, fault=""):
     return done.stdout
 
 
+MOMENTS = """
+import os
+for pages in range(5):  # the disk is full in the tensors, in the state, in the manifest, or just not
+    disk = os.statvfs(folder)
+    (folder / "filler").write_bytes(bytes((disk.f_bavail - pages) * disk.f_bsize))
+    try:
+        write_checkpoint({"step": 2, "w": torch.ones(1000)}, folder / "step-000002.ckpt")
+    except UserError:
+        pass
+    print(pages, newest_valid(folder).name, len(list(folder.iterdir())))
+    (folder / "filler").unlink()
+import shutil
+shutil.rmtree(folder / "step-000002.ckpt")
+"""
+
+
 def test_a_full_disk_is_said_and_the_checkpoint_before_is_kept(tmp_path):
-    said = in_a_small_file_system(tmp_path)
+    said = in_a_small_file_system(tmp_path, MOMENTS)
+    assert said.splitlines()[:5] == [f"{pages} step-000001.ckpt 2" for pages in range(4)] + ["4 step-000002.ckpt 3"]
     assert "step-000002.ckpt could not be written" in said and "No space left" in said
     assert "left: step-000001.ckpt 1" in said
 

@@ -9,6 +9,7 @@ import os
 import pickle
 import shutil
 import tarfile
+import time
 import zlib
 from pathlib import Path
 
@@ -19,9 +20,11 @@ from PIL import Image
 from fcot.errors import UserError
 from fcot.sft import SFT
 from shards.datamodule import Shards
+from shards.inspection import contact_sheet
 from shards.ledger import Ledger, Skip
 from shards.manifest import index_set
 from shards.render.recipes import Draw
+from shards.shard_set import ShardSet
 from shards.writer import write_set
 
 SAMPLES = 6
@@ -288,7 +291,7 @@ def test_hostile_and_broken_members_are_refused_and_the_others_delivered(tmp_pat
     assert not (tmp_path / "boom").exists()
 
 
-@pytest.mark.parametrize("name", [b"x\0y.json", b"x\xff.json", b"x\n.json"])
+@pytest.mark.parametrize("name", [b"x\0y.json", b"x\xff.json", b"x\n.json", b"x\xc2\x9b31m.json"])
 def test_names_that_are_no_text_are_refused(tmp_path, layout, name):
     root = write(tmp_path, ("NAME.json", record()))
     shard = root / "train" / "s.tar"
@@ -508,6 +511,20 @@ def test_shards_may_lie_anywhere_and_have_any_name(sets, layout, tmp_path):
         (odd / f"{number} %41 *?é.tar").symlink_to(path)
     assert read(odd.parent, layout) == (KEYS, [])
     assert not list((sets / "train").glob("*é*"))
+
+
+def test_a_sample_of_many_large_members_is_refused_unread(tmp_path, layout, monkeypatch):
+    monkeypatch.setattr("shards.indexing.MAX_SAMPLE_BYTES", 10 * len(page()))
+    many = [(f"x.{number}.jpg", page()) for number in range(11)]
+    assert read(write(tmp_path, *many, ("x.json", record())), layout)[1] == [("s.tar", "x", "too_many_bytes")]
+
+
+def test_a_text_of_megabytes_does_not_hold_up_a_contact_sheet(tmp_path):
+    turns = [{"from": "human", "value": "a" * 400_000}, {"from": "gpt", "value": "b" * 400_000}]
+    root = write(tmp_path, ("x.json", json.dumps({"conversations": turns}).encode()))
+    start = time.process_time()
+    contact_sheet(ShardSet(root / "train"))
+    assert time.process_time() - start < 5
 
 
 def test_what_is_told_of_a_sample_is_bounded(tmp_path, layout):
