@@ -62,7 +62,7 @@ def read_manifest(source: Path) -> dict[str, Any] | None:
         int(manifest["samples"])
         rows = manifest.get("shards", [])
         assert all(isinstance(row["name"], str) and "/" not in row["name"] for row in rows)
-    except (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError) as error:
+    except (ValueError, OverflowError, LookupError, TypeError, AttributeError, AssertionError, RecursionError) as error:
         raise UserError(
             f"{path} is no manifest of shards ({error!r}).\nDelete it, and it is made again from the shards."
         ) from error

@@ -16,6 +16,7 @@ from pathlib import Path
 BLOCK = 512
 MAX_NAME = 1024  # bytes; file systems end at 255 a part
 MAX_EXTENDED = 65_536  # bytes of an extended header; GNU and pax keep long names there
+EXTENDED = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
 SCAN = 1 << 20  # bytes read at a time while looking for the next header
 MAGIC, MAGIC_AT = b"ustar", 257
 KINDS = {
@@ -117,43 +118,52 @@ def walk(file: int) -> Iterator[Member | Fault]:
 
 def _member(file: int, start: int, size: int) -> tuple[Member | Fault | None, int]:
     """Read the member whose headers begin at `start`: what it is, and where the next begins."""
-    position, name, fault = start, None, None
+    position = start
+    name: bytes | None = None
+    fault: str | None = None
     while True:
         info = tarfile.TarInfo.frombuf(os.pread(file, BLOCK, position), "utf-8", "surrogateescape")
         offset = position + BLOCK
         if info.size < 0:
             raise ValueError(f"a size of {info.size}")
         end = offset + -(-info.size // BLOCK) * BLOCK
-        if info.type not in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE):
+        if info.type not in EXTENDED:
             break
-        if info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE):
-            if info.size > MAX_EXTENDED:
-                fault = f"an extended header of {info.size} bytes"
-            else:
-                content = os.pread(file, info.size, offset)
-                if info.type == tarfile.XHDTYPE:
-                    fields = _pax(content)
-                    name = fields.get(b"path", name)
-                    if any(field.startswith(b"GNU.sparse") or field == b"size" for field in fields):
-                        fault = "a sparse or oversized file"
-                else:
-                    name = content.rstrip(b"\0")
-        if end >= size:
-            over = f"the header at byte {position} goes on to byte {end}, and the file ends at byte {size}"
-            return Fault("cut_shard", "", over, loses=True), _next_header(file, offset, size)
-        position = end
+        other, wrong = _extended(file, info, offset)
+        name, fault, position = other or name, fault or wrong, end
     given = info.name if name is None else name.decode("utf-8", "surrogateescape")
     if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE):
         fault = fault or KINDS.get(info.type, f"of the unknown type {info.type!r}")
     if info.isdir():
         return None, offset
     shown = ascii(given)[1:-1][:120]
-    if fault or (wrong := wrong_name(given)):
-        return Fault("refused_member", shown, f"{shown} is {fault or wrong}"), end if info.isreg() else offset
+    if fault := fault or wrong_name(given):
+        return Fault("refused_member", shown, f"{shown} is {fault}"), end if info.isreg() else offset
     if offset + info.size > size:
         cut = Fault("cut_shard", given, f"{shown} should have {info.size} bytes, and the file ends at byte {size}")
         return cut, _next_header(file, offset, size)  # none where a file was cut; a lie about a size hides nothing
     return Member(given, start, offset, info.size), end
+
+
+def _extended(file: int, info: tarfile.TarInfo, offset: int) -> tuple[bytes | None, str | None]:
+    """Read an extended header: the name it gives to the member behind it, and why that one is refused.
+
+    Raises:
+        ValueError: If it is too long, or not what its kind holds; what it covers may be members then.
+    """
+    content = os.pread(file, info.size, offset) if info.size <= MAX_EXTENDED else b""
+    if len(content) < info.size:
+        raise ValueError(f"an extended header of {info.size} bytes, over {MAX_EXTENDED} or cut off")
+    if info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
+        text = content.rstrip(b"\0")
+        if b"\0" in text:
+            raise ValueError("a damaged long name")
+        return text if info.type == tarfile.GNUTYPE_LONGNAME else None, None
+    fields = _pax(content)
+    if info.type == tarfile.XGLTYPE:
+        return None, None
+    other = any(field.startswith(b"GNU.sparse") or field == b"size" for field in fields)
+    return fields.get(b"path"), "a sparse or oversized file" if other else None
 
 
 def wrong_name(name: str) -> str | None:
@@ -175,13 +185,15 @@ def _pax(content: bytes) -> dict[bytes, bytes]:
     """Parse the records `LENGTH KEY=VALUE` of a pax header."""
     fields, position = {}, 0
     while position < len(content) and content[position : position + 1] != b"\0":
-        length, _, _ = content[position:].partition(b" ")
+        length, _, _ = content[position : position + 20].partition(b" ")
         if not length.isdigit() or not 0 < int(length) <= len(content) - position:
             raise ValueError("a damaged pax header")
         record = content[position : position + int(length)]
         key, _, value = record[len(length) + 1 : -1].partition(b"=")
         fields[key] = value
         position += int(length)
+    if content[position:].strip(b"\0"):
+        raise ValueError("a damaged pax header")
     return fields
 
 

@@ -417,6 +417,10 @@ LIES = {
     "pax header of a sparse file": extended(tarfile.XHDTYPE, b"22 GNU.sparse.major=1\n"),
     "pax header with a name that leads out": extended(tarfile.XHDTYPE, b"20 path=../../x.jpg\n"),
     "two end marks and more behind them": bytes(1024),
+    **{
+        f"{kind.decode()} header over the members behind it": extended(kind, b"", 3072)
+        for kind in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
+    },
 }
 
 
@@ -428,6 +432,7 @@ def test_headers_that_lie_hide_no_other_sample(tmp_path, layout, what):
     shard.write_bytes(data[:start] + LIES[what] + data[start:])
     keys, skipped = read(root, layout)
     assert {"first", "last"} <= {*keys} <= {"first", "last", "x"}
+    assert "over the members" not in what or "x" in keys
     assert skipped and all(reason for _, _, reason in skipped)
 
 
