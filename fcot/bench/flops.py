@@ -77,6 +77,8 @@ def fused(
     if enable_gqa:
         groups = query.shape[1] // key.shape[1]
         key, value = (tensor[:, :, None].expand(-1, -1, groups, -1, -1).flatten(1, 2) for tensor in (key, value))
+    if attn_mask is not None and attn_mask.dtype == torch.bool:  # the kernel adds its mask
+        attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill(~attn_mask, -torch.inf)
     out: Tensor = aten._scaled_dot_product_flash_attention_for_cpu(
         query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale
     )[0]

@@ -12,8 +12,8 @@ from PIL import Image
 from transformers import GenerationConfig
 
 from fcot.batch import Batch
-from fcot.bench.flops import counting
-from fcot.bench.measure import Timing, on_accelerator, seconds
+from fcot.bench.answer_flops import MODEL_PARTS, TERA, count_all
+from fcot.bench.measure import Timing, matmul_rate, on_accelerator, seconds
 from fcot.bench.meter import ANSWER_PARTS, Meter, answer_parts
 from fcot.bench.output import Table, flop_unit, publish
 from fcot.bench.picture import Bars
@@ -21,14 +21,11 @@ from fcot.bench.workload import Pages, find_device, model_folder, numbers, page_
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tiling import cut, grid, num_tiles
-from fcot.internvl.tokens import tokens_per_tile
 from fcot.pair import StudentTeacher
 from fcot.student import student_of
 
 PARTS = ("decode image", "preprocess", *ANSWER_PARTS)
-MODEL_PARTS = ANSWER_PARTS[:-1]  # what the FLOP limit is about
 NOTE = "gain of model: vit, projector and prefill; its limit: their FLOPs at the first ratio over those at this one"
-TERA = 1e12
 
 
 def infer(
@@ -88,42 +85,14 @@ def infer(
         side = ModelFolder(folder).tile_size
         found["tiles"] = num_tiles(*grid(size[0], size[1], max_tiles, tile_size=side))
         found |= count_all(folder, each, found["tiles"], prompt)
+        if questions > 1:
+            found["one_page"] = count_all(folder, each, found["tiles"], prompt, questions)
         if place.type != "meta":
             kinds = [(1, False), (batch, False), (questions, True)]
             kinds = [kind for number, kind in enumerate(kinds) if number == 0 or kind[0] > 1]
+            found["matmul_tflops"] = matmul_rate(place, torch.bfloat16 if half else torch.float32) / TERA
             found["measured"] = measure(folder, each, kinds, found, place, repeats)
-    publish(found, tables(found), json, [NOTE], plot=plot, panels=panels(found))
-
-
-def count_all(folder: Path, ratios: list[int], tiles: int, prompt: int) -> dict[str, Any]:
-    """Return the FLOPs at each ratio, and the most that they allow to gain over the first."""
-    flops = {ratio: count(folder, ratio, tiles, prompt) for ratio in ratios}
-    limits = {ratio: flops[ratios[0]]["total"] / counted["total"] for ratio, counted in flops.items()}
-    return {"unit": "TFLOP", "flops": flops, "limits": limits}
-
-
-def count(folder: Path, ratio: int, tiles: int, prompt: int) -> dict[str, Any]:
-    """Return the TFLOP of the parts of an answer up to its first token, and a page's visual tokens and cache."""
-    compressor = {"compressor": "conv", "ratio": ratio} if ratio > 1 else {}
-    pair = random_pair(folder, torch.device("meta"), torch.float32, **compressor)
-    config = pair.student.config
-    # the last prompt token stands as the answer; as in generation, only the last row meets the head
-    batch = Pages(tiles, prompt - 1, 1).of(config, {"student": ratio}).to("meta")
-    with counting() as flops, torch.no_grad():
-        meter = Meter(flops)
-        with answer_parts(pair, meter):
-            ids = batch.sequences["student"].input_ids
-            embeddings = pair.embed("student", batch, ids, pair.features(batch.tiles))
-            hidden = pair.student.model.language_model(inputs_embeds=embeddings, use_cache=False)[0]
-            pair.student.lm_head(hidden[:, -1])
-    text, visual_tokens = config.text_config, tiles * tokens_per_tile(config, ratio)
-    width = text.num_key_value_heads * (text.hidden_size // text.num_attention_heads)
-    return {
-        "parts": {part: meter.parts.get(part, 0.0) / TERA for part in MODEL_PARTS},
-        "total": sum(meter.parts.values()) / TERA,
-        "visual_tokens": visual_tokens,
-        "cache_bytes_bf16": 2 * 2 * text.num_hidden_layers * width * (visual_tokens + prompt),
-    }
+    publish(found, tables(found), json, notes(found), plot=plot, panels=panels(found))
 
 
 def measure(
@@ -162,7 +131,7 @@ def measure(
                 parts = answer(pair, pages[ratio], [file.getvalue()] * (1 if one_page else size), asked, device)
                 if repeat:  # the first run warms up
                     times[ratio].append(parts)
-        rows.extend({"one_page": one_page, **row} for row in summaries(size, times, asked))
+        rows.extend({"one_page": one_page, **row} for row in summaries(size, one_page, times, asked))
     return rows
 
 
@@ -201,8 +170,11 @@ def answer(
     return meter.parts
 
 
-def summaries(batch: int, times: dict[int, list[dict[str, float]]], asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Give a row for each ratio: times by part, gains over the first ratio and the share of the limit."""
+def summaries(
+    batch: int, one_page: bool, times: dict[int, list[dict[str, float]]], asked: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Give a row for each ratio: times by part, gains over the first ratio, shares of their limit and of matmul's."""
+    counted, pages = (asked["one_page"], 1) if one_page else (asked, batch)
     first = next(iter(times))
 
     def over(ratio: int, parts: tuple[str, ...]) -> float:
@@ -213,7 +185,8 @@ def summaries(batch: int, times: dict[int, list[dict[str, float]]], asked: dict[
         )
 
     for ratio, runs in times.items():
-        model_gain = over(ratio, MODEL_PARTS)
+        model_gain, limit = over(ratio, MODEL_PARTS), counted["limits"][ratio]
+        least = pages * counted["flops"][ratio]["total"] / asked["matmul_tflops"]
         yield {
             "batch": batch,
             "ratio": ratio,
@@ -222,8 +195,18 @@ def summaries(batch: int, times: dict[int, list[dict[str, float]]], asked: dict[
             "total": Timing.of([sum(run.values()) for run in runs]).json(),
             "gain": over(ratio, PARTS),
             "gain_of_model": model_gain,
-            "share_of_limit": model_gain / asked["limits"][ratio],
+            "limit": limit,
+            "share_of_limit": model_gain / limit,
+            "share_of_matmul_rate": least / statistics.median(sum(run[part] for part in MODEL_PARTS) for run in runs),
         }
+
+
+def notes(found: dict[str, Any]) -> list[str]:
+    """Return what the columns mean, and the rate that times are held against."""
+    if "measured" not in found:
+        return [NOTE]
+    rate = f"matrix products run at {found['matmul_tflops']:.3g} TFLOP/s here"
+    return [NOTE, f"of matmul: what those FLOPs would take at that rate over what they take; {rate}"]
 
 
 def tables(found: dict[str, Any]) -> list[Table]:
@@ -252,13 +235,15 @@ def tables(found: dict[str, Any]) -> list[Table]:
                 str(Timing(**row["total"])),
                 f"{row['gain']:.2f}",
                 f"{row['gain_of_model']:.2f}",
-                f"{found['limits'][row['ratio']]:.2f}",
+                f"{row['limit']:.2f}",
                 f"{row['share_of_limit']:.0%}",
+                f"{row['share_of_matmul_rate']:.0%}",
             ]
             for row in rows
             if (row["batch"], row["one_page"]) == (batch, one_page)
         ]
-        columns = ("ratio", *PARTS[:-1], "a token", "in all", "gain", "gain of model", "its limit", "reached")
+        gains = ("gain", "gain of model", "its limit", "reached", "of matmul")
+        columns = ("ratio", *PARTS[:-1], "a token", "in all", *gains)
         kind = f"{batch} questions on one page" if one_page else f"batch {batch}"
         title = f"{kind}, {found['new_tokens']} tokens an answer, {found['precision']}, ms (medians)"
         drawn.append(Table(title, columns, cells))
