@@ -1,15 +1,21 @@
-"""Generate answers to a batch of prompts; questions on one page share its vision pass and its part of the cache."""
+"""Generate answers to a batch of prompts; questions on one page share its vision pass and its part of the cache.
+
+Prompts of different lengths are read one after another in a packed row: without padding and without a mask.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from fcot.batch import Batch
+from fcot.batch import Batch, Segments
 from fcot.internvl.tokens import positions
+from fcot.trunk import fill_cache
 
 if TYPE_CHECKING:
     from fcot.pair import StudentTeacher
@@ -30,14 +36,14 @@ def answer(pair: StudentTeacher, batch: Batch, side: str, **generation: Any) -> 
     sequences, options = batch.sequences[side], {"do_sample": False, "use_cache": True, **generation}
     ids, mask = sequences.prompt_ids, sequences.prompt_mask
     assert ids is not None and mask is not None
-    shared = shared_prefixes(batch, ids, mask, pair.student.config.image_token_id)
-    if shared is None:
+    first, ends, prompts = shared_prefixes(batch, ids, mask, pair.student.config.image_token_id)
+    if len(set(first)) == len(batch) and len({len(prompt) for prompt in prompts}) == 1:
         embeddings = pair.embed(side, batch, ids, pair.features(batch.tiles))
         where = pair.positions(side, ids, mask)
         given = {} if where is None else {"position_ids": where}
         new = pair.student.generate(inputs_embeds=embeddings, attention_mask=mask, **given, **options)
     else:
-        new = answer_on_prefixes(pair, batch, side, *shared, options)
+        new = answer_on_prefixes(pair, batch, side, first, ends, prompts, options)
     eos = pair.student.generation_config.eos_token_id
     stops = set(eos if isinstance(eos, list) else [eos])
     return [until(row.tolist(), stops) for row in new]
@@ -45,7 +51,7 @@ def answer(pair: StudentTeacher, batch: Batch, side: str, **generation: Any) -> 
 
 def shared_prefixes(
     batch: Batch, ids: Tensor, mask: Tensor, image_token_id: int
-) -> tuple[list[int], list[int], list[list[int]]] | None:
+) -> tuple[list[int], list[int], list[list[int]]]:
     """Find samples that show the same page and say the same up to its last visual token.
 
     Args:
@@ -55,8 +61,7 @@ def shared_prefixes(
         image_token_id: Id of the placeholder.
 
     Returns:
-        For each sample the first one like it, its length up to the last visual token, and its prompt; None if no two
-        are alike.
+        For each sample the first one like it, its length up to the last visual token, and its prompt.
     """
     pages = batch.tiles.split(batch.num_tiles.tolist())
     # a sum tells different pages apart at the cost of one number each
@@ -75,7 +80,7 @@ def shared_prefixes(
             and torch.equal(pages[j], page)
         )
         first.append(next(alike, i))
-    return None if first == list(range(len(first))) else (first, ends, prompts)
+    return first, ends, prompts
 
 
 def answer_on_prefixes(
@@ -87,34 +92,44 @@ def answer_on_prefixes(
     prompts: list[list[int]],
     options: dict[str, Any],
 ) -> Tensor:
-    """Generate after prompts whose common starts are read once each `[batch, new]`."""
-    starts = sorted(set(first))
-    # a sample of its own has no end of a prefix if it has no page: all but its last token is one then
-    cuts = [ends[i] or len(prompts[i]) - 1 for i in first]
-    prefix_ids, prefix_mask = left_padded([prompts[i][: cuts[i]] for i in starts], batch.tiles.device)
-    suffix_ids, suffix_mask = left_padded(
-        [prompt[cut:] for prompt, cut in zip(prompts, cuts, strict=True)], batch.tiles.device
-    )
-    page = batch.take(starts)
-    model = pair.student.model
-    step = pair.students()[side].config.ratio if pair.positions(side, prefix_ids) is not None else 1
-    cache = model.language_model(
-        inputs_embeds=pair.embed(side, page, prefix_ids, pair.features(page.tiles)),
-        attention_mask=prefix_mask,
-        position_ids=positions(prefix_ids, prefix_mask, pair.student.config.image_token_id, step),
-        use_cache=True,
-    ).past_key_values
-    rows = torch.tensor([starts.index(i) for i in first], device=prefix_ids.device)
-    cache.batch_select_indices(rows)
-    ids, mask = torch.cat([prefix_ids[rows], suffix_ids], 1), torch.cat([prefix_mask[rows], suffix_mask], 1)
+    """Generate after prompts whose starts are read first, common ones once `[batch, new]`."""
+    starts, device, image_id = sorted(set(first)), batch.tiles.device, pair.student.config.image_token_id
+    rows = [starts.index(i) for i in first]
+    # a sample that shares nothing has all but its last token read: generation goes on from a token
+    cuts = [ends[i] if first.count(i) > 1 else len(prompts[i]) - 1 for i in first]
+    prefixes = [prompts[i][: cuts[i]] for i in starts]
+    page, lengths = batch.take(starts), tuple(len(prefix) for prefix in prefixes)
+    packed, segments = torch.tensor([list(chain(*prefixes))], device=device), Segments(lengths, (0,) * len(starts))
+    step = pair.students()[side].config.ratio if pair.positions(side, packed) is not None else 1
+    where = positions(packed, None, image_id, step)
+    embeddings = pair.embed(side, page, packed, pair.features(page.tiles), lengths)
+    language = pair.student.model.language_model
+    cache = fill_cache(language, embeddings, where - where[:, segments.first(device)], segments)
+    for layer in cache.layers:
+        layer.keys, layer.values = (unpacked(states, lengths, rows) for states in (layer.keys, layer.values))
+    prefix_ids, prefix_mask = left_padded([prefixes[row] for row in rows], device)
+    suffix_ids, suffix_mask = left_padded([prompt[cut:] for prompt, cut in zip(prompts, cuts, strict=True)], device)
+    ids, mask = torch.cat([prefix_ids, suffix_ids], 1), torch.cat([prefix_mask, suffix_mask], 1)
     whole: Tensor = pair.student.generate(
         input_ids=ids,
         attention_mask=mask,
-        position_ids=positions(ids, mask, pair.student.config.image_token_id, step),
+        position_ids=positions(ids, mask, image_id, step),
         past_key_values=cache,
         **options,
     )
     return whole[:, ids.shape[1] :]
+
+
+def unpacked(states: Tensor, lengths: Sequence[int], rows: Sequence[int]) -> Tensor:
+    """Give each row its sample's keys or values, padded on the left `[rows, heads, longest, head width]`.
+
+    Args:
+        states: Of all samples `[1, heads, tokens, head width]`.
+        lengths: Tokens of each sample.
+        rows: Which sample each row takes.
+    """
+    parts, longest = states[0].split(list(lengths), dim=1), max(lengths)
+    return torch.stack([functional.pad(parts[i], (0, 0, longest - lengths[i], 0)) for i in rows])
 
 
 def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.modeling_flash_attention_utils import _flash_attention_forward
@@ -157,6 +157,28 @@ def answer_rows(
         rows = hidden.flatten(0, 1).index_select(0, answers)
     out: Tensor = language.norm(rows)
     return out
+
+
+def fill_cache(language: Any, embeddings: Tensor, positions: Tensor, segments: Segments) -> DynamicCache:
+    """Return the keys and values of packed samples, `[1, heads, tokens, head width]` in each layer.
+
+    Args:
+        language: Decoder of transformers, after `allow_packing`.
+        embeddings: `[1, tokens, width]`.
+        positions: Of each token in its sample `[1, tokens]`.
+        segments: Where samples begin and end.
+    """
+    cache, hidden = DynamicCache(config=language.config), embeddings
+    rotary = language.rotary_emb(embeddings, positions)
+    for layer in language.layers[: language.config.num_hidden_layers]:
+        hidden = layer(
+            hidden,
+            position_embeddings=rotary,
+            position_ids=positions,
+            past_key_values=cache,
+            segments=segments,
+        )
+    return cache
 
 
 def last_layer(

@@ -1,4 +1,6 @@
-"""Questions on one page share its vision pass and its part of the cache, and are answered as one at a time."""
+"""Pages of any length, and questions that share one, are answered as one at a time, and nothing is read twice."""
+
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -25,40 +27,53 @@ def test_answers_are_those_of_one_question_at_a_time(pair, make_batch, side, sam
     assert all(together)
 
 
-def test_a_page_is_looked_at_once_and_its_prompt_is_read_once(pair, make_batch):
+@contextmanager
+def watched(pair):
+    """Tiles that the vision tower sees and rows that the language model reads, call by call."""
     tiles, read = [], []
     handles = [
         pair.student.model.vision_tower.register_forward_pre_hook(lambda _, args: tiles.append(len(args[0]))),
-        pair.student.model.language_model.register_forward_pre_hook(
-            lambda _, args, kwargs: read.append(tuple(kwargs["inputs_embeds"].shape[:2])), with_kwargs=True
+        pair.student.model.language_model.layers[0].register_forward_pre_hook(
+            lambda _, args: read.append(tuple(args[0].shape[:2]))
         ),
     ]
-    batch = make_batch(*ON_ONE_PAGE)
     try:
-        pair.answer(batch, "student", max_new_tokens=2)
+        yield tiles, read
     finally:
         for handle in handles:
             handle.remove()
+
+
+def test_a_page_is_looked_at_once_and_its_prompt_is_read_once(pair, make_batch):
+    batch = make_batch(*ON_ONE_PAGE)
+    with watched(pair) as (tiles, read):
+        pair.answer(batch, "student", max_new_tokens=2)
     assert tiles == [2]
     (pages, prefix), (questions, rest), *_ = read
     assert (pages, questions) == (1, 3)
     assert prefix + rest == batch.sequences["student"].prompt_ids.shape[1]
 
 
+def test_no_padding_of_prompts_of_different_lengths_is_read(pair, make_batch):
+    batch = make_batch(*OTHERS)
+    with watched(pair) as (_, read):
+        pair.answer(batch, "student", max_new_tokens=2, min_new_tokens=2)
+    lengths = batch.sequences["student"].prompt_mask.sum(1)
+    assert len(lengths.unique()) == 3
+    assert read == [(1, int(lengths.sum()) - 3), (3, 1), (3, 1)]
+
+
 def test_another_page_or_another_start_is_not_shared(pair, make_batch):
-    batch, seen = make_batch(*ON_ONE_PAGE[:2]), []
-    handle = pair.student.model.vision_tower.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    batch = make_batch(*ON_ONE_PAGE[:2])
     other = batch.tiles.clone()
     other[2, 0, 0, 0] += 1
     ids = batch.sequences["student"].prompt_ids.clone()
     ids[1, (ids[1] != 0).nonzero()[1]] += 1
-    try:
+    with watched(pair) as (seen, _):
         pair.answer(batch, "student", max_new_tokens=1)
         batch.tiles.copy_(other)
         pair.answer(batch, "student", max_new_tokens=1)
         batch.tiles.copy_(torch.cat([other[:2], other[:2]]))
         batch.sequences["student"].prompt_ids.copy_(ids)
         pair.answer(batch, "student", max_new_tokens=1)
-    finally:
-        handle.remove()
     assert seen == [2, 4, 4]
