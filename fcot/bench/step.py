@@ -10,11 +10,11 @@ from torch import nn
 
 from fcot.batch import Batch
 from fcot.bench.flops import counting
-from fcot.bench.measure import Timing, matmul_rate, on_accelerator, peak_memory, seconds, timed, weight_bytes
+from fcot.bench.measure import matmul_rate, on_accelerator, peak_memory, seconds, timed, weight_bytes
 from fcot.bench.meter import STEP_PARTS, Meter, step_parts
 from fcot.bench.naive import NaiveStep
-from fcot.bench.output import Table, flop_unit, gigabytes, publish
-from fcot.bench.picture import Bars
+from fcot.bench.output import publish
+from fcot.bench.step_results import notes, panels, tables
 from fcot.bench.workload import Pages, find_device, model_folder, numbers, random_pair
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.realign import Realign
@@ -224,78 +224,3 @@ def compare(found: dict[str, Any]) -> None:
         fast, slow = measured["step"], measured["naive"]
         measured["times_faster"] = slow["seconds"]["median"] / fast["seconds"]["median"]
         measured["share_of_memory"] = fast["peak_bytes"] / slow["peak_bytes"]
-
-
-def tables(found: dict[str, Any]) -> list[Table]:
-    """Return FLOPs by part, and what was measured."""
-    measured = found.get("measured")
-    ratios = " and ".join(map(str, found["ratios"]))
-    title = f"a step of {found['model']} at ratio {ratios}: {found['tiles']} tiles, {found['prompt']} prompt and "
-    title += f"{found['answer']} answer tokens, batch {found['batch']}"
-    total, (unit, scale) = found["total"], flop_unit(found["total"])
-    rows = [[part.replace("_", " "), f"{scale * n:.2f}", f"{n / total:.1%}"] for part, n in found["parts"].items()]
-    rows.append(["total", f"{scale * total:.2f}", ""])
-    if "naive_total" in found:
-        rows.append(["naive step", f"{scale * found['naive_total']:.2f}", f"{found['naive_total'] / total:.2f} times"])
-    if measured is None:
-        return [Table(title, ("part", unit, "share"), rows)]
-    times = measured["step"]["seconds_by_part"]
-    for row, spent in zip(rows, (*times.values(), sum(times.values()), None), strict=False):
-        row.append("" if spent is None else f"{1000 * spent:,.0f}")
-    cells = [
-        [
-            name,
-            str(Timing(**measured[name]["seconds"])),
-            f"{measured[name]['samples_per_second']:.3g}",
-            f"{measured[name]['share_of_matmul_rate']:.0%}",
-            gigabytes(measured[name]["peak_bytes"]),
-            gigabytes(measured[name]["weight_bytes"]),
-            f"{measured[name]['loss']:.4f}",
-        ]
-        for name in ("step", "compiled", "naive")
-        if name in measured
-    ]
-    columns = ("forward and backward", "time", "samples/s", "of matmul rate", "peak memory", "weights", "loss")
-    again = f"{found['precision']}, median of {measured['step']['seconds']['repeats']}"
-    return [Table(title, ("part", unit, "share", "ms"), rows), Table(again, columns, cells)]
-
-
-def panels(found: dict[str, Any]) -> list[Bars]:
-    """Return FLOPs, and if measured time and memory, beside the naive step's."""
-    unit, scale = flop_unit(found["total"])
-    flops = {"this step": {part: scale * n for part, n in found["parts"].items()}}
-    if "naive_total" in found:
-        flops["naive"] = {"naive step": scale * found["naive_total"]}
-    drawn = [Bars(unit, flops)]
-    measured = found.get("measured")
-    if measured is None:
-        return drawn
-    spent = {"this step": measured["step"]["seconds_by_part"]}
-    kinds = {"this step": measured["step"]}
-    if "naive" in measured:
-        kinds["naive"] = measured["naive"]
-        spent["naive"] = {"naive step": measured["naive"]["seconds"]["median"]}
-    memory = {
-        name: {
-            "weights": kind["weight_bytes"] / 1e9,
-            "all that the step makes": (kind["peak_bytes"] - kind["weight_bytes"]) / 1e9,
-        }
-        for name, kind in kinds.items()
-    }
-    return [*drawn, Bars("seconds", spent), Bars("GB at the peak", memory)]
-
-
-def notes(found: dict[str, Any]) -> list[str]:
-    """Return what the naive step is, and the comparison in a sentence."""
-    if "naive_total" not in found:
-        return []
-    said = ["naive: two models, two vision runs, full logits, gradients of all language-model weights"]
-    if len(found["ratios"]) > 1:
-        said[0] += "; a step for each ratio, all of them together"
-    if "measured" in found:
-        measured = found["measured"]
-        said.append(
-            f"{measured['times_faster']:.2f} times as fast as the naive step, {measured['share_of_memory']:.2f} of its "
-            f"peak memory; matrix products run at {measured['matmul_tflops']:.3g} TFLOP/s here"
-        )
-    return said
