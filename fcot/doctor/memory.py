@@ -5,7 +5,7 @@ running the model's own forward pass on fake tensors, which have shapes and type
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,44 +17,52 @@ from fcot.pair import PARTS, StudentTeacher, part_of
 
 FP32, BF16 = 4, 2  # bytes
 ADAM = 2  # states of a parameter
-LOGITS = 4  # tensors of a chunk's logits that are alive at once
-CHUNK_ROWS = 256
+# what exists at once for each of a chunk's logits, in bytes: four fp32 tensors; a bf16 and two fp32 ones
+LOGIT = {"re-align": 4 * FP32, "sft": BF16 + 2 * FP32}
+CHUNK_ROWS = {"re-align": 256, "sft": 1024}  # defaults of `Realign` and `SFT`
 STRATEGIES = ("single", "ddp", "fsdp2")
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one training step of one page takes, in bytes on a single device.
+    """What one training step of one page takes with bf16-mixed precision, in bytes on a single device.
 
     Attributes:
         stage: "re-align" or "sft".
-        weights: All parameters, fp32.
+        weights: All parameters: what learns in fp32, what is frozen in bf16.
         trainable: Of these, what learns.
-        largest: The largest layer or table, which FSDP2 gathers whole.
-        kept: What the forward pass keeps for the backward pass, casts of weights included.
-        loss: A chunk's logits.
+        layer: The largest layer in bf16, as FSDP2 gathers it.
+        outside: What is in no layer (head, embeddings, norms) in bf16; FSDP2 keeps it whole for the step.
+        kept: What the forward pass keeps for the backward pass, bf16 casts of weights included.
+        kept_gathered: The same under FSDP2, which gathers weights in bf16, so that nothing is cast.
+        loss: A chunk's logits, and if the head learns its cast and its gradient.
     """
 
     stage: str
     weights: int
     trainable: int
-    largest: int
+    layer: int
+    outside: int
     kept: int
+    kept_gathered: int
     loss: int
 
-    def total(self, strategy: str, num_devices: int) -> int:
-        """Return the bytes on each device.
+    def total(self, strategy: str, num_devices: int) -> int | None:
+        """Return the bytes on each device; None if the stage is not trained this way.
 
         Args:
             strategy: single, ddp or fsdp2.
             num_devices: How many devices share the work; a single one has all of it.
         """
         states = (1 + ADAM) * self.trainable  # a gradient and Adam's two moments, fp32 as the parameter
-        moving = self.kept + self.loss
+        if strategy == "fsdp2" and self.stage == "re-align":
+            return None
         if strategy == "fsdp2":
-            return (self.weights + states) // num_devices + 2 * self.largest + moving
+            # two layers gathered, one gradient with its fp32 copy that is summed up; what is outside with its gradient
+            gathered = (2 + 1 + FP32 // BF16) * self.layer + 2 * self.outside
+            return (self.weights + states) // num_devices + gathered + self.kept_gathered + self.loss
         buckets = self.trainable if strategy == "ddp" else 0  # gradients are gathered in buckets of their own
-        return self.weights + states + buckets + moving
+        return self.weights + states + buckets + self.kept + self.loss
 
 
 def training_steps(folder: ModelFolder, *, tiles: int, text_tokens: int, ratio: int) -> Iterator[Step]:
@@ -77,7 +85,7 @@ def training_steps(folder: ModelFolder, *, tiles: int, text_tokens: int, ratio: 
             if stage == "sft":
                 pair.teacher_projector = None
             pair.train_parts(*parts)
-            yield Step(stage, *_counted(pair, tiles, text_tokens))
+            yield _counted(stage, pair, tiles, text_tokens)
 
 
 def parameters_by_part(folder: ModelFolder) -> dict[str, int]:
@@ -90,18 +98,37 @@ def parameters_by_part(folder: ModelFolder) -> dict[str, int]:
     return counts
 
 
-def _counted(pair: StudentTeacher, tiles: int, text_tokens: int) -> tuple[int, int, int, int, int]:
-    """Return weights, trainable, largest, kept and loss of a step."""
+def _counted(stage: str, pair: StudentTeacher, tiles: int, text_tokens: int) -> Step:
+    """Return what a step takes of a container whose parts are frozen or not."""
+    cast(pair, torch.float32)
     parameters = list(pair.parameters())
-    weights = sum(each.numel() for each in parameters) * FP32
-    trainable = sum(each.numel() for each in parameters if each.requires_grad) * FP32
-    blocks = [*pair.student.model.language_model.layers, *pair.student.model.vision_tower.encoder.layer]
+    model = pair.student.model
+    blocks = [*model.language_model.layers, *model.vision_tower.encoder.layer, model.multi_modal_projector]
     sizes = [sum(each.numel() for each in block.parameters()) for block in blocks]
-    largest = max(*sizes, pair.head_weight.numel()) * FP32
-    rows = min(CHUNK_ROWS, text_tokens)
-    vocabulary, width = pair.head_weight.shape
-    loss = rows * vocabulary * FP32 * LOGITS + vocabulary * width * BF16
-    return weights, trainable, largest, _kept(pair, tiles, text_tokens), loss
+    rows = min(CHUNK_ROWS[stage], text_tokens)
+    head = pair.head_weight.numel() * (BF16 + FP32) if pair.head_weight.requires_grad else 0
+    kept = _kept(pair, tiles, text_tokens)
+    step = Step(
+        stage,
+        weights=sum(each.nbytes for each in parameters),
+        trainable=sum(each.nbytes for each in parameters if each.requires_grad),
+        layer=max(sizes) * BF16,
+        outside=(sum(each.numel() for each in parameters) - sum(sizes)) * BF16,
+        kept=kept,
+        kept_gathered=kept,
+        loss=rows * pair.head_weight.shape[0] * LOGIT[stage] + head,
+    )
+    if stage == "re-align":
+        return step
+    cast(pair, torch.bfloat16)
+    return replace(step, kept_gathered=_kept(pair, tiles, text_tokens))
+
+
+def cast(pair: StudentTeacher, dtype: torch.dtype) -> None:
+    """Convert what learns to a type, and what is frozen to bf16 as a training with bf16-mixed precision does."""
+    for _, parameter in pair.trainable():
+        parameter.data = parameter.data.to(dtype)
+    pair.keep_frozen_in(torch.bfloat16)
 
 
 def _kept(pair: StudentTeacher, tiles: int, text_tokens: int) -> int:

@@ -4,17 +4,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fcot.doctor.devices import Devices
-from fcot.doctor.memory import CHUNK_ROWS, STRATEGIES, parameters_by_part, training_steps
+from fcot.doctor.memory import STRATEGIES, parameters_by_part, training_steps
 from fcot.doctor.page import PageCost
 from fcot.doctor.versions import Installed
 from fcot.internvl.checkpoint import ModelFolder
 
 GIB = 2**30
-COUNTED = f"""\
-  Counted: fp32 weights, gradients and Adam's two states; DDP's buckets; FSDP2's two largest layers gathered; what the
-  forward pass keeps (run on tensors without contents, CPU kernels); logits of {CHUNK_ROWS} rows.
+COUNTED = """\
+  Counted: weights, fp32 what learns and bf16 what is frozen; fp32 gradients and Adam's two states; DDP's buckets; what
+  FSDP2 gathers; what the forward pass keeps (run on tensors without contents, CPU kernels); logits of a chunk of rows.
   Not counted: the runtime's own memory, fragmentation, short-lived buffers, and in host memory the weights that each
-  process holds while it loads them."""
+  process holds while it loads them. Re-alignment, which trains few parameters, has no need of FSDP2."""
 
 
 def version_lines(packages: Sequence[Installed], here: Devices) -> Iterator[str]:
@@ -57,7 +57,10 @@ def memory_lines(
     yield f"  {'':<10}" + "".join(f"{head:>12}" for head in heads)
     for step in training_steps(folder, tiles=cost.tiles, text_tokens=text_tokens, ratio=ratio):
         totals = [step.total(strategy, num_devices) for strategy in STRATEGIES]
-        cells = "".join(f"{total / GIB:>11.2f}{'!' if total > here.room > 0 else ' '}" for total in totals)
+        cells = "".join(
+            f"{'-':>11} " if total is None else f"{total / GIB:>11.2f}{'!' if total > here.room > 0 else ' '}"
+            for total in totals
+        )
         yield f"  {step.stage:<10}{cells}"
         yield (
             f"  {'':<10}  of it weights {step.weights / GIB:.2f}, kept for the backward pass {step.kept / GIB:.2f}, "
