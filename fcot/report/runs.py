@@ -15,6 +15,7 @@ from fcot.evaluation import Evaluation, Record, read_records
 
 LAYERS = re.compile(r"eval|lightning_logs|version_\d+")  # folders that say nothing about what is in them
 NAME = re.compile(r"(?P<role>.*?)(?:-r(?P<ratio>\d+))?")
+TEST = re.compile(r"test(?P<student>-r\d+)?\.json")
 FIELDS = ("model", "ratio", "stage", "split", "n", "seed", "scores", "visual_tokens", "seconds_per_page")
 
 ROLES = {
@@ -78,12 +79,14 @@ def metrics_of(row: dict[str, Any]) -> dict[str, tuple[str]]:
 def find_scored(run: Path) -> list[Scored]:
     """Read every `test.json` below a folder with its `test.jsonl`: teacher first, then by ratio and stage.
 
-    Of several tests in folders of one name (`version_0`, `version_1`) the newest counts.
+    A run that trained several students leaves a `test-r4.json` too: that is a row of its own, "NAME-r4". Of several
+    tests in folders of one name (`version_0`, `version_1`) the newest counts.
 
     Raises:
         UserError: If there is none, or one cannot be read.
     """
-    newest = {name_of(path.parent, run): path for path in by_age(run.rglob("test.json"))}
+    files = [path for path in run.rglob("test*.json") if TEST.fullmatch(path.name)]
+    newest = {tested_name(path, run): path for path in by_age(files)}
     if not newest:
         raise UserError(
             f"There are no scores in {str(run)!r} (no test.json below it).\n"
@@ -116,6 +119,12 @@ def read_scored(name: str, path: Path) -> Scored:
     if records and len(records) != row["n"]:
         raise UserError(f"{path} counts {row['n']} pages, its .jsonl holds {len(records)} answers.\n{again}")
     return Scored(name, row, records, path.parent)
+
+
+def tested_name(path: Path, run: Path) -> str:
+    """Return what the model of a `test.json` is called: as its folder, a further student by its ratio."""
+    name, student = name_of(path.parent, run), TEST.fullmatch(path.name)["student"]  # type: ignore[index]  # matches
+    return f"{NAME.fullmatch(name)['role']}{student}" if student else name  # type: ignore[index]  # matches any name
 
 
 def name_of(folder: Path, run: Path) -> str:

@@ -1,5 +1,6 @@
 """The curves of the trainings, from their TensorBoard files."""
 
+import re
 from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
@@ -14,6 +15,7 @@ REALIGNMENT = {
     "train/ce": "cross-entropy",
     "train/agreement": "agreement of top tokens",
 }
+OF_A_STUDENT = re.compile(r"(?P<tag>(?:train|val)/(?:kl|ce|agreement))_r(?P<ratio>\d+)")
 EVENTS = "events.out.tfevents.*"
 
 Scalars = dict[str, list[tuple[int, float]]]  # by tag: (step, value)
@@ -21,7 +23,8 @@ Scalars = dict[str, list[tuple[int, float]]]  # by tag: (step, value)
 
 def training_section(run: Path, missing: list[str]) -> str:
     """Return the section; says in `missing` which trainings left no curves."""
-    found = {name: scalars for name, scalars in find_scalars(run).items() if "train/loss" in scalars}
+    every = by_student(find_scalars(run))
+    found = {name: scalars for name, scalars in every.items() if "train/loss" in scalars}
     realigned = {name: scalars for name, scalars in found.items() if "train/kl" in scalars}
     trained = {name: scalars for name, scalars in found.items() if name not in realigned}
     parts = ["<p>Pale lines are single steps, strong ones their moving average; rings are held-out pages.</p>"]
@@ -45,6 +48,21 @@ def training_section(run: Path, missing: list[str]) -> str:
         missing.append("No curves of a post-training were found.")
         parts.append(absent(missing[-1]))
     return "".join(parts if found else parts[1:])
+
+
+def by_student(trainings: Mapping[str, Scalars]) -> dict[str, Scalars]:
+    """Return trainings with those of several students (`train/kl_r2`, `train/kl_r4`) taken apart, "NAME-r2" each."""
+    found: dict[str, Scalars] = {}
+    for name, scalars in trainings.items():
+        parts: dict[str, Scalars] = {}
+        for tag, points in scalars.items():
+            match = OF_A_STUDENT.fullmatch(tag)
+            if match:
+                parts.setdefault(match["ratio"], {})[match["tag"]] = points
+        base = NAME.fullmatch(name)["role"]  # type: ignore[index]  # matches any name
+        shared = {"train/loss": scalars["train/loss"]} if "train/loss" in scalars else {}
+        found |= {f"{base}-r{ratio}": shared | part for ratio, part in parts.items()} or {name: scalars}
+    return found
 
 
 def curves(trainings: Mapping[str, Scalars], tag: str) -> dict[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ from fcot.report.plots import moving_average
 from fcot.report.reading import marked
 from fcot.report.runs import name_of
 from fcot.report.tokens import Eyes, draw_tokens, windows
-from fcot.report.training import find_scalars
+from fcot.report.training import by_student, find_scalars
 
 
 def plain(html):
@@ -148,3 +148,14 @@ def test_moving_average_is_of_a_symmetric_neighbourhood():
 )
 def test_names_leave_out_layers_that_say_nothing(folder, name):
     assert name_of(Path("run") / folder, Path("run")) == name
+
+
+def test_curves_of_several_students_of_one_training_are_taken_apart():
+    tags = ("train/loss", "train/kl_r2", "train/kl_r4", "val/kl_r4")
+    alone = {"train/loss": [(0, 2.0)], "train/kl": [(0, 1.0)]}
+    both = {tag: [(0, float(place))] for place, tag in enumerate(tags)}
+    found = by_student({"realign-r1": alone, "realign": both})
+    assert found["realign-r1"] == alone
+    assert found["realign-r2"] == {"train/loss": [(0, 0.0)], "train/kl": [(0, 1.0)]}
+    assert found["realign-r4"] == {"train/loss": [(0, 0.0)], "train/kl": [(0, 2.0)], "val/kl": [(0, 3.0)]}
+    assert len(found) == 3

@@ -250,3 +250,20 @@ def test_markdown_table_has_a_row_a_model_under_its_provenance(reported):
 def test_importing_the_verb_loads_no_torch():
     check = "import fcot.report, sys; sys.exit(any(name in sys.modules for name in ('torch', 'matplotlib', 'PIL')))"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_students_of_one_run_are_rows_of_their_own(made, tmp_path):
+    made.write_test(tmp_path / "eval/teacher")
+    for ratio, suffix in ((4, "-r4"), (2, "")):
+        folder = tmp_path / "eval/realigned"
+        made.write_test(folder, ratio=ratio, stage="re-aligned", wrong=ratio)
+        for kind in ("json", "jsonl") if suffix else ():
+            (folder / f"test.{kind}").rename(folder / f"test{suffix}.{kind}")
+    scored = find_scored(tmp_path)
+    assert [(model.name, model.role, model.ratio) for model in scored] == [
+        ("teacher", "teacher", 1),
+        ("realigned", "realigned", 2),
+        ("realigned-r4", "realigned", 4),
+    ]
+    assert all(len(model.records) == len(made.PAGES) for model in scored)
+    assert scored[1].by_task != scored[2].by_task
