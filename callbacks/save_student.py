@@ -5,8 +5,9 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fcot.errors import UserError
-from fcot.model_folder import MODEL, save_whole_student
+from fcot.model_folder import MODEL, save_students
 from fcot.module import PageModule
+from fcot.sides import named
 
 
 class SaveStudent(Callback):
@@ -39,14 +40,13 @@ class SaveStudent(Callback):
         folders = self._folders(trainer, pl_module)
         if trainer.fast_dev_run or not isinstance(pl_module, PageModule):  # type: ignore[attr-defined]
             return
-        if trainer.is_global_zero:
-            for side, student in pl_module.pair.students().items():
-                save_whole_student(student, folders[side], pl_module.folder.path)
-                trainer.print(f"Saved the student to {folders[side]}")
+        save_students(pl_module, folders)
+        for folder in folders.values():
+            trainer.print(f"Saved the student to {folder}")
 
     def _folders(self, trainer: Trainer, module: LightningModule) -> dict[str, Path]:
         """Return where each student goes; further ones have their ratio behind the name, `student-r4` say."""
         run = Path(trainer.log_dir or trainer.default_root_dir)  # asks all processes, so not of one alone
         folder = self.folder or run / "student"
         sides = module.sides if isinstance(module, PageModule) else {}
-        return {side: folder.with_name(folder.name + side.removeprefix("student")) for side in sides}
+        return {side: folder.with_name(named(folder.name, side)) for side in sides}

@@ -12,7 +12,10 @@ from torch import Tensor
 from callbacks.snapshots import Snapshots
 from fcot.batch import Batch
 from fcot.errors import UserError, nearest
+from fcot.fsdp.plan import is_shared_out
+from fcot.fsdp.tensors import shared_like
 from fcot.merge import MergeReport, merge_methods, merge_snapshots
+from fcot.merge.tensors import open_weights
 from fcot.module import PageModule
 from fcot.processes import first_alone
 from fcot.student import save_student
@@ -68,11 +71,16 @@ class ShapleyMerge(Callback):
         self.utility: Utility | None = None  # set it to value coalitions by something else
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse to train for hours towards a folder that may not be written.
+        """Refuse to train for hours towards a merge that cannot be.
 
         Raises:
-            UserError: If the merged folder is there and may not be replaced.
+            UserError: If the merged folder is there and may not be replaced, or there are several students.
         """
+        if isinstance(pl_module, PageModule) and len(pl_module.sides) > 1:
+            raise UserError(
+                f"ShapleyMerge merges one student, and this run trains {', '.join(pl_module.sides)}.\n"
+                "Give one ratio, or leave the callback out and post-train each student by itself."
+            )
         output = self.folder or Path(trainer.log_dir or trainer.default_root_dir) / "merged"
         if output.exists() and not self.overwrite and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             raise UserError(
@@ -86,12 +94,21 @@ class ShapleyMerge(Callback):
         snapshots = next((c for c in trainer.checkpoint_callbacks if isinstance(c, Snapshots)), None)
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.print("ShapleyMerge: nothing to merge in a fast_dev_run.")
-        elif snapshots is None or len(snapshots.folders()) < 2:
-            count = 0 if snapshots is None else len(snapshots.folders())
+            return
+        # the first process may still be writing the last one while others look
+        count = trainer.strategy.broadcast(0 if snapshots is None else len(snapshots.folders()))
+        if snapshots is None or count < 2:
             trainer.print(f"ShapleyMerge: {count} snapshots, and it takes two. Add the Snapshots callback.")
         elif isinstance(pl_module, PageModule):
             data: LightningDataModule = trainer.datamodule  # type: ignore[attr-defined]
-            first_alone(trainer, lambda: self.merge(pl_module, data, snapshots, run, tell=trainer.print), PATIENCE)
+
+            def merge() -> None:
+                with pl_module.weights_of_its_own():
+                    self.merge(pl_module, data, snapshots, run, tell=trainer.print)
+
+            first_alone(trainer, merge, PATIENCE)
+            if is_shared_out(pl_module.pair):  # the merge had weights of its own
+                load(pl_module.pair.student, open_weights(self.folder or run / "merged").items())
 
     def merge(
         self,
@@ -214,7 +231,7 @@ def load(student: torch.nn.Module, weights: Iterable[tuple[str, Tensor]]) -> Non
     own = student.state_dict()
     with torch.no_grad():
         for name, tensor in weights:
-            own[name].copy_(tensor)
+            own[name].copy_(shared_like(tensor, own[name]))
 
 
 def _told(report: MergeReport, output: Path) -> str:

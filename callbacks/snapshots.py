@@ -8,8 +8,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from fcot.errors import UserError
-from fcot.model_folder import save_whole_student
+from fcot.model_folder import save_students
 from fcot.module import PageModule
+from fcot.sides import named
 
 BASE, STEP = "base", "step-"
 
@@ -18,7 +19,7 @@ class Snapshots(ModelCheckpoint):
     """Saves the student's weights at evenly spaced steps, and once before the first (FCoT-VL, section 3.3).
 
     Each snapshot is a model folder that `from_pretrained` loads: `base`, then `step-000100`, `step-000200`, …,
-    the last at the end of training.
+    the last at the end of training. Students at further ratios have folders beside it, `snapshots-r4` say.
 
     Args:
         count: How many, the start not counted.
@@ -30,6 +31,7 @@ class Snapshots(ModelCheckpoint):
         if count < 1:
             raise UserError(f"Snapshots.count is {count}. Keep at least one; the paper keeps 5.")
         self.count = count
+        self._taken = 0  # the last step whose snapshot there is
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Settle the folder."""
@@ -42,12 +44,9 @@ class Snapshots(ModelCheckpoint):
 
     def folders(self) -> dict[str, Path]:
         """Return the snapshots on disk by name, in training order."""
-        steps = {folder.name.removeprefix(STEP): folder for folder in self._on_disk()}
+        steps = {folder.name.removeprefix(STEP): folder for folder in Path(self.dirpath or ".").glob(f"{STEP}*")}
         whole = sorted((int(step), folder) for step, folder in steps.items() if step.isdecimal())
         return {folder.name: folder for _, folder in whole}
-
-    def _on_disk(self) -> list[Path]:
-        return list(Path(self.dirpath or ".").glob(f"{STEP}*"))
 
     @property
     def base(self) -> Path:
@@ -56,19 +55,22 @@ class Snapshots(ModelCheckpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the start in place of an earlier run's snapshots, unless this run is resumed."""
+        self._taken = trainer.global_step
         if trainer.global_step == 0 and self._writes(pl_module, trainer):
-            for old in (self.base, *self._on_disk()):
-                shutil.rmtree(old, ignore_errors=True)
-            self._write(pl_module, self.base)
+            for home in self._homes(pl_module).values() if trainer.is_global_zero else ():
+                for old in (home / BASE, *home.glob(f"{STEP}*")):
+                    shutil.rmtree(old, ignore_errors=True)
+            self._write(pl_module, BASE)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save when a step is due; with gradient accumulation, once."""
         step = trainer.global_step
-        folder = Path(self.dirpath or ".") / f"{STEP}{step:06d}"
-        if step in self.due(trainer.max_steps) and not folder.exists() and self._writes(pl_module, trainer):
-            self._write(pl_module, folder)
+        # all processes must agree, so what is on disk does not count
+        if step in self.due(trainer.max_steps) and step != self._taken and self._writes(pl_module, trainer):
+            self._write(pl_module, f"{STEP}{step:06d}")
+            self._taken = step
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save nothing: snapshots follow steps."""
@@ -78,7 +80,12 @@ class Snapshots(ModelCheckpoint):
 
     @staticmethod
     def _writes(module: LightningModule, trainer: Trainer) -> TypeGuard[PageModule]:
-        return not trainer.fast_dev_run and trainer.is_global_zero and isinstance(module, PageModule)  # type: ignore[attr-defined]
+        return not trainer.fast_dev_run and isinstance(module, PageModule)  # type: ignore[attr-defined]
 
-    def _write(self, pl_module: PageModule, folder: Path) -> None:
-        save_whole_student(pl_module.pair.student, folder, pl_module.folder.path)
+    def _homes(self, module: PageModule) -> dict[str, Path]:
+        """Return the folder of each student's snapshots, by its side of a batch."""
+        home = Path(self.dirpath or ".")
+        return {side: home.with_name(named(home.name, side)) for side in module.sides}
+
+    def _write(self, module: PageModule, name: str) -> None:
+        save_students(module, {side: home / name for side, home in self._homes(module).items()})

@@ -13,9 +13,12 @@ from transformers import AutoModelForImageTextToText, InternVLForConditionalGene
 from fcot.answering import answer
 from fcot.batch import Batch, Sequences
 from fcot.errors import UserError
+from fcot.fsdp.plan import is_shared_out
+from fcot.fsdp.tensors import most_over_processes, whole
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import check_placeholders, normalize, raster_side
 from fcot.parts import require_numbers
+from fcot.sides import student_sides
 from fcot.student import CompressedInternVL, load_student, student_of
 from fcot.trunk import allow_packing, answer_rows
 
@@ -27,14 +30,6 @@ def part_of(name: str) -> str:
     if ".vision_tower." in name:
         return "vision"
     return "projector" if ".multi_modal_projector." in name else "llm"
-
-
-def student_sides(ratios: Sequence[int]) -> dict[str, int]:
-    """Return the sides of a batch that students at these ratios read, and the ratio of each.
-
-    The first is "student", whether or not there are others.
-    """
-    return {"student" if ratio == ratios[0] else f"student-r{ratio}": ratio for ratio in ratios}
 
 
 class StudentTeacher(nn.Module):
@@ -155,11 +150,11 @@ class StudentTeacher(nn.Module):
             layer.compile(dynamic=True)
 
     def frozen_digest(self) -> str:
-        """Return the sha256 of all frozen tensors, names included."""
+        """Return the sha256 of all frozen tensors, names included; where they are shared out, all processes ask."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.frozen()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(whole(tensor.detach()).cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     def features(self, tiles: Tensor) -> Tensor:
@@ -214,20 +209,29 @@ class StudentTeacher(nn.Module):
     def _in_packs(self, batch: Batch, side: str, features: Tensor) -> Tensor:
         """Return rows at answer positions in the order of samples, from one pass for each of the side's packs."""
         sequences = batch.sequences[side]
+        passes = 1 if sequences.packs is None else len(sequences.packs)
+        # where each pass gathers weights and sums up gradients, all processes must have as many
+        shared = is_shared_out(self) and torch.is_grad_enabled()
+        idle = most_over_processes(passes, features.device) - passes if shared else 0
         if sequences.packs is None:
-            return self._rows(batch, side, features)
-        pages = features.split(batch.num_tiles.tolist())
-        rows: dict[int, Tensor] = {}
-        for pack in sequences.packs:
-            part = replace(
-                batch,
-                keys=[batch.keys[i] for i in pack],
-                num_tiles=batch.num_tiles[list(pack)],
-                sequences={side: sequences.take(pack)},
-            )
-            found = self._rows(part, side, torch.cat([pages[i] for i in pack]))
-            rows.update(zip(pack, found.split(part.sequences[side].segments().counts), strict=True))
-        return torch.cat([rows[i] for i in range(len(batch))])
+            part, its_pages = batch, features
+            found = self._rows(batch, side, features)
+        else:
+            pages, rows = features.split(batch.num_tiles.tolist()), {}
+            for pack in sequences.packs:
+                part = replace(
+                    batch,
+                    keys=[batch.keys[i] for i in pack],
+                    num_tiles=batch.num_tiles[list(pack)],
+                    sequences={side: sequences.take(pack)},
+                )
+                its_pages = torch.cat([pages[i] for i in pack])
+                rows_of_pack = self._rows(part, side, its_pages)
+                rows.update(zip(pack, rows_of_pack.split(part.sequences[side].segments().counts), strict=True))
+            found = torch.cat([rows[i] for i in range(len(batch))])
+        for _ in range(idle):
+            found = found + 0 * self._rows(part, side, its_pages).sum()
+        return found
 
     def _projector(self, side: str) -> Any:
         """Return what turns features into a side's visual tokens; a native InternVL alone is its own teacher."""

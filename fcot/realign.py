@@ -11,7 +11,8 @@ from fcot.batch import Batch
 from fcot.errors import UserError
 from fcot.losses import DistillationLoss, distillation_loss
 from fcot.module import PageModule, Parameters
-from fcot.pair import StudentTeacher, answer_labels, student_sides
+from fcot.pair import StudentTeacher, answer_labels
+from fcot.sides import student_sides
 
 
 class Realign(PageModule):

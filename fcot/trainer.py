@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from fcot.accelerators.npu import NPUAccelerator, npu_precision, npu_strategy
 from fcot.checkpoints.exact_resume import ExactResume
@@ -19,6 +20,7 @@ from fcot.checkpoints.owed_validation import OwedValidation
 from fcot.checkpoints.plugin import FolderCheckpointIO
 from fcot.checkpoints.preemption import NotedSignals, Preemption
 from fcot.errors import UserError
+from fcot.fsdp.strategy import FSDP2Strategy
 
 
 class Trainer(LightningTrainer):
@@ -51,6 +53,7 @@ class Trainer(LightningTrainer):
             if options.get("logger") in (None, True):
                 options["logger"] = TensorBoardLogger(root, name="", version="")
         use_npu(options)
+        use_fsdp2(options)
         super().__init__(default_root_dir=root, enable_model_summary=enable_model_summary, **options)
         self._signal_connector = NotedSignals(self)
         if hasattr(self.strategy, "_timeout"):  # of the strategies with several processes
@@ -154,3 +157,23 @@ def use_npu(options: dict[str, Any]) -> None:
     if mixed is not None:
         options["plugins"] = [*listed(options.get("plugins")), mixed]
         options["precision"] = None
+
+
+def use_fsdp2(options: dict[str, Any]) -> None:
+    """Put this project's strategy where "fsdp2" or Lightning's own for FSDP2 is asked for.
+
+    Raises:
+        UserError: If tensors are to be parallel too.
+    """
+    asked = options.get("strategy")
+    if type(asked) is ModelParallelStrategy:
+        if asked._tensor_parallel_size not in ("auto", 1):
+            raise UserError(
+                f"tensor_parallel_size of the strategy is {asked._tensor_parallel_size}, and only data are parallel.\n"
+                "Set it to 1, or use --trainer.strategy fsdp2."
+            )
+        options["strategy"] = FSDP2Strategy(asked._data_parallel_size)
+    elif asked == "fsdp2":
+        options["strategy"] = FSDP2Strategy()
+    if isinstance(options.get("strategy"), FSDP2Strategy):
+        options["inference_mode"] = False  # weights that are gathered for a validation may be trained on after it

@@ -4,6 +4,7 @@ Samples stand in padded rows or packed one after another in a single one; either
 last layer only answer rows are needed, so only they have queries there and pass through its MLP.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -152,7 +153,9 @@ def answer_rows(
             segments=segments if packed else None,
         )
     if cut:
-        rows = run(last_layer, layers[-1], hidden, rotary, answers, segments)
+        # a layer whose weights are shared out over processes has a method that gathers them: see `fcot.fsdp.plan`
+        cut_layer = getattr(layers[-1], "answer_rows", partial(last_layer, layers[-1]))
+        rows = run(cut_layer, hidden, rotary, answers, segments)
     else:
         rows = hidden.flatten(0, 1).index_select(0, answers)
     out: Tensor = language.norm(rows)

@@ -91,7 +91,7 @@ def make_batch(tiny_checkpoint: Path) -> Callable[..., Batch]:
 
     from fcot.batch import PageLayout
     from fcot.internvl.checkpoint import ModelFolder
-    from fcot.pair import student_sides
+    from fcot.sides import student_sides
     from shards.collate import collate
     from shards.decode import Prepared
 
@@ -141,7 +141,7 @@ class Forks:
         folder.mkdir(parents=True, exist_ok=True)
         given = {"folder": str(folder), **self.given, **arguments}
         if processes > 1:
-            given |= {"devices": processes, "strategy": "ddp"}
+            given = {"devices": processes, "strategy": "ddp", **given}
         group = {"processes": [{**given, **(each or {}).get(rank, {})} for rank in range(processes)]}
         self.server.stdin.write(json.dumps(group | ({"kill": kill} if kill else {})) + "\n")
         self.server.stdin.flush()

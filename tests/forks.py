@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Callback
 
-from callbacks.shapley_merge import ShapleyMerge
-from callbacks.snapshots import Snapshots
+from callbacks import Predictions, SaveStudent, ShapleyMerge, Snapshots
 from fcot.checkpoints.exact_resume import ExactResume
+from fcot.fsdp.tensors import whole
 from fcot.realign import Realign
 from fcot.sft import SFT
 from fcot.trainer import Trainer
@@ -56,7 +56,7 @@ class Recorder(Callback):
             file.write(json.dumps([position.total, trainer.global_step, loss]) + "\n")
 
     def on_train_end(self, trainer, module):
-        weights = {name: p.detach().clone() for name, p in module.pair.trainable()}
+        weights = {name: whole(p.detach()).clone() for name, p in module.pair.trainable()}
         torch.save(weights, self.folder / f"final-{trainer.global_rank}.pt")
 
 
@@ -119,7 +119,18 @@ def build(model, *, kind="SFT", optimizer="AdamW", lr=0.01, **settings):
 
 
 def train(
-    folder, model, shards, *, signals=None, merge=None, ckpt_path=None, module=None, data=None, batches=None, **options
+    folder,
+    model,
+    shards,
+    *,
+    signals=None,
+    merge=None,
+    show=0,
+    ckpt_path=None,
+    module=None,
+    data=None,
+    batches=None,
+    **options,
 ):
     """Train on shards, or on pickled batches of this rank."""
     folder = Path(folder)
@@ -128,7 +139,10 @@ def train(
     if signals:
         callbacks.append(Signals(folder, **signals))
     if merge is not None:
-        callbacks += [Snapshots(count=2), ShapleyMerge(value="tokens", samples=4, random_draws=2, **merge)]
+        merger = ShapleyMerge(value="tokens", samples=4, random_draws=2, **merge)
+        callbacks += [Snapshots(count=2), merger, SaveStudent()]
+    if show:
+        callbacks.append(Predictions(pages=show))
     trainer = Trainer(
         default_root_dir=folder,
         callbacks=callbacks,

@@ -9,8 +9,10 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from torch import Tensor, distributed
+from torch.distributed.tensor import DTensor
 
 from fcot.errors import UserError
+from fcot.fsdp.tensors import whole
 
 GRADIENTS = "gradients"
 
@@ -137,7 +139,9 @@ class ExactResume(Callback):
         self.accumulate = trainer.accumulate_grad_batches
         parameters = dict(pl_module.named_parameters())
         for name, each in self._gradients.items():
-            own = each[trainer.global_rank].clone() if len(each) == trainer.world_size else each.mean(0)
+            own = each
+            if not isinstance(each, DTensor):  # what is shared out has been dealt out when it was read
+                own = each[trainer.global_rank].clone() if len(each) == trainer.world_size else each.mean(0)
             parameters[name].grad = own.to(parameters[name].device)
         self._gradients = {}
 
@@ -184,7 +188,8 @@ def evenly(count: int) -> dict[str, int]:
 def gradients_of_all(trainer: LightningTrainer, module: LightningModule) -> dict[str, Tensor]:
     """Return gradients by parameter, of each process `[processes, …]`; only the first process, which writes, has them.
 
-    Their mean would be enough to go on, but not to the last bit: sums depend on their order.
+    Their mean would be enough to go on, but not to the last bit: sums depend on their order. Under FSDP2 there is their
+    mean alone, `[1, …]`.
     """
     found: dict[str, Tensor] = {}
     for name, parameter in module.named_parameters():
@@ -192,7 +197,10 @@ def gradients_of_all(trainer: LightningTrainer, module: LightningModule) -> dict
             continue
         own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.detach()
         parts = [own]
-        if trainer.world_size > 1:
+        if isinstance(own, DTensor):
+            summed = whole(own)
+            parts = [summed] if trainer.is_global_zero else []
+        elif trainer.world_size > 1:
             parts = [torch.empty_like(own) for _ in range(trainer.world_size)] if trainer.is_global_zero else []
             distributed.gather(own.contiguous(), parts or None)
         if parts:

@@ -23,6 +23,7 @@ from torch import distributed
 from fcot.checkpoints.exact_resume import ExactResume
 from fcot.checkpoints.last_checkpoint import LastCheckpoint
 from fcot.checkpoints.workers import SECONDS_TO_LEAVE
+from fcot.fsdp.strategy import FSDP2Strategy
 
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
 
@@ -116,7 +117,7 @@ class Preemption(Callback):
 
     def _can_save(self, trainer: LightningTrainer) -> bool:
         """Return whether the state between these batches can be saved: split gradients cannot."""
-        whole = isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
+        whole = isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy, FSDP2Strategy))
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         return whole or not any(c.accumulating(trainer) for c in callbacks if isinstance(c, ExactResume))
 
