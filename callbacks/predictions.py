@@ -15,6 +15,7 @@ from torch.nn import functional
 from fcot.batch import Batch
 from fcot.errors import UserError
 from fcot.module import PageModule
+from fcot.sides import STUDENT, TEACHER
 
 UNLIKE = 10.0  # mean grey levels; drawn pages are within 6 of their thumbnail, wrong grids 13 and more away
 
@@ -59,14 +60,15 @@ def _resized(image: Tensor, height: int, width: int) -> Tensor:
 def as_markdown(line: Mapping[str, Any]) -> str:
     """Return a line of `predictions.jsonl` as markdown; texts stand indented, so they are shown as they are."""
     parts = [f"**{line['task']}**, page {line['key']} of {line['split']}, after {line['step']} steps"]
-    for name in ("question", "reference", "teacher", "student"):
+    names = ("question", "reference", "teacher", *(name for name in line if name.startswith(STUDENT)))
+    for name in names:
         if line[name] is not None:
             parts.append(f"{name}:\n\n{indent(line[name] or '(nothing)', '    ')}")
     return "\n\n".join(parts)
 
 
 class Predictions(Callback):
-    """Shows what the models say about a few pages, at validation and in tests.
+    """Shows what the models, each student by itself, say about a few pages, at validation and in tests.
 
     The pages are the same each time: the first of every task, then more of the first batch. They are appended to
     `predictions.jsonl` in the run's folder and shown in TensorBoard, if that is where the run is logged.
@@ -134,7 +136,7 @@ class Predictions(Callback):
         self._missing = self.pages if active and trainer.is_global_zero else 0
 
     def _choose(self, batch: Batch) -> None:
-        student = batch.sequences.get("student")
+        student = batch.sequences.get(STUDENT)
         if not self._missing or batch.idle or student is None or student.prompt_ids is None:
             return
         shown = {task for chosen in self._chosen for task in chosen.tasks}
@@ -160,11 +162,11 @@ class Predictions(Callback):
     def _read(self, trainer: Trainer, module: LightningModule, batch: Batch, split: str) -> list[dict[str, Any]]:
         assert isinstance(module, PageModule)
         names = [(split, key) for key in batch.keys]
-        has_teacher = module.pair.teacher_projector is not None and "teacher" in batch.sequences
+        has_teacher = module.pair.teacher_projector is not None and TEACHER in batch.sequences
         with trainer.precision_plugin.val_step_context():
-            students = module.answers(batch)
+            students = {side: module.answers(batch, side) for side in module.sides}
             if has_teacher and not self._teacher.keys() >= set(names):
-                self._teacher.update(zip(names, module.answers(batch, "teacher"), strict=True))
+                self._teacher.update(zip(names, module.answers(batch, TEACHER), strict=True))
         return [
             {
                 "step": trainer.global_step,
@@ -174,7 +176,7 @@ class Predictions(Callback):
                 "question": batch.questions[i],
                 "reference": batch.references[i][0],
                 "teacher": self._teacher[names[i]] if has_teacher else None,
-                "student": students[i],
+                **{side: answers[i] for side, answers in students.items()},
             }
             for i in range(len(batch))
         ]

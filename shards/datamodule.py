@@ -1,6 +1,7 @@
 """The data of a run: training, dev and test shards, built or indexed first if they are not yet."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -241,9 +242,9 @@ class Shards(LightningDataModule):
         """Test batches."""
         return self.loader("test", with_prompts=True)
 
-    def predict_dataloader(self) -> DataLoader[Batch]:
+    def predict_dataloader(self) -> "LeftAsItIs":
         """The test batches again."""
-        return self.test_dataloader()
+        return LeftAsItIs(self.test_dataloader())
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Stop the run when too many samples were unusable, and note which batch is trained on."""
@@ -278,3 +279,16 @@ class Shards(LightningDataModule):
                     f"{own}).\nGive the same data settings as the run that wrote it, or start anew from its weights."
                 )
         return int(state["epoch"]), int(state["samples"])
+
+
+class LeftAsItIs:
+    """Batches of a loader that Lightning does not know for one: for predictions it makes a loader anew, or cannot."""
+
+    def __init__(self, loader: DataLoader[Batch]) -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.loader)
+
+    def __len__(self) -> int:
+        return len(self.loader)

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from callbacks import SaveStudent
+from callbacks import Predictions, SaveStudent, ShapleyMerge, Snapshots
 from fcot.errors import UserError
 from fcot.realign import Realign
 from fcot.sft import SFT
@@ -13,6 +13,11 @@ from fcot.student import load_student
 
 SAMPLES = (("What?", "a short one", 2), ("And a longer question?", "x", 1), ("2 + 2?", "4", 0))
 FIRST = "student.model.multi_modal_projector."
+
+
+def predictions(file):
+    """Answers by sample key."""
+    return {line["key"]: line["prediction"] for line in map(json.loads, file.open())}
 
 
 def adamw(parameters):
@@ -46,14 +51,17 @@ def test_losses_and_gradients_are_those_of_a_run_each(tiny_checkpoint, make_batc
 
 
 def test_students_of_one_run_are_saved_and_tested_as_those_of_a_run_each(tmp_path, tiny_checkpoint, pages, trainer):
-    def train(name, **ratios):
-        run = trainer(tmp_path / name, SaveStudent(), max_steps=2, gradient_clip_val=0.01)
+    def train(name, *callbacks, **ratios):
+        run = trainer(tmp_path / name, SaveStudent(), *callbacks, max_steps=2, gradient_clip_val=0.01)
         module = Realign(tiny_checkpoint, optimizer=adamw, max_new_tokens=4, **ratios)
         run.fit(module, pages)
         return run, module
 
-    run, module = train("both", ratios=[2, 4])
+    run, module = train("both", Snapshots(count=1), Predictions(pages=2), ratios=[2, 4])
     run.test(module, pages, verbose=False)
+    run.predict(module, pages)
+    shown = [json.loads(line) for line in (tmp_path / "both/predictions.jsonl").open()]
+    assert len(shown) == 2
     for ratio, suffix in ((2, ""), (4, "-r4")):
         train(f"r{ratio}", ratio=ratio)
         ours, alone = load_student(tmp_path / f"both/student{suffix}"), load_student(tmp_path / f"r{ratio}/student")
@@ -65,11 +73,23 @@ def test_students_of_one_run_are_saved_and_tested_as_those_of_a_run_each(tmp_pat
         tester.test(SFT(tmp_path / f"both/student{suffix}", max_new_tokens=4), pages, verbose=False)
         own = json.loads((tmp_path / f"test-r{ratio}/test.json").read_text())
         assert (row["ratio"], row["scores"], row["visual_tokens"]) == (ratio, own["scores"], own["visual_tokens"])
-        answers = [json.loads(line)["prediction"] for line in (tmp_path / f"both/test{suffix}.jsonl").open()]
-        assert answers == [json.loads(line)["prediction"] for line in (tmp_path / f"test-r{ratio}/test.jsonl").open()]
+        answers = predictions(tmp_path / f"both/test{suffix}.jsonl")
+        assert answers == predictions(tmp_path / f"test-r{ratio}/test.jsonl")
+        assert answers == predictions(tmp_path / f"both/predict{suffix}.jsonl")
+        assert [line[f"student{suffix}"] for line in shown] == [answers[line["key"]] for line in shown]
+        for folder, changed in (("base", False), ("step-000002", True)):
+            kept = load_student(tmp_path / f"both/snapshots{suffix}/{folder}").state_dict()
+            assert changed == all(torch.equal(tensor, kept[name]) for name, tensor in ours.state_dict().items())
 
 
 @pytest.mark.parametrize("ratios", [[], [2, 2]])
 def test_ratios_are_given_once_each(tiny_checkpoint, ratios):
     with pytest.raises(UserError, match=r"ratios is .*\nGive each ratio once"):
         Realign(tiny_checkpoint, ratios=ratios)
+
+
+def test_a_merge_of_several_students_is_refused_before_training(tmp_path, tiny_checkpoint, pages, trainer):
+    run = trainer(tmp_path, Snapshots(count=2), ShapleyMerge(), max_steps=2)
+    with pytest.raises(UserError, match=r"this run trains student, student-r4\.\nGive one ratio"):
+        run.fit(Realign(tiny_checkpoint, ratios=[2, 4]), pages)
+    assert not (tmp_path / "snapshots").exists()
