@@ -217,7 +217,8 @@ class StudentTeacher(nn.Module):
             part, its_pages = batch, features
             found = self._rows(batch, side, features)
         else:
-            pages, rows = features.split(batch.num_tiles.tolist()), {}
+            pages = features.split(batch.num_tiles.tolist())
+            rows: dict[int, Tensor] = {}
             for pack in sequences.packs:
                 part = replace(
                     batch,
