@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fcot.bench.flops import counting
 from fcot.bench.meter import ANSWER_PARTS, Meter, answer_parts
@@ -42,7 +43,9 @@ def count(folder: Path, ratio: int, tiles: int, prompt: int, questions: int = 1)
     with counting() as flops, torch.no_grad():
         meter = Meter(flops)
         with answer_parts(pair, meter):
-            embeddings, cache, mask = pair.embed("student", batch, ids, pair.features(batch.tiles)), None, None
+            embeddings = pair.embed("student", batch, ids, pair.features(batch.tiles))
+            cache: Any = None
+            mask: Tensor | None = None
             if shared:
                 cache = model(inputs_embeds=embeddings[:, :shared], use_cache=True).past_key_values
                 cache.batch_repeat_interleave(questions)
