@@ -112,7 +112,7 @@ def chains(preset: Preset, output: Path) -> dict[str, list[Command]]:
         ]
 
     work = {f"1/{ratio}": control() if ratio == 1 else student(ratio) for ratio in preset.sft_steps}
-    next(iter(work.values())).insert(0, measure("teacher", TEACHER, "teacher"))
+    next(reversed(work.values())).insert(0, measure("teacher", TEACHER, "teacher"))  # the first is the longest
     return work
 
 
@@ -206,7 +206,7 @@ def demo(preset: Literal["demo", "tables"] = "demo", output: Path = Path("runs/d
 
     Args:
         preset: demo (ratio 2, about eight minutes on 2 cores) or tables (ratios 2 and 4, the control; about
-            50 minutes).
+            55 minutes).
         output: Folder of the runs; its contents are replaced.
 
     Raises:
