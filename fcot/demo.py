@@ -58,7 +58,7 @@ class Preset:
 
 PRESETS = {
     "demo": Preset({2: 130}, 140, 4480, 4160, 70, 280, "data/demo"),
-    "tables": Preset({4: 1900, 1: 600, 2: 900}, 160, 5120, 19200, 98, 420, "data/tables"),
+    "tables": Preset({4: 2100, 1: 700, 2: 900}, 160, 5120, 22400, 98, 420, "data/tables"),
 }
 
 
