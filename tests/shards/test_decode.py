@@ -7,15 +7,9 @@ import torch
 from PIL import Image
 
 from fcot.internvl.tokens import IGNORED, SampleError
-from fcot.sft import SFT
 from shards.decode import prepare
 
 TURNS = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "this"}]
-
-
-@pytest.fixture(scope="module")
-def layout(tiny_checkpoint):
-    return SFT(tiny_checkpoint).layout
 
 
 def encoded(image, kind="PNG", **options):
