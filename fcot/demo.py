@@ -1,5 +1,6 @@
 """The whole method on the tiny world, as ordinary commands; those that do not wait for each other run side by side."""
 
+import json
 import os
 import shlex
 import shutil
@@ -8,7 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from fcot.errors import UserError
 
 CONFIGS = Path("configs")
 TEACHER = "fcot/tiny/teacher"
+MARKER = "demo.json"  # in the folder of a demo, which may be replaced
 Command = tuple[str, list[str]]  # why it is run, and its words after `python -m fcot`
 
 
@@ -198,6 +200,22 @@ class Runner:
                 process.terminate()
 
 
+def make_room(output: Path, preset: Preset) -> None:
+    """Replace an earlier demo's folder by an empty one, which says in `demo.json` what is run.
+
+    Raises:
+        UserError: If the folder holds something else.
+    """
+    if not (output / MARKER).is_file() and (not output.is_dir() or any(output.iterdir())) and output.exists():
+        raise UserError(
+            f"{str(output)!r} holds something else than an earlier demo, which would be replaced.\n"
+            "Give another --output, a folder that is new or empty."
+        )
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True)
+    (output / MARKER).write_text(json.dumps(asdict(preset), indent=1) + "\n", encoding="utf-8")
+
+
 def demo(preset: Literal["demo", "tables"] = "demo", output: Path = Path("runs/demo")) -> None:
     """Compress the tiny teacher, retrain it, merge, measure, and write a report.
 
@@ -207,14 +225,14 @@ def demo(preset: Literal["demo", "tables"] = "demo", output: Path = Path("runs/d
     Args:
         preset: demo (ratio 2, about eight minutes on 2 cores) or tables (ratios 2 and 4, the control; about
             55 minutes).
-        output: Folder of the runs; its contents are replaced.
+        output: Folder of the runs; those of an earlier demo are replaced.
 
     Raises:
-        UserError: If a command fails, or `configs/` is not here.
+        UserError: If a command fails, `configs/` is not here, or the output folder holds something else.
     """
     if not CONFIGS.is_dir():
         raise UserError("There is no folder configs here. Run the demo from the folder of the project's clone.")
-    shutil.rmtree(output, ignore_errors=True)
+    make_room(output, PRESETS[preset])
     drawn, work = draw(PRESETS[preset]), chains(PRESETS[preset], output)
     runner = Runner(len(drawn) + sum(map(len, work.values())) + 1)
     runner.run(drawn)

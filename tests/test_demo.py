@@ -7,7 +7,7 @@ import pytest
 
 from fcot import demo as demo_module
 from fcot.cli import main
-from fcot.demo import Preset, Runner, chains, demo
+from fcot.demo import Preset, Runner, chains, demo, make_room
 from fcot.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -60,6 +60,18 @@ def test_page_stands_alone(report):
     page = (report / "report.html").read_text()
     assert "data:image/png;base64," in page
     assert "<script" not in page
+
+
+def test_only_an_earlier_demo_is_replaced(report, tmp_path):
+    assert json.loads((report / "demo.json").read_text())["sft_steps"] == {"2": 4, "1": 4}
+    (tmp_path / "years of work").write_text("")
+    with pytest.raises(UserError, match="holds something else than an earlier demo"):
+        demo(output=tmp_path)
+    assert (tmp_path / "years of work").exists()
+    make_room(tmp_path / "new", demo_module.PRESETS["demo"])
+    (tmp_path / "new" / "old").write_text("")
+    make_room(tmp_path / "new", demo_module.PRESETS["demo"])
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["demo.json"]
 
 
 def test_commands_are_ordinary(tmp_path):
