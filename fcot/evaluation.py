@@ -19,6 +19,18 @@ def conclusion(text: str) -> str:
     return text.rpartition(ANSWER)[2].strip() if ANSWER in text else text
 
 
+def is_page_text(reference: str) -> bool:
+    """Return whether a reference has "Answer:" in it otherwise than a chain of thought: once, on the last line."""
+    return ANSWER in reference and (reference.count(ANSWER) > 1 or "\n" in conclusion(reference))
+
+
+def judged(said: str, accepted: Sequence[str]) -> tuple[str, list[str]]:
+    """Return what of an answer and of its references is compared: the conclusions, or all of a page's text."""
+    if any(map(is_page_text, accepted)):
+        return said, list(accepted)
+    return conclusion(said), [conclusion(text) for text in accepted]
+
+
 @dataclass(frozen=True)
 class Record:
     """One generated answer and its scores.
@@ -78,8 +90,8 @@ class Evaluation:
         for key, task, question, accepted, said, tokens in zip(
             keys, tasks, questions, references, predictions, visual_tokens, strict=True
         ):
-            final, wanted = conclusion(said), [conclusion(text) for text in accepted]
-            scores = {name: metric_by_name(name).score(final, wanted) for name in self.names(task)}
+            compared = judged(said, accepted)
+            scores = {name: metric_by_name(name).score(*compared) for name in self.names(task)}
             added.append(Record(key, task, question, accepted, said, scores, tokens, seconds / len(keys)))
         self.records.extend(added)
         return added
@@ -101,8 +113,8 @@ class Evaluation:
         """Return scores with 95 % bootstrap intervals, visual tokens and seconds of a page.
 
         Returns:
-            `scores`: for each task and for "mean", `metric`, `mean`, `low`, `high`, `n`; `visual_tokens` and
-            `seconds_per_page`: means over pages.
+            `scores`: for each task and for "mean", `metric`, `mean`, `low`, `high`, `n`; `further_scores`: the same
+            for each task's further metrics, by their names; `visual_tokens` and `seconds_per_page`: means over pages.
         """
         groups = self.by_task()
         scores = {
@@ -116,9 +128,21 @@ class Evaluation:
         return {
             "n": len(self.records),
             "scores": scores,
+            "further_scores": {task: self.further(task, seed=seed) for task in groups if len(self.names(task)) > 1},
             "visual_tokens": float(np.mean([record.visual_tokens for record in self.records])),
             "seconds_per_page": float(np.mean([record.seconds for record in self.records])),
         }
+
+    def further(self, task: str, *, seed: int = 0) -> dict[str, Any]:
+        """Return the interval of each metric of a task but the first, as the metric makes it of all samples."""
+        records = sorted((record for record in self.records if record.task == task), key=lambda record: record.key)
+        said, accepted = zip(*(judged(record.prediction, record.references) for record in records), strict=True)
+        found = {}
+        for name in self.names(task)[1:]:
+            metric = metric_by_name(name)
+            metric.update(said, accepted)
+            found[name] = asdict(metric.interval(seed=seed))
+        return found
 
     def gather(self) -> None:
         """Collect the records of all processes in each of them."""
@@ -187,6 +211,26 @@ def print_table(rows: Iterable[Mapping[str, Any]]) -> None:
         )
     screen = Console()
     (screen if screen.is_terminal else Console(width=120)).print(table)
+
+
+def print_further(row: Mapping[str, Any]) -> None:
+    """Print what a row has of metrics that do not count: a line for each task, a column for each metric."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    further: Mapping[str, Mapping[str, Any]] = row["further_scores"]
+    names = list(dict.fromkeys(name for scores in further.values() for name in scores))
+    if not names:
+        return
+    table = Table(title="further metrics, which do not count", box=box.SIMPLE_HEAD, show_edge=False)
+    table.add_column("task", overflow="fold")
+    for name in names:
+        table.add_column(escape(name.replace("_", " ")), justify="right")
+    for task, scores in further.items():
+        table.add_row(escape(task), *(as_text(scores[name]) if name in scores else "" for name in names))
+    Console().print(table)
 
 
 def stacked(interval: Mapping[str, Any], *, scale: float = 1.0, decimals: int = 3) -> str:

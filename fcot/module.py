@@ -19,7 +19,7 @@ from fcot.errors import UserError
 from fcot.fsdp.plan import is_shared_out, make_whole, share_again, share_out
 from fcot.fsdp.tensors import local
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.metrics import metric_by_name
+from fcot.metrics import check_metrics
 from fcot.pair import StudentTeacher, answer_labels, answer_samples, part_of
 from fcot.reading import PageReader
 from fcot.reduction import StepMean, over_processes
@@ -68,8 +68,7 @@ class PageModule(PageReader):
         self.max_length, self.max_tiles = max_length, max_tiles
         self.max_new_tokens = max_new_tokens
         self.metrics = metrics or {"*": ["anls"]}
-        for name in {name for names in self.metrics.values() for name in names}:
-            metric_by_name(name)  # an unknown name is an error now, not after hours of training
+        check_metrics(self.metrics)
         self.label = label or self.stage
         self.step_mean = StepMean()
         self.strict_loading = False  # checkpoints hold what trains, not what is frozen

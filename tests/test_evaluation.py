@@ -1,6 +1,6 @@
 import pytest
 
-from fcot.evaluation import Evaluation, as_text, conclusion, print_table, read_records
+from fcot.evaluation import Evaluation, as_text, conclusion, print_further, print_table, read_records
 
 
 def evaluation(metrics=None, rows=()):
@@ -46,6 +46,23 @@ def test_a_right_answer_by_another_way_is_right_and_a_wrong_one_with_right_reaso
     scored = evaluation({"*": ["exact_match"]}, rows)
     assert scored.by_task() == {"sum": [1.0, 0.0]}
     assert scored.records[1].prediction == "3+4=7\nAnswer: 9"  # the record keeps what was said
+
+
+@pytest.mark.parametrize("page", ["Q1\nAnswer: B\nQ2\nAnswer: C", "Question: why\nAnswer: so.\nIt goes on."])
+def test_a_page_that_has_the_word_in_its_text_is_compared_whole(page):
+    rows = [("0", "text", page, page), ("1", "text", page, f"misread {page}"), ("2", "text", "C", "think\nAnswer: C")]
+    assert evaluation({"*": ["exact_match"]}, rows).by_task() == {"text": [1.0, 0.0, 1.0]}
+
+
+def test_further_metrics_are_summed_up_as_they_define_it(capsys):
+    rows = [("0", "text", "a" * 8, "a" * 8), ("1", "text", "bb", "b"), ("2", "table", "x", "x")]
+    summary = evaluation({"*": ["exact_match"], "text": ["anls", "character_error_rate"]}, rows).summary()
+    assert list(summary["further_scores"]) == ["text"]
+    rate = summary["further_scores"]["text"]["character_error_rate"]
+    assert (rate["mean"], rate["n"]) == (pytest.approx(1 / 10), 2)  # of characters, not of pages: that were 1 / 4
+    assert rate["low"] == 0 and rate["high"] == pytest.approx(1 / 2)
+    print_further(summary)
+    assert "character error rate" in capsys.readouterr().out
 
 
 def test_the_mean_is_over_tasks_not_over_pages():

@@ -2,9 +2,10 @@
 
 import difflib
 import re
+from collections.abc import Mapping, Sequence
 
-from fcot.metrics import answer_metric
 from fcot.metrics.anls import ANLS
+from fcot.metrics.answer_metric import AnswerMetric
 from fcot.metrics.character_error_rate import CharacterErrorRate
 from fcot.metrics.exact_match import ExactMatch
 from fcot.metrics.intervals import (
@@ -20,13 +21,16 @@ from fcot.metrics.vqa_accuracy import VQAAccuracy
 
 __all__ = [
     "ANLS",
+    "AnswerMetric",
     "CharacterErrorRate",
     "ExactMatch",
     "Interval",
     "RelaxedAccuracy",
     "VQAAccuracy",
+    "answer_metrics",
     "bootstrap_interval",
     "bootstrap_interval_by_group",
+    "check_metrics",
     "metric_by_name",
     "paired_difference",
     "paired_ratio",
@@ -34,8 +38,19 @@ __all__ = [
 ]
 
 
-def metric_by_name(name: str) -> answer_metric.AnswerMetric:
-    """Make the exported metric whose class name is `name` in snake case: `anls`, `relaxed_accuracy`, ….
+def answer_metrics() -> dict[str, type[AnswerMetric]]:
+    """Return every metric by its short name, its class name in snake case; those of plugins too."""
+    found: dict[str, type[AnswerMetric]] = {}
+    pending = list(AnswerMetric.__subclasses__())
+    while pending:
+        kind = pending.pop()
+        pending.extend(kind.__subclasses__())
+        found[_snake_case(kind.__name__)] = kind
+    return dict(sorted(found.items()))
+
+
+def metric_by_name(name: str) -> AnswerMetric:
+    """Make the metric whose class name is `name` in snake case: `anls`, `relaxed_accuracy`, ….
 
     Args:
         name: Short name of a metric.
@@ -44,19 +59,34 @@ def metric_by_name(name: str) -> answer_metric.AnswerMetric:
         A new metric without samples.
 
     Raises:
-        ValueError: No exported metric has that name; the message says which is nearest.
+        ValueError: No metric has that name; the message says which is nearest.
     """
-    exported = (globals()[export] for export in __all__)
-    classes = {
-        _snake_case(member.__name__): member
-        for member in exported
-        if isinstance(member, type) and issubclass(member, answer_metric.AnswerMetric)
-    }
+    classes = answer_metrics()
     if name not in classes:
         known = ", ".join(sorted(classes))
         (nearest,) = difflib.get_close_matches(name.lower(), classes, n=1, cutoff=0.0)
         raise ValueError(f"There is no metric named {name!r}; did you mean {nearest!r}? The metrics are {known}.")
     return classes[name]()
+
+
+def check_metrics(metrics: Mapping[str, Sequence[str]]) -> None:
+    """Check the metrics of tasks before hours of training.
+
+    Args:
+        metrics: Metric names for each task, the one that counts first.
+
+    Raises:
+        ValueError: A name is unknown, or less of a task's first metric is better: means over tasks, merges and
+            comparisons take more for better.
+    """
+    for task, names in metrics.items():
+        for place, name in enumerate(names):
+            if not metric_by_name(name).higher_is_better and not place:
+                better = ", ".join(each for each, kind in answer_metrics().items() if kind.higher_is_better)
+                raise ValueError(
+                    f"The first metric of task {task!r} is {name}, of which less is better; the first one counts in "
+                    f"means, merges and comparisons, where more is.\nPut one of {better} before it."
+                )
 
 
 def _snake_case(class_name: str) -> str:

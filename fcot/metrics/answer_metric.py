@@ -9,6 +9,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from fcot.metrics.intervals import Interval, bootstrap_interval
+
 
 class AnswerMetric(Metric):
     """Scores generated answers against the accepted ones, sample by sample.
@@ -49,6 +51,10 @@ class AnswerMetric(Metric):
     def compute(self) -> Tensor:
         """Return the mean over all samples so far, a scalar; nan where there was none."""
         return self.sample_scores.mean()
+
+    def interval(self, *, seed: int = 0) -> Interval:
+        """Return what `compute` does, with its 95 % bootstrap interval over samples."""
+        return bootstrap_interval(self.sample_scores.tolist(), seed=seed)
 
     @property
     def sample_scores(self) -> Tensor:

@@ -7,14 +7,14 @@ from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
 from fcot.metrics.answer_metric import AnswerMetric, paired_samples
+from fcot.metrics.intervals import Interval, paired_ratio
 
 
 class CharacterErrorRate(AnswerMetric):
     """Edits per character over the whole corpus, against the nearest reference of each sample.
 
     With one reference a sample this is `torchmetrics.text.CharErrorRate`. The corpus rate weighs a sample
-    by its length, so it is not the mean of `sample_scores`; its interval is
-    `paired_ratio(metric.sample_errors, metric.sample_characters)`.
+    by its length, so it is not the mean of `sample_scores`.
     """
 
     higher_is_better: bool = False
@@ -44,6 +44,12 @@ class CharacterErrorRate(AnswerMetric):
         if not len(self.sample_scores):
             return super().compute()
         return self.sample_errors.sum() / self.sample_characters.sum().clamp(min=1)
+
+    def interval(self, *, seed: int = 0) -> Interval:
+        """Return the corpus rate with its 95 % bootstrap interval over samples."""
+        if not self.sample_characters.any():
+            return super().interval(seed=seed)
+        return paired_ratio(self.sample_errors.tolist(), self.sample_characters.tolist(), seed=seed)
 
     @property
     def sample_errors(self) -> Tensor:

@@ -17,9 +17,11 @@ class RelaxedAccuracy(AnswerMetric):
 
 
 def relaxed_accuracy(prediction: str, references: Sequence[str]) -> float:
-    """Return 1 if an answer is close enough to an accepted one, else 0, as InternVL's evaluation counts it.
+    """Return 1 if an answer is close enough to an accepted one, else 0.
 
-    White space around the prediction is ignored; around a reference it is not.
+    Five per cent of the accepted number, as ChartQA defines it; InternVL's script hands the two over in the other
+    order and so allows five per cent of the answer. White space around the prediction is ignored; around a reference
+    it is not.
 
     Args:
         prediction: The generated answer.

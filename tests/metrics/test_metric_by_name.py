@@ -2,10 +2,12 @@ import pytest
 
 from fcot.metrics import (
     ANLS,
+    AnswerMetric,
     CharacterErrorRate,
     ExactMatch,
     RelaxedAccuracy,
     VQAAccuracy,
+    check_metrics,
     metric_by_name,
 )
 
@@ -42,6 +44,21 @@ def test_each_call_makes_a_metric_of_its_own():
 def test_a_wrong_name_is_told_the_nearest(name, nearest):
     with pytest.raises(ValueError, match=f"{name}'; did you mean '{nearest}'"):
         metric_by_name(name)
+
+
+def test_a_metric_of_ones_own_has_a_short_name_too():
+    class FieldF1(AnswerMetric):
+        @staticmethod
+        def score(prediction, references):
+            return float(prediction in references)
+
+    assert type(metric_by_name("field_f1")) is FieldF1
+
+
+def test_a_metric_of_which_less_is_better_cannot_count():
+    check_metrics({"*": ["anls", "character_error_rate"]})
+    with pytest.raises(ValueError, match=r"first metric of task 'text' is character_error_rate.*\nPut one of anls, "):
+        check_metrics({"*": ["anls"], "text": ["character_error_rate"]})
 
 
 @pytest.mark.parametrize("name", ["", "interval", "answer_metric"])
