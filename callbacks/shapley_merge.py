@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -14,13 +15,15 @@ from fcot.batch import Batch
 from fcot.errors import UserError, nearest
 from fcot.fsdp.plan import is_shared_out
 from fcot.fsdp.tensors import shared_like
-from fcot.merge import MergeReport, merge_methods, merge_snapshots
+from fcot.merge import MAX_EXACT_PLAYERS, MERGED, MergeReport, merge_methods, merge_snapshots
 from fcot.merge.tensors import open_weights
 from fcot.module import PageModule
 from fcot.processes import first_alone
 from fcot.student import save_student
+from fcot.whole_folder import check_output
 
 VALUES = {"answers": "mean score of answers over tasks", "tokens": "mean answer-token accuracy over tasks"}
+BASES = ("init", "final")
 PATIENCE = timedelta(days=2)  # of the processes that wait for the first one to merge
 
 Utility = Callable[[Mapping[str, Tensor]], float]
@@ -68,37 +71,65 @@ class ShapleyMerge(Callback):
         self.permutations = permutations
         self.random_draws, self.task_arithmetic_scale = random_draws, task_arithmetic_scale
         self.seed, self.folder, self.overwrite = seed, folder, overwrite
-        self.utility: Utility | None = None  # set it to value coalitions by something else
+        # Set it to value coalitions by something else. Its scores are found again by a merge that goes on where it was
+        # interrupted if it has an attribute `fingerprint`, a text that changes with what it computes.
+        self.utility: Utility | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse to train for hours towards a merge that cannot be.
 
         Raises:
-            UserError: If the merged folder is there and may not be replaced, or there are several students.
+            UserError: If the merged folder is there and may not be replaced, the base is missing, there are too many
+                snapshots, or several students.
         """
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         if isinstance(pl_module, PageModule) and len(pl_module.sides) > 1:
             raise UserError(
                 f"ShapleyMerge merges one student, and this run trains {', '.join(pl_module.sides)}.\n"
                 "Give one ratio, or leave the callback out and post-train each student by itself."
             )
         output = self.folder or Path(trainer.log_dir or trainer.default_root_dir) / "merged"
-        if output.exists() and not self.overwrite and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        snapshots = snapshots_of(trainer)
+        players = len(snapshots.due(trainer.max_steps)) if snapshots else 0
+        self.check(output, players, "ShapleyMerge.overwrite: true, or another trainer.default_root_dir")
+
+    def check(self, output: Path, players: int, allow: str) -> None:
+        """Refuse what the merge could not do.
+
+        Args:
+            output: Where the merged model is to be written.
+            players: How many snapshots there are, or will be.
+            allow: What to set so that an earlier merged model is replaced, or another folder taken.
+
+        Raises:
+            UserError: If the output may not be replaced, the base is missing or there are too many snapshots.
+        """
+        try:
+            check_output(output, MERGED, overwrite=self.overwrite)
+        except FileExistsError as error:
+            raise UserError(f"{error}\nGive {allow}, or move it.") from error
+        if self.permutations is None and players > MAX_EXACT_PLAYERS:
             raise UserError(
-                f"The merged model's folder {output} is already there.\n"
-                "Move it, choose another trainer.default_root_dir, or set ShapleyMerge.overwrite to true."
+                f"{players} snapshots have {2**players} coalitions; up to {MAX_EXACT_PLAYERS} snapshots are valued "
+                "by all of theirs.\nGive ShapleyMerge.permutations, such as 20, to sample them."
+            )
+        if self.base not in BASES and not Path(self.base).exists():
+            raise UserError(
+                f"ShapleyMerge.base is {self.base!r}, and there is no such model folder.{nearest(self.base, BASES)}"
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Merge, unless there is nothing to merge."""
         run = Path(trainer.log_dir or trainer.default_root_dir)  # asks all processes, so not of one alone
-        snapshots = next((c for c in trainer.checkpoint_callbacks if isinstance(c, Snapshots)), None)
+        snapshots = snapshots_of(trainer)
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.print("ShapleyMerge: nothing to merge in a fast_dev_run.")
             return
         # the first process may still be writing the last one while others look
         count = trainer.strategy.broadcast(0 if snapshots is None else len(snapshots.folders()))
         if snapshots is None or count < 2:
-            trainer.print(f"ShapleyMerge: {count} snapshots, and it takes two. Add the Snapshots callback.")
+            trainer.print(f"Nothing was merged: this run kept {count} snapshots, and a merge takes at least 2.")
         elif isinstance(pl_module, PageModule):
             data: LightningDataModule = trainer.datamodule  # type: ignore[attr-defined]
 
@@ -161,7 +192,7 @@ class ShapleyMerge(Callback):
                 progress=progress,
                 describe={
                     "split": "dev",
-                    "n": self._dev_samples(data),
+                    "n": sum(len(batch) for batch in loader),
                     "metric": "own utility" if self.utility else VALUES[self.value],
                 },
                 utility_fingerprint=self._fingerprint(module, data),
@@ -179,22 +210,16 @@ class ShapleyMerge(Callback):
             return snapshots.base
         if self.base == "final":
             return list(snapshots.folders().values())[-1]
-        if not Path(self.base).exists():
-            raise UserError(f"ShapleyMerge.base is {self.base!r}, not init, final or an existing model folder.")
         return Path(self.base)
 
     def _fingerprint(self, module: PageModule, data: LightningDataModule) -> str:
         """Return what a score depends on besides the weights: cached scores of another utility do not count."""
+        if self.utility:  # nothing tells one function from another, or from itself with a line changed
+            return getattr(self.utility, "fingerprint", None) or uuid4().hex
         pages: str = data.fingerprint("dev")  # type: ignore[attr-defined]
-        scored = self.utility or (
-            pages,
-            self.value,
-            self._dev_samples(data),
-            module.max_new_tokens,
-            module.layout.max_tiles,
-            module.metrics,
-        )
-        return json.dumps(scored, default=lambda own: getattr(own, "__qualname__", type(own).__qualname__))
+        layout = module.layout
+        answers = [module.max_new_tokens, layout.max_tiles, module.max_length, module.metrics]
+        return json.dumps([pages, self.value, self._dev_samples(data), *answers])
 
     def _dev_samples(self, data: LightningDataModule) -> int | None:
         known: int | None = data.size("dev")  # type: ignore[attr-defined]
@@ -224,6 +249,11 @@ class Remembered:
             kept = None if kept is None or size > self.most else [*kept, batch]
             yield batch
         self.kept = kept
+
+
+def snapshots_of(trainer: Trainer) -> Snapshots | None:
+    """Return the callback that keeps snapshots, if there is one."""
+    return next((c for c in trainer.checkpoint_callbacks if isinstance(c, Snapshots)), None)
 
 
 def load(student: torch.nn.Module, weights: Iterable[tuple[str, Tensor]]) -> None:

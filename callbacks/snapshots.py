@@ -31,22 +31,28 @@ class Snapshots(ModelCheckpoint):
         if count < 1:
             raise UserError(f"Snapshots.count is {count}. Keep at least one; the paper keeps 5.")
         self.count = count
+        self.max_steps: int | None = None  # of the run; None counts every snapshot there is
         self._taken = 0  # the last step whose snapshot there is
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Settle the folder."""
         if self.dirpath is None:
             self.dirpath = str(Path(trainer.log_dir or trainer.default_root_dir) / "snapshots")
+        self.max_steps = trainer.max_steps
 
     def due(self, max_steps: int) -> list[int]:
         """Return the steps after which a snapshot is taken."""
         return sorted({max(1, round(max_steps * (i + 1) / self.count)) for i in range(self.count)})
 
     def folders(self) -> dict[str, Path]:
-        """Return the snapshots on disk by name, in training order."""
+        """Return the snapshots on disk by name, in training order.
+
+        Those that are not due in this run do not count: it may go on from one of another length or count.
+        """
         steps = {folder.name.removeprefix(STEP): folder for folder in Path(self.dirpath or ".").glob(f"{STEP}*")}
         whole = sorted((int(step), folder) for step, folder in steps.items() if step.isdecimal())
-        return {folder.name: folder for _, folder in whole}
+        due = None if self.max_steps is None else self.due(self.max_steps)
+        return {folder.name: folder for step, folder in whole if due is None or step in due}
 
     @property
     def base(self) -> Path:

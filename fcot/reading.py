@@ -4,7 +4,8 @@ import json
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from fcot.batch import Batch, PageLayout
-from fcot.evaluation import Evaluation, Record, print_table
+from fcot.evaluation import Evaluation, Record, print_further, print_table
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import tokens_per_tile
 from fcot.pair import StudentTeacher, answer_labels, answer_samples
@@ -99,6 +100,8 @@ class PageReader(LightningModule, ABC):
                 (folder / f"{name}.json").write_text(json.dumps(rows[-1], indent=1) + "\n")
         if self.trainer.is_global_zero:
             print_table(rows)
+            for row in rows:
+                print_further(row)
 
     def on_predict_epoch_start(self) -> None:
         """Start the files anew."""
@@ -154,34 +157,38 @@ class PageReader(LightningModule, ABC):
             seconds=seconds,
         )
 
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Be in evaluation mode and in the run's precision for a while, outside of the trainer's own loops."""
+        training = self.training
+        self.eval()
+        precise = self.trainer.precision_plugin.val_step_context() if self._trainer else nullcontext()
+        try:
+            with precise:
+                yield
+        finally:
+            self.train(training)
+
     @torch.no_grad()
     def evaluate(self, loader: Iterable[Batch]) -> Evaluation:
         """Read all pages of a loader in evaluation mode and return the scored answers of this process."""
         evaluation = Evaluation(self.metrics)
-        training = self.training
-        self.eval()
-        try:
+        with self.evaluating():
             for batch in loader:
                 self.read(batch.to(self.device), evaluation)
-        finally:
-            self.train(training)
         return evaluation
 
     @torch.no_grad()
     def token_accuracy(self, loader: Iterable[Batch]) -> float:
         """Return the share of answer tokens predicted right after the reference's own, a mean over tasks."""
         right: dict[str, list[Tensor]] = {}
-        training = self.training
-        self.eval()
-        try:
+        with self.evaluating():
             for batch in (batch.to(self.device) for batch in loader):
                 sequences = batch.sequences["student"]
                 predicted = nn.functional.linear(self.pair.student_rows(batch), self.pair.head_weight).argmax(-1)
                 hits, samples = predicted == answer_labels(sequences), answer_samples(sequences)
                 for sample, task in enumerate(batch.tasks):
                     right.setdefault(task, []).append(hits[samples == sample])
-        finally:
-            self.train(training)
         return float(torch.stack([torch.cat(hits).double().mean() for hits in right.values()]).mean())
 
     def score_row(self, evaluation: Evaluation, *, split: str, side: str = "student") -> dict[str, Any]:

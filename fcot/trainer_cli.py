@@ -51,10 +51,17 @@ def about_verb(name: str) -> dict[str, Any]:
 
 
 def from_config(path: Path) -> tuple[Trainer, PageModule, Shards]:
-    """Build trainer, module and data from the config.yaml of a run, without running anything."""
+    """Build trainer, module and data from the config.yaml of a run, without running anything.
+
+    Raises:
+        UserError: If the machine has not the devices that the run asks for.
+    """
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     parts = {key: settings[key] for key in ("seed_everything", "trainer", "model", "data") if key in settings}
-    cli = make_cli(parts, run=False, save_config_callback=None)
+    try:
+        cli = make_cli(parts, run=False, save_config_callback=None)
+    except MisconfigurationException as error:
+        raise UserError(f"{path} cannot be followed on this machine: {error}") from error
     return cli.trainer, cli.model, cli.datamodule
 
 

@@ -42,6 +42,15 @@ def prepare_output(output: Path, kind: Kind, *, overwrite: bool) -> None:
             previous.rename(output)  # killed between the two renames of an overwrite
     for stale in output.parent.glob(f"{glob.escape(output.name)}.tmp-*"):
         shutil.rmtree(stale)
+    check_output(output, kind, overwrite=overwrite)
+
+
+def check_output(output: Path, kind: Kind, *, overwrite: bool) -> None:
+    """Check that `output` may be written, and change nothing.
+
+    Raises:
+        FileExistsError: If `output` holds one of this kind and `overwrite` is false, or holds anything else.
+    """
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     if not kind.is_at(output):

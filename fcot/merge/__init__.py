@@ -13,13 +13,14 @@ from fcot.merge.game import (
 )
 from fcot.merge.methods import MergeMethod, merge_method, merge_methods
 from fcot.merge.picture import draw_merge
-from fcot.merge.procedure import merge_snapshots
+from fcot.merge.procedure import MERGED, merge_snapshots
 from fcot.merge.report import Control, MergeReport
 from fcot.merge.scores import ScoreBook, Utility
 from fcot.merge.tensors import LazyWeights, open_weights, write_weights
 
 __all__ = [
     "MAX_EXACT_PLAYERS",
+    "MERGED",
     "Combination",
     "Control",
     "LazyWeights",

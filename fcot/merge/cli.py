@@ -8,6 +8,7 @@ def merge(
     method: str | None = None,
     base: str | None = None,
     samples: int | None = None,
+    permutations: int | None = None,
     output: Path | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -18,8 +19,11 @@ def merge(
     Args:
         run: Folder of the run, with its config.yaml and snapshots.
         method: What to keep: auto (best on the dev split), shapley, average, final, … (default: as the run's).
-        base: The weights deltas are taken from: init, final, or a model folder (default: as the run's).
+        base: The starting weights, to which weighted differences of snapshots are added: init (before the first
+            step), final (the last snapshot), or a model folder (default: as the run's).
         samples: Dev pages a coalition is scored on (default: as the run's).
+        permutations: Orders to sample the Shapley values from, which more than 8 snapshots need (default: as the
+            run's).
         output: Where to write the merged model (default: merged in the run folder).
         overwrite: Replace a merged model that is already there.
     """
@@ -34,17 +38,25 @@ def merge(
         raise UserError(f"There is no config.yaml in {str(run)!r}.\nGive the folder of a run of `fit` with Snapshots.")
     trainer, module, data = from_config(run / "config.yaml")
     used: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    snapshots = next((c for c in used if isinstance(c, Snapshots)), Snapshots())
+    snapshots = next((c for c in used if isinstance(c, Snapshots)), None)
+    if snapshots is None:
+        snapshots = Snapshots()
+    else:
+        snapshots.max_steps = trainer.max_steps
     snapshots.dirpath = str(Path(snapshots.dirpath) if snapshots.dirpath else run / "snapshots")
-    if len(snapshots.folders()) < 2:
-        raise UserError(f"{snapshots.dirpath} has {len(snapshots.folders())} snapshots, and a merge takes two.")
     merger = next((c for c in used if isinstance(c, ShapleyMerge)), ShapleyMerge())
     merger.method, merger.base = method or merger.method, base or merger.base
     merger.samples, merger.folder = samples or merger.samples, output or merger.folder
-    merger.overwrite = overwrite
+    merger.permutations, merger.overwrite = permutations or merger.permutations, overwrite
+    players = len(snapshots.folders())
+    if players < 2:
+        raise UserError(
+            f"{snapshots.dirpath} has {players} snapshots of this run, and a merge takes two.\n"
+            "Train with the callback Snapshots and a count of 2 or more."
+        )
+    merger.check(merger.folder or run / "merged", players, "--overwrite true, or --output FOLDER")
     data.prepare_data()
+    module.trainer = trainer  # as in the run: its precision, and its first device
     module.configure_model()
-    try:
-        merger.merge(module, data, snapshots, run)
-    except FileExistsError as error:
-        raise UserError(f"{error}\nAdd --overwrite true, or --output FOLDER.") from error
+    module.to(trainer.strategy.root_device)
+    merger.merge(module, data, snapshots, run)

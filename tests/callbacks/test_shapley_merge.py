@@ -131,17 +131,59 @@ def test_a_trial_run_says_that_there_is_nothing_to_merge_and_writes_nothing(tmp_
 @pytest.mark.parametrize(("callbacks", "count"), [((), 0), ((Snapshots(count=1),), 1)])
 def test_fewer_than_two_snapshots_are_not_merged(tmp_path, student_folder, pages, capsys, callbacks, count, trainer):
     trainer(tmp_path, *callbacks, ShapleyMerge(), max_steps=1).fit(SFT(student_folder), pages)
-    assert f"ShapleyMerge: {count} snapshots, and it takes two" in capsys.readouterr().out
+    assert (
+        f"Nothing was merged: this run kept {count} snapshots, and a merge takes at least 2" in capsys.readouterr().out
+    )
     assert not (tmp_path / "merged").exists()
 
 
 def test_a_merged_folder_that_may_not_be_replaced_is_refused_before_training(merging, tmp_path):
-    (tmp_path / "merged").mkdir()
-    with pytest.raises(UserError, match=r"merged is already there\.\n.*overwrite"):
+    merged = tmp_path / "merged"
+    merged.mkdir()
+    (merged / "merge.json").write_text("{}")
+    with pytest.raises(UserError, match=r"merged already holds a merged model.*\nGive ShapleyMerge.overwrite: true"):
         merging(ShapleyMerge())
+    (merged / "merge.json").rename(merged / "notes.txt")
+    with pytest.raises(UserError, match="merged exists and is not a merged model"):
+        merging(ShapleyMerge(overwrite=True))
     assert not (tmp_path / "snapshots").exists()
+    (merged / "notes.txt").rename(merged / "merge.json")
     merging(ShapleyMerge(method="final", value="tokens", overwrite=True))
-    assert (tmp_path / "merged" / "merge.json").is_file()
+    assert len((merged / "merge.json").read_text()) > 100
+
+
+def test_a_merge_that_cannot_be_is_refused_before_training(merging, tmp_path, student_folder, pages, trainer):
+    with pytest.raises(UserError, match=r"base is 'inti', and there is no such model folder\. Did you mean 'init'"):
+        merging(ShapleyMerge(base="inti"))
+    many = trainer(tmp_path, Snapshots(count=9), ShapleyMerge(), max_steps=9)
+    with pytest.raises(UserError, match=r"9 snapshots have 512 coalitions.*\nGive ShapleyMerge.permutations"):
+        many.fit(SFT(student_folder), pages)
+    assert not (tmp_path / "snapshots").exists()
+
+
+def test_scores_of_a_utility_of_ones_own_are_found_again_only_if_it_says_what_it_is(tmp_path, merging, pages):
+    merge, asked = ShapleyMerge(random_draws=1, overwrite=True), []
+
+    def utility(mixture):
+        asked.append(1)
+        return 0.0
+
+    merge.utility = utility
+    module = merging(merge)
+    snapshots = Snapshots(count=2, dirpath=tmp_path / "snapshots")
+    first = len(asked)
+    merge.merge(module, pages, snapshots, tmp_path)
+    assert len(asked) == 2 * first  # it may have been another function of the same name
+    utility.fingerprint = "always 0"
+    for _ in range(2):
+        merge.merge(module, pages, snapshots, tmp_path)
+    assert len(asked) == 3 * first
+
+
+def test_dev_pages_that_could_not_be_read_are_not_counted(tmp_path, merging, monkeypatch):
+    monkeypatch.setattr("callbacks.shapley_merge.ShapleyMerge._dev_samples", lambda self, data: 99)  # 8 there are
+    merging(ShapleyMerge(method="final", value="tokens"))
+    assert json.loads((tmp_path / "merged" / "merge.json").read_text())["n"] == 8
 
 
 def test_batches_are_decoded_once_if_they_fit_in_memory(pages, student_folder):

@@ -14,14 +14,22 @@ def test_a_run_started_again_replaces_the_snapshots_of_the_one_before(tmp_path, 
     for peak in (0.01, 0.02):
         module = SFT(student_folder, optimizer=lambda p, peak=peak: torch.optim.AdamW(p, lr=peak))
         trainer(tmp_path, Snapshots(count=2), max_steps=4).fit(module, pages)
-        (snapshots / "step-000003").mkdir(exist_ok=True)  # of a run with another count
         (snapshots / "step-000005.tmp-17").mkdir(exist_ok=True)  # of a run that was killed
     last = load_file(snapshots / "step-000004" / "model.safetensors")
     assert all(torch.equal(tensor, last[name]) for name, tensor in module.pair.student.state_dict().items())
     kept = Snapshots(count=2, dirpath=snapshots)
-    assert list(kept.folders()) == ["step-000002", "step-000003", "step-000004"]  # what is half written does not count
+    assert list(kept.folders()) == ["step-000002", "step-000004"]  # what is half written does not count
     trainer(tmp_path, Snapshots(count=1), max_steps=1).fit(SFT(student_folder), pages)
     assert sorted(path.name for path in snapshots.iterdir()) == ["base", "step-000001"]
+
+
+def test_a_run_that_goes_on_for_longer_leaves_out_what_is_not_due_in_it(tmp_path):
+    for step in (3, 6, 9, 16, 24, 32, 40):
+        (tmp_path / f"step-{step:06d}").mkdir()
+    snapshots = Snapshots(count=5, dirpath=tmp_path)
+    assert len(snapshots.folders()) == 7
+    snapshots.max_steps = 40
+    assert list(snapshots.folders()) == ["step-000016", "step-000024", "step-000032", "step-000040"]
 
 
 def test_gradient_accumulation_takes_each_snapshot_once(tmp_path, student_folder, pages, monkeypatch, trainer):
