@@ -53,7 +53,7 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     relations = {"vs_teacher": "% of teacher [95 %]", "vs_control": "% of teacher + same SFT [95 %]"}
     relations = {key: title for key, title in relations.items() if any(key in row for row in rows)}
     titles = [
-        "model",
+        "model folder",
         "ratio",
         "stage",
         "mean [95 %]",
@@ -62,7 +62,7 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
         "visual tokens / page",
         "s / page",
     ]
-    rules = [":--" if title in ("model", "stage") else "--:" for title in titles]
+    rules = [":--" if title in ("model folder", "stage") else "--:" for title in titles]
     lines = [titles, rules]
     for row in rows:
         scores = row["scores"]

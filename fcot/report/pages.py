@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
@@ -54,33 +55,36 @@ def roots(run: Path, scored: Sequence[Scored]) -> Iterable[Path]:
 
 
 def read_pages(shards: Iterable[Path], wanted: Mapping[str, Sequence[str]]) -> dict[str, Image.Image]:
-    """Return the first image of each wanted sample whose last answer is one of those wanted.
+    """Return the first image of each wanted sample whose answers are those wanted; what cannot be read is left out.
 
     Args:
         shards: Tar files in webdataset form.
         wanted: Accepted answers by key.
     """
-    images: dict[str, bytes] = {}
-    right: set[str] = set()
+    found: dict[str, Image.Image] = {}
     for shard in shards:
-        with tarfile.open(shard) as tar:
-            for member in tar:
-                folder, slash, name = member.name.rpartition("/")
-                stem, _, extension = name.partition(".")
-                key = folder + slash + stem
-                if key not in wanted or not (content := tar.extractfile(member)):
-                    continue
-                if extension == "json" and answers(content.read()) == list(wanted[key]):
-                    right.add(key)
-                elif extension.rpartition(".")[2].lower() in IMAGES:
-                    images.setdefault(key, content.read())
-        if right >= set(wanted):
+        images: dict[str, bytes] = {}
+        right: set[str] = set()
+        try:
+            with tarfile.open(shard) as tar:
+                for member in tar:
+                    folder, slash, name = member.name.rpartition("/")
+                    stem, _, extension = name.partition(".")
+                    key = folder + slash + stem
+                    if key not in wanted or not (content := tar.extractfile(member)):
+                        continue
+                    if extension == "json" and answers(content.read()) == list(wanted[key]):
+                        right.add(key)
+                    elif extension.rpartition(".")[2].lower() in IMAGES:
+                        images.setdefault(key, content.read())
+        except (tarfile.TarError, OSError, EOFError):
+            pass  # damaged since: what was read of it before counts
+        for key in right & images.keys() - found.keys():
+            with suppress(OSError, ValueError, Image.DecompressionBombError):
+                found[key] = to_rgb(Image.open(io.BytesIO(images[key]), formats=FORMATS))
+        if found.keys() >= wanted.keys():
             break
-    return {
-        key: to_rgb(Image.open(io.BytesIO(images[key]), formats=FORMATS))
-        for key in wanted
-        if key in right and key in images
-    }
+    return found
 
 
 def answers(member: bytes) -> list[str]:

@@ -43,13 +43,17 @@ def readers(scored: Sequence[Scored]) -> list[Scored]:
 
 
 def choose(models: Sequence[Scored]) -> list[Example]:
-    """Choose a page of each of the tasks with the longest answers: the first that not all models answer alike."""
+    """Choose a page of each of the tasks with the longest answers: the first that not all models answer alike.
+
+    Only pages that all models answered are shown: they may have been tested on different ones.
+    """
     if not models:
         return []
     answers = [{record.key: record.prediction for record in model.records} for model in models]
     by_task: dict[str, list[Record]] = {}
     for record in models[0].records:
-        by_task.setdefault(record.task, []).append(record)
+        if all(record.key in said for said in answers):
+            by_task.setdefault(record.task, []).append(record)
 
     def length(task: str) -> float:
         return float(np.mean([len(record.references[0]) for record in by_task[task]]))
@@ -57,7 +61,7 @@ def choose(models: Sequence[Scored]) -> list[Example]:
     chosen = []
     for task in sorted(by_task, key=length, reverse=True)[:EXAMPLES]:
         records = by_task[task]
-        differing = [one for one in records if len({said.get(one.key) for said in answers}) > 1]
+        differing = [one for one in records if len({said[one.key] for said in answers}) > 1]
         chosen.append(Example((differing or records)[0], len(differing), len(records)))
     return chosen
 
@@ -67,7 +71,7 @@ def reading_section(
 ) -> str:
     """Return the section; says in `missing` if there are no answers or no pages."""
     if not examples:
-        missing.append("No answers were kept (test.jsonl), so none are shown.")
+        missing.append("No answers were kept of pages that all models read (test.jsonl), so none are shown.")
         return absent(missing[-1])
     if not pages:
         missing.append("The test shards were not found, so pages are not shown; give --data FOLDER.")

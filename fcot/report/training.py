@@ -72,6 +72,7 @@ def curves(trainings: Mapping[str, Scalars], tag: str) -> dict[str, dict[str, An
         ratio = 1 if name == "teacher-sft" else NAME.fullmatch(name)["ratio"]  # type: ignore[index]  # matches any
         ratio = int(ratio) if ratio else None
         label = {None: name, 1: "teacher (control)"}.get(ratio, f"ratio {ratio}")
+        label = f"{label}, {name}" if label in found else label
         held_out = scalars.get(tag.replace("train/", "val/"), [])
         found[label] = {"ratio": ratio, "train": scalars.get(tag, []), "val": held_out}
     return found

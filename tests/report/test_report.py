@@ -1,5 +1,7 @@
 import base64
 import json
+import os
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -14,6 +16,7 @@ from fcot.metrics import paired_ratio_by_group
 from fcot.report import markdown_table, report
 from fcot.report.claims import claims_of
 from fcot.report.pages import find_pages
+from fcot.report.reading import choose, readers
 from fcot.report.rows import compared_rows
 from fcot.report.runs import find_scored
 
@@ -223,6 +226,23 @@ def test_pages_of_another_set_are_refused_if_asked_for_and_passed_over_if_not(ru
     scored = find_scored(run)
     (key,) = find_pages(tmp_path / "moved", run, scored, scored[0].records[4:5])
     assert key == "00000004"
+
+
+def test_a_shard_damaged_since_the_test_costs_its_picture_only(run):
+    shard = run / "data" / "test" / "shard-000000.tar"
+    os.truncate(shard, 700)
+    report(run)
+    assert "pages are not shown" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_only_pages_that_all_models_answered_are_shown(run, made):
+    for name in ("teacher", "start-r2", "sft-r2"):
+        shutil.rmtree(run / "eval" / name, ignore_errors=True)
+    made.write_test(run / "eval" / "merged-r2", ratio=2, stage="SFT + merge", pages=made.PAGES[:3])
+    report(run)
+    models = readers(find_scored(run))
+    assert [len(model.records) for model in models] == [len(made.PAGES), 3]
+    assert {example.record.key for example in choose(models)} <= {key for key, _, _ in made.PAGES[:3]}
 
 
 def test_answers_are_shown_as_text_whatever_they_hold(run, made):
