@@ -224,7 +224,7 @@ def demo(preset: Literal["demo", "tables"] = "demo", output: Path = Path("runs/d
 
     Args:
         preset: demo (ratio 2, about eight minutes on 2 cores) or tables (ratios 2 and 4, the control; about
-            55 minutes).
+            58 minutes).
         output: Folder of the runs; those of an earlier demo are replaced.
 
     Raises:
