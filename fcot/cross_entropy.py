@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fcot.losses import without_autocast
+from fcot.losses import check_chunk_rows, without_autocast
 
 
 class _Chunked(torch.autograd.Function):
@@ -70,7 +70,11 @@ def answer_cross_entropy(
     Returns:
         The mean, with gradients to rows and head where these want one, zero but connected without any row; and
         `[rows]` in fp32, without gradient.
+
+    Raises:
+        UserError: If chunk_rows is not positive.
     """
+    check_chunk_rows(chunk_rows)
     kind = rows.device.type
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         dtype = torch.get_autocast_dtype(kind)

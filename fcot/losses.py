@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fcot.errors import UserError
 from fcot.internvl.tokens import IGNORED
 
 
@@ -135,7 +136,8 @@ def distillation_loss(
         zero and still connected to the graph.
 
     Raises:
-        ValueError: If the shapes do not fit together, or temperature or chunk_rows is not positive.
+        ValueError: If the shapes do not fit together, or temperature is not positive.
+        UserError: If chunk_rows is not positive.
     """
     if student_rows.shape != teacher_rows.shape or len(student_rows) != len(labels):
         raise ValueError(
@@ -144,8 +146,7 @@ def distillation_loss(
         )
     if temperature <= 0:
         raise ValueError(f"temperature is {temperature}. It must be positive.")
-    if chunk_rows < 1:
-        raise ValueError(f"chunk_rows is {chunk_rows}. It must be at least 1.")
+    check_chunk_rows(chunk_rows)
     counted = labels != IGNORED
     # on the meta device, where FLOPs are counted, labels have no values: every row counts
     if not labels.is_meta and not bool(counted.all()):
@@ -166,6 +167,17 @@ def distillation_loss(
         )
     rows = max(1, len(labels))
     return DistillationLoss(loss / rows, kl / rows, ce_rows.sum() / rows, agreed / rows, ce_rows)
+
+
+def check_chunk_rows(count: int) -> int:
+    """Return how many rows' logits may exist at a time.
+
+    Raises:
+        UserError: If it is not positive: no row would ever be learned from.
+    """
+    if count < 1:
+        raise UserError(f"chunk_rows is {count}.\nSet it to at least 1; 256 is a good start.")
+    return count
 
 
 def without_autocast(device: str) -> AbstractContextManager[Any]:

@@ -26,6 +26,7 @@ from fcot.reduction import StepMean, over_processes
 from fcot.schedule import warmup_cosine
 
 Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # those that leave in fp32 what must be
 
 
 class PageModule(PageReader):
@@ -92,10 +93,16 @@ class PageModule(PageReader):
         """Load the weights, once; share them out if the strategy of a training does.
 
         Raises:
-            UserError: If they are to be shared out and there is a teacher.
+            UserError: If they are to be shared out and there is a teacher, or to be converted, all of them.
         """
         if hasattr(self, "pair"):
             return
+        precision = self.trainer.precision if self._trainer is not None else PRECISIONS[0]
+        if precision not in PRECISIONS:
+            raise UserError(
+                f"trainer.precision is {precision!r}: what learns, and frequencies of positions, would be converted.\n"
+                "Use bf16-mixed or 32-true."
+            )
         mesh = self._device_mesh if self._trainer is not None and self.trainer.state.fn == "fit" else None
         if mesh is not None and self.has_teacher:
             raise UserError(
@@ -103,7 +110,7 @@ class PageModule(PageReader):
                 "Set --trainer.strategy auto; fsdp2 is for SFT."
             )
         self.pair = self.build().train()  # from_pretrained leaves evaluation mode, and Lightning keeps it
-        mixed = self._trainer is not None and self.trainer.precision == "bf16-mixed"
+        mixed = precision == "bf16-mixed"
         if mixed:
             self.pair.keep_frozen_in(torch.bfloat16)  # autocast would convert it anew at each step
         if mesh is not None:

@@ -9,7 +9,7 @@ from torch.optim import AdamW, Optimizer
 
 from fcot.batch import Batch
 from fcot.errors import UserError
-from fcot.losses import DistillationLoss, distillation_loss
+from fcot.losses import DistillationLoss, check_chunk_rows, distillation_loss
 from fcot.module import PageModule, Parameters
 from fcot.pair import StudentTeacher, answer_labels
 from fcot.sides import student_sides
@@ -88,7 +88,7 @@ class Realign(PageModule):
         if not self.ratios or len(set(self.ratios)) < len(self.ratios):
             raise UserError(f"ratios is {self.ratios}.\nGive each ratio once, such as [2, 4].")
         self.kl_weight, self.ce_weight, self.temperature = kl_weight, ce_weight, temperature
-        self.chunk_rows, self.checkpoint_activations = chunk_rows, checkpoint_activations
+        self.chunk_rows, self.checkpoint_activations = check_chunk_rows(chunk_rows), checkpoint_activations
         self.compile_layers = compile_layers
 
     @property

@@ -10,6 +10,7 @@ from fcot.batch import Batch
 from fcot.cross_entropy import answer_cross_entropy
 from fcot.drop_path import add_drop_path
 from fcot.errors import UserError
+from fcot.losses import check_chunk_rows
 from fcot.module import PageModule, Parameters
 from fcot.pair import PARTS, StudentTeacher, answer_labels, answer_samples
 from fcot.reduction import check_reduction, row_weights
@@ -79,7 +80,7 @@ class SFT(PageModule):
         if unknown:
             raise UserError(f"There is no part {sorted(unknown)}. Parts are {', '.join(PARTS)}.")
         self.from_scratch, self.drop_path = from_scratch, drop_path
-        self.reduction, self.chunk_rows = check_reduction(reduction), chunk_rows
+        self.reduction, self.chunk_rows = check_reduction(reduction), check_chunk_rows(chunk_rows)
         self.checkpoint_activations, self.compile_layers = checkpoint_activations, compile_layers
 
     @property

@@ -24,7 +24,6 @@ from fcot.verbs import PROGRAM, VERBS
 from shards.datamodule import Shards
 
 MODULES = ("fcot.sft", "fcot.realign")
-NAMED_CHECKPOINTS = ("last", "best")
 
 
 def run_trainer(words: list[str]) -> None:
@@ -132,7 +131,12 @@ class TrainerCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Refuse a checkpoint that is not there, and keep a test's configuration apart from the training's."""
         path = self._get(self.config, "ckpt_path")
-        if path and path not in NAMED_CHECKPOINTS and not Path(path).exists():
+        if path == "best":
+            raise UserError(
+                "--ckpt_path best means the best checkpoint of this process, which has trained nothing yet.\n"
+                "Give the path of the checkpoint, or `--ckpt_path last` for the newest one in the run's own folder."
+            )
+        if path and path != "last" and not Path(path).exists():
             raise UserError(
                 f"There is no checkpoint at {str(path)!r}.\n"
                 "Give a folder step-….ckpt, or `--ckpt_path last` for the newest one in the run's own folder."

@@ -118,6 +118,9 @@ WRONG_WORDS = {
     "stray word": (["again"], ["'again' is neither an option nor the value of one"]),
     "no file": (["--config", "rum.yaml"], ["There is no file 'rum.yaml'", "Did you mean 'run.yaml'?"]),
     "no resume file": (["--ckpt_path", "gone.ckpt"], ["There is no checkpoint at 'gone.ckpt'"]),
+    "best": (["--ckpt_path", "best"], ["trained nothing yet", "Give the path"]),
+    "no rows": (["--model.chunk_rows", "-1"], ["chunk_rows is -1"]),
+    "precision": (["--trainer.precision", "bf16-true"], ["trainer.precision is 'bf16-true'", "Use bf16-mixed"]),
     "compressor": (
         ["--model", "Realign", "--model.compressor", "konv"],
         ["no compressor 'konv'", "Did you mean 'conv'?"],

@@ -2,6 +2,9 @@ import pytest
 import torch
 
 from fcot.cross_entropy import answer_cross_entropy
+from fcot.errors import UserError
+from fcot.realign import Realign
+from fcot.sft import SFT
 
 ROWS, WIDTH, VOCABULARY = 13, 16, 50
 
@@ -62,6 +65,18 @@ def test_autocast_multiplies_in_half_precision_and_keeps_full_gradients():
     assert each.dtype == rows.grad.dtype == head.grad.dtype == torch.float32
     for ours, exact in zip((loss.detach(), each, rows.grad, head.grad), expected, strict=True):
         assert (ours.double() - exact).norm() < 0.02 * exact.norm()
+
+
+@pytest.mark.parametrize("chunk_rows", [0, -1])
+def test_chunks_without_rows_are_refused_before_a_run(chunk_rows, student_folder):
+    rows, head, labels, _ = inputs()
+    for refused in (
+        lambda: answer_cross_entropy(rows, head, labels, chunk_rows=chunk_rows),
+        lambda: SFT(student_folder, chunk_rows=chunk_rows),
+        lambda: Realign(student_folder, chunk_rows=chunk_rows),
+    ):
+        with pytest.raises(UserError, match=f"chunk_rows is {chunk_rows}"):
+            refused()
 
 
 def test_logits_of_all_rows_never_exist_at_once():
