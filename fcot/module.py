@@ -112,6 +112,7 @@ class PageModule(PageReader):
         self.pair = self.build().train()  # from_pretrained leaves evaluation mode, and Lightning keeps it
         mixed = precision == "bf16-mixed"
         if mixed:
+            _ = self.frozen_sha256  # of what was loaded: a checkpoint fits its base at any precision
             self.pair.keep_frozen_in(torch.bfloat16)  # autocast would convert it anew at each step
         if mesh is not None:
             share_out(self.pair, mesh["data_parallel"], torch.bfloat16 if mixed else None)
@@ -195,7 +196,7 @@ class PageModule(PageReader):
 
     @cached_property
     def frozen_sha256(self) -> str:
-        """Hash of what is frozen, computed once: it does not change."""
+        """Hash of what is frozen, as it was loaded; computed once, for it does not change."""
         return self.pair.frozen_digest()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -115,6 +115,23 @@ def test_a_checkpoint_holds_what_learns_and_a_run_goes_on_from_it(tmp_path, tiny
     assert all(torch.equal(tensor, weights(first)[name]) for name, tensor in seen.weights.items())
 
 
+@pytest.mark.parametrize(("written", "read"), [("bf16-mixed", "32-true"), ("32-true", "bf16-mixed")])
+def test_a_checkpoint_fits_its_base_at_another_precision(tmp_path, tiny_checkpoint, pages, trainer, written, read):
+    first = Realign(tiny_checkpoint, optimizer=adamw)
+    run = trainer(tmp_path, max_steps=2, precision=written)
+    run.fit(first, pages)
+    run.save_checkpoint(tmp_path / "at2.ckpt")
+    untrained = Realign(tiny_checkpoint)
+    untrained.configure_model()
+    assert read_checkpoint(tmp_path / "at2.ckpt")["frozen_sha256"] == untrained.frozen_sha256
+    if written == "bf16-mixed":
+        untrained.pair.keep_frozen_in(torch.bfloat16)
+    assert first.pair.frozen_digest() == untrained.pair.frozen_digest()  # training changed nothing that is frozen
+    second = trainer(tmp_path / "second", max_steps=3, precision=read)
+    second.fit(Realign(tiny_checkpoint, optimizer=adamw), pages, ckpt_path=tmp_path / "at2.ckpt", weights_only=True)
+    assert second.global_step == 3
+
+
 def test_a_checkpoint_of_another_base_or_compressor_is_refused(tmp_path, tiny_checkpoint, pages, trainer):
     run = trainer(tmp_path, max_steps=1)
     run.fit(Realign(tiny_checkpoint), pages)

@@ -7,6 +7,7 @@ import yaml
 from safetensors.torch import load_file
 
 from fcot.cli import main
+from fcot.internvl.names import in_memory
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,19 @@ def test_a_checkpoint_gives_the_student_that_was_saved(run, tiny_checkpoint, tmp
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"| base | {tiny_checkpoint.name} |" in card and "AdamW(lr=0.01" in card and "max_steps 2" in card
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_a_checkpoint_of_a_run_in_mixed_precision_gives_its_student(run, tiny_checkpoint, tmp_path):
+    given = ["--config", str(run / "given.yaml"), "--trainer.default_root_dir", str(tmp_path / "mixed")]
+    main(["fit", *given, "--trainer.precision", "bf16-mixed"])
+    main(["export", str(tmp_path / "mixed" / "checkpoints" / "step-000002.ckpt"), str(tmp_path / "out")])
+    found = load_file(tmp_path / "out" / "model.safetensors")
+    learned = load_file(tmp_path / "mixed" / "student" / "model.safetensors")
+    base = {in_memory(name): tensor for name, tensor in load_file(tiny_checkpoint / "model.safetensors").items()}
+    for name, tensor in found.items():
+        assert tensor.equal((learned if ".multi_modal_projector." in name else base)[name]), name
+    main(["test", *given, "--ckpt_path", "last", "--trainer.precision", "32-true"])
+    assert (tmp_path / "mixed" / "test.json").is_file()
 
 
 def refusal(capsys, checkpoint, output):
