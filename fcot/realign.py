@@ -167,8 +167,10 @@ class Realign(PageModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip each student's gradients by their own norm, as if it trained alone."""
-        if gradient_clip_val is None or gradient_clip_algorithm == "value" or len(self.sides) == 1:
+        if gradient_clip_algorithm == "value" or len(self.sides) == 1:
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        if gradient_clip_val is None or gradient_clip_val <= 0:  # what Lightning takes for not to clip
             return
         for student in self.pair.students().values():
             nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], gradient_clip_val)

@@ -82,6 +82,15 @@ def test_students_of_one_run_are_saved_and_tested_as_those_of_a_run_each(tmp_pat
             assert changed == all(torch.equal(tensor, kept[name]) for name, tensor in ours.state_dict().items())
 
 
+@pytest.mark.parametrize("limit", [0, None])
+def test_students_whose_gradients_are_not_to_be_clipped_learn(tmp_path, tiny_checkpoint, pages, trainer, limit):
+    module = Realign(tiny_checkpoint, ratios=[2, 4], optimizer=adamw, warmup=0)
+    run = trainer(tmp_path, max_steps=1, gradient_clip_val=limit)
+    run.fit(module, pages)
+    for name, parameter in module.pair.trainable():
+        assert run.optimizers[0].state[parameter]["exp_avg"].any(), name
+
+
 @pytest.mark.parametrize("ratios", [[], [2, 2]])
 def test_ratios_are_given_once_each(tiny_checkpoint, ratios):
     with pytest.raises(UserError, match=r"ratios is .*\nGive each ratio once"):
