@@ -76,3 +76,18 @@ def test_assumed_values_are_marked():
         lines = [line for line in path.read_text().splitlines() if " lr:" in line or "{lr:" in line]
         assert lines, path
         assert all("assumed" in line for line in lines), path
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_validates_more_than_once_and_at_its_end(name):
+    settings = yaml.safe_load((CONFIGS / name).read_text())
+    trainer, samples = settings["trainer"], settings["data"].get("recipe_samples")
+    if trainer.get("limit_val_batches") == 0:
+        assert "dev" not in samples
+        return
+    batches = trainer["max_steps"] * trainer.get("accumulate_grad_batches", 1)  # an interval counts these, not steps
+    interval = trainer["val_check_interval"]
+    if trainer.get("check_val_every_n_epoch", 1) is not None:  # counted anew in each pass, which must be long enough
+        assert batches <= samples["train"] / settings["data"]["batch_size"]
+    assert 2 <= batches // interval <= 10
+    assert batches % interval == 0
