@@ -39,7 +39,9 @@ class PageModule(PageReader):
         optimizer: Optimizer of the parameters that learn (default: AdamW).
         warmup: Warm-up steps if 1 or more, otherwise their share of all steps.
         lr_floor: Share of the peak learning rate that remains at the end.
-        max_length: Longest sequence in tokens, visual tokens of the teacher counted (default: the model's).
+        max_length: Most tokens of a sample, counted as if nothing were compressed, so that every ratio takes the same
+            samples (default: the model's). Of a longer one the end of the text is cut off; one is skipped whose images
+            and question leave no room for an answer.
         max_tiles: Most tiles of an image, thumbnail not counted (default: the model's).
         max_new_tokens: Longest answer that is generated in tests and predictions.
         metrics: Metrics of each task, the one that counts first, "*" for tasks not named (default: anls).

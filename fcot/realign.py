@@ -25,8 +25,8 @@ class Realign(PageModule):
         ratios: Train a student for each of these ratios in one run, in place of `ratio`: they share the vision tower's
             and the teacher's work, and are otherwise as if trained alone.
         placement: Compressor "before" the projector, on pixel-shuffled features, or "after" it.
-        keep_positions: Visual tokens keep the positions they have in the teacher, a gap after each; otherwise positions
-            are counted anew, as in the paper.
+        keep_positions: Give every token the position it would have without compression (a visual token then takes
+            `ratio` positions); false numbers the remaining tokens 0, 1, 2, …, as in the paper.
         kl_weight: Weight of KL(teacher || student).
         ce_weight: Weight of the cross-entropy with the ground truth.
         temperature: Softens both distributions in the KL.
@@ -38,7 +38,9 @@ class Realign(PageModule):
         optimizer: Optimizer of the parameters that learn (default: AdamW).
         warmup: Warm-up steps if 1 or more, otherwise their share of all steps.
         lr_floor: Share of the peak learning rate that remains at the end.
-        max_length: Longest sequence in tokens, visual tokens of the teacher counted (default: the model's).
+        max_length: Most tokens of a sample, counted as if nothing were compressed, so that every ratio takes the same
+            samples (default: the model's). Of a longer one the end of the text is cut off; one is skipped whose images
+            and question leave no room for an answer.
         max_tiles: Most tiles of an image, thumbnail not counted (default: the model's).
         max_new_tokens: Longest answer that is generated in tests and predictions.
         metrics: Metrics of each task, the one that counts first, "*" for tasks not named (default: anls).

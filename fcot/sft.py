@@ -27,13 +27,16 @@ class SFT(PageModule):
         from_scratch: Start from random weights, with the folder's configuration only.
         warmup: Warm-up steps if 1 or more, otherwise their share of all steps.
         lr_floor: Share of the peak learning rate that remains at the end.
-        max_length: Longest sequence in tokens, visual tokens of the teacher counted (default: the model's).
+        max_length: Most tokens of a sample, counted as if nothing were compressed, so that every ratio takes the same
+            samples (default: the model's). Of a longer one the end of the text is cut off; one is skipped whose images
+            and question leave no room for an answer.
         max_tiles: Most tiles of an image, thumbnail not counted (default: the model's).
         max_new_tokens: Longest answer that is generated in tests and predictions.
         metrics: Metrics of each task, the one that counts first, "*" for tasks not named (default: anls).
         label: Name of this stage in tables (default: "sft").
         drop_path: Chance of skipping a branch of a layer of the vision tower, growing to this in the last one.
-        reduction: What counts the same in the loss: each "token", each "sample", or "square_root", between the two.
+        reduction: How answers are weighted in the loss: token: every answer token alike; sample: every sample alike,
+            however long its answer; square_root: a sample with n answer tokens counts √n.
         chunk_rows: Answer tokens whose logits exist at a time; bounds memory, not the result.
         checkpoint_activations: Compute layers again in the backward pass instead of keeping what they computed: memory
             for a third more work.
