@@ -2,10 +2,14 @@
 
 import linecache
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 from typing import NoReturn
 
 from fcot.errors import UserError
 from fcot.verbs import find_verb, groups, overview, run_tool
+
+PACKAGES = ("fcot", "shards", "callbacks")
 
 
 def main(args: list[str] | None = None) -> None:
@@ -26,6 +30,11 @@ def main(args: list[str] | None = None) -> None:
         if not is_for_the_user(error):
             raise
         fail(str(error))
+    except ImportError:
+        hidden = hidden_by()
+        if hidden is None:
+            raise
+        fail(f"{hidden} is imported in place of fcot's own {hidden.stem}.\nRename it, or run from another folder.")
 
 
 def dispatch(words: list[str]) -> None:
@@ -68,7 +77,20 @@ def is_for_the_user(error: ValueError) -> bool:
         return False
     package = str(trace.tb_frame.f_globals.get("__name__")).split(".")[0]
     line = linecache.getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
-    return package in ("fcot", "shards", "callbacks") and line.lstrip().startswith("raise ")
+    return package in PACKAGES and line.lstrip().startswith("raise ")
+
+
+def hidden_by() -> Path | None:
+    """Return the user's own folder or file that hides a package of this project; Python looks where it is run first."""
+    home = Path(__file__).resolve().parents[1]
+    for name in PACKAGES:
+        spec = find_spec(name)
+        if spec is not None and spec.origin is not None:
+            origin = Path(spec.origin)
+            place = origin.parent if origin.stem == "__init__" else origin
+            if place.resolve() != home / name:
+                return place
+    return None
 
 
 def fail(message: str) -> NoReturn:

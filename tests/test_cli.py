@@ -211,6 +211,19 @@ for words, light in ((["shards", "build", "--help"], "torch"), (["merge", "--hel
     assert "type: Path" in done.stdout and "<class" not in done.stdout
 
 
+@pytest.mark.parametrize(("name", "words"), [("callbacks", ["fit"]), ("shards", ["shards", "build"])])
+def test_a_folder_that_hides_a_package_is_named(name, words, tmp_path, monkeypatch):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    command = [sys.executable, "-m", "fcot", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 2, done.stderr
+    assert lines[0].startswith(f"error: {tmp_path / name} ") and "Rename it" in lines[1]
+
+
 def test_shards_build_draws_the_sets_asked_for(tmp_path, capsys):
     sizes = ["--train", "3", "--dev", "2", "--test", "0", "--workers", "1"]
     main(["shards", "build", "--recipe", "letters", "--output", str(tmp_path / "set"), *sizes])
