@@ -86,9 +86,12 @@ def chains(preset: Preset, output: Path) -> dict[str, list[Command]]:
         where = ["--trainer.default_root_dir", str(output / "eval" / name)]
         return f"Measure: {label} on test pages", ["test", "--config", sft, *options, *where, *questions]
 
+    def length(steps: int) -> list[str]:
+        return ["--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(max(1, steps // 3))]
+
     def post_train(ratio: int, checkpoint: str | Path) -> list[str]:
-        steps = ["--trainer.max_steps", str(preset.sft_steps[ratio])]
         where = ["--trainer.default_root_dir", str(output / f"sft-r{ratio}")]
+        steps = length(preset.sft_steps[ratio])
         return ["fit", "--config", sft, "--model.checkpoint", str(checkpoint), *steps, *where, *questions]
 
     def control() -> list[Command]:
@@ -101,12 +104,12 @@ def chains(preset: Preset, output: Path) -> dict[str, list[Command]]:
         chosen = ["--config", realign, "--model.checkpoint", TEACHER, "--model.ratio", str(ratio)]
         run, trained = output / f"realign-r{ratio}", output / f"sft-r{ratio}"
         start = ["--model.label", "pooled start", "--trainer.default_root_dir", str(output / f"eval/start-r{ratio}")]
-        length = ["--trainer.max_steps", str(preset.realign_steps), "--trainer.default_root_dir", str(run)]
+        trained_for = [*length(preset.realign_steps), "--trainer.default_root_dir", str(run)]
         last = trained / "snapshots" / f"step-{preset.sft_steps[ratio]:06d}"
         untrained = f"Measure: the student at 1/{ratio} of the tokens before any training"
         return [
             (untrained, ["test", *chosen, *start, *questions]),
-            (f"Re-align at 1/{ratio} of the tokens", ["fit", *chosen, *length, *reading]),
+            (f"Re-align at 1/{ratio} of the tokens", ["fit", *chosen, *trained_for, *reading]),
             measure(f"realigned-r{ratio}", run / "student", "re-aligned"),
             (f"Post-train and merge at 1/{ratio} of the tokens", post_train(ratio, run / "student")),
             measure(f"sft-r{ratio}", last, "SFT, last snapshot"),

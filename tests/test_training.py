@@ -236,3 +236,13 @@ def test_frozen_weights_are_as_precise_as_the_run_and_trained_ones_in_full(tmp_p
     saved = load_student(tmp_path / "student").state_dict()
     for name, parameter in module.pair.student.named_parameters():
         assert torch.equal(saved[name], parameter), name
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
+def test_gradients_of_a_fused_optimizer_are_clipped(tmp_path, student_folder, pages, trainer, precision):
+    module = SFT(student_folder, optimizer=lambda p: torch.optim.SGD(p, lr=1.0, fused=True), warmup=0)
+    run = trainer(tmp_path, max_steps=1, gradient_clip_val=0.01, precision=precision)
+    before = load_student(student_folder).state_dict()
+    run.fit(module, pages)
+    moved = [(tensor - before[name]).norm() for name, tensor in module.pair.student.state_dict().items()]
+    assert torch.stack(moved).norm().item() == pytest.approx(0.01, rel=1e-3)
