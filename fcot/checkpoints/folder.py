@@ -170,20 +170,28 @@ def _written(path: Path) -> int:
         return path.stat().st_mtime_ns
 
 
-def newest_valid(folder: Path, tell: Callable[[str], None] = print) -> Path | None:
-    """Return the newest checkpoint in a folder that is whole, None if there is none at all.
+def put_back(folder: Path) -> None:
+    """Put back the checkpoints that were making way for newer ones when their run was killed."""
+    for aside in folder.glob(f"*{SUFFIX}.previous"):
+        with suppress(OSError):  # another process may be faster
+            if not aside.with_suffix("").exists():
+                aside.rename(aside.with_suffix(""))
+
+
+def newest_valid(
+    folder: Path, tell: Callable[[str], None] = print, resumable: Callable[[dict[str, Any]], bool] = lambda state: True
+) -> Path | None:
+    """Return the newest checkpoint in a folder that is whole and can be resumed from, None if there is none at all.
 
     Args:
         folder: Holds folders `*.ckpt`.
         tell: Takes a line about each one that is passed over.
+        resumable: Whether a run can go on from a checkpoint, by its plain state; one of weights alone is no place.
 
     Raises:
-        DamagedCheckpoint: If there are checkpoints and none is whole; starting anew would be no resuming.
+        DamagedCheckpoint: If there are damaged ones and no other; starting anew would be no resuming.
     """
-    for aside in folder.glob(f"*{SUFFIX}.previous"):  # killed between the two renames of an overwrite
-        with suppress(OSError):  # another process may be faster
-            if not aside.with_suffix("").exists():
-                aside.rename(aside.with_suffix(""))
+    put_back(folder)
     damaged: UserError | None = None
     for path in by_age(folder):
         try:
@@ -192,7 +200,9 @@ def newest_valid(folder: Path, tell: Callable[[str], None] = print) -> Path | No
             tell(f"Passed over: {str(error).splitlines()[0]}")
             damaged = damaged or error
         else:
-            return path
+            if resumable(json.loads((path / STATE).read_text(encoding="utf-8"))):
+                return path
+            tell(f"Passed over: {path} does not say where in the data its run was.")
     if damaged is not None:
         raise damaged
     return None

@@ -1,5 +1,6 @@
 """The checkpoints that a run is resumed from."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,17 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from fcot.checkpoints.folder import SUFFIX, by_age, newest_valid
+from fcot.checkpoints.exact_resume import ExactResume
+from fcot.checkpoints.folder import SUFFIX, by_age, newest_valid, put_back
 
 KEPT = 2  # the newest, and one to fall back to
+OWN = re.compile(rf"step-\d{{6,}}{re.escape(SUFFIX)}")  # a ModelCheckpoint of the user's may write to the same folder
 
 
 class LastCheckpoint(ModelCheckpoint):
     """Keeps the two newest checkpoints, `step-000500.ckpt` say; `--ckpt_path last` resumes from the newest valid one.
+
+    What another callback writes to the same folder is left alone, and resumed from if it is newer and has all it takes.
 
     A step is saved once it is over with all that belongs to it, validation and the end of an epoch included: before
     the next batch. The last step is saved before `on_train_end`, where callbacks may change weights.
@@ -31,6 +36,7 @@ class LastCheckpoint(ModelCheckpoint):
         """Clear away what a killed run left half written; the step a run starts from is not saved again."""
         self._last_global_step_saved = trainer.global_step
         if trainer.is_global_zero:
+            put_back(Path(str(self.dirpath)))
             for pattern in (f"*{SUFFIX}.tmp-*", f"*{SUFFIX}.previous"):
                 for stale in Path(str(self.dirpath)).glob(pattern):
                     shutil.rmtree(stale, ignore_errors=True)
@@ -46,7 +52,7 @@ class LastCheckpoint(ModelCheckpoint):
         self.last_model_path = str(path)
         self._save_checkpoint(trainer, str(path))
         if trainer.is_global_zero:
-            for old in by_age(path.parent)[KEPT:]:
+            for old in [found for found in by_age(path.parent) if OWN.fullmatch(found.name)][KEPT:]:
                 trainer.strategy.remove_checkpoint(old)
         return path
 
@@ -75,5 +81,10 @@ class LastCheckpoint(ModelCheckpoint):
 
     def _find_last_checkpoints(self, trainer: LightningTrainer) -> set[str]:
         """Return the one that `ckpt_path="last"` means."""
-        newest = newest_valid(Path(str(self.dirpath)), tell=trainer.print)
+        newest = newest_valid(Path(str(self.dirpath)), trainer.print, has_position)
         return set() if newest is None else {str(newest)}
+
+
+def has_position(state: dict[str, Any]) -> bool:
+    """Return whether the plain state of a checkpoint says where in the data its run was."""
+    return ExactResume.__qualname__ in state.get("callbacks", {})
