@@ -130,8 +130,9 @@ def record_of(data: bytes) -> dict[str, Any]:
         SampleError: If it cannot be parsed, or holds no conversation.
     """
     try:
-        record = json.loads(data, object_pairs_hook=_once)
-        if b"\\ud" in data.lower():  # half of a surrogate pair is legal JSON and no text
+        text = data.decode(json.detect_encoding(data))  # strictly: of bytes, json would let half surrogate pairs pass
+        record = json.loads(text, object_pairs_hook=_once)
+        if "\\ud" in text or "\\uD" in text:  # escaped, half of a pair is legal JSON, and no text all the same
             json.dumps(record, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise SampleError("bad_json", f"the .json member cannot be parsed: {error}") from error

@@ -32,6 +32,10 @@ def sample(json_member=None, **members):
     return {"__key__": "a", "__url__": "x.tar", "json": data, **members}
 
 
+def spoken(question):
+    return b'{"conversations": [{"from": "human", "value": "<image>%s"}, {"from": "gpt", "value": "a"}]}' % question
+
+
 def reason(call, *args):
     with pytest.raises(SampleError) as caught:
         call(*args)
@@ -76,6 +80,10 @@ def test_a_sample_without_images_has_no_tiles(layout):
         (b"{", "bad_json"),
         (b"\xff\xfe", "bad_json"),
         (b"[" * 100_000, "bad_json"),
+        (spoken(b"half \xed\xa0\x80 a pair"), "bad_json"),
+        (spoken(b"half \\udC00 a pair"), "bad_json"),
+        (spoken(b"half \\uDc00 a pair").decode().encode("utf-16"), "bad_json"),
+        (spoken(b"half \xed\xb0\x80").decode(errors="surrogatepass").encode("utf-16", "surrogatepass"), "bad_json"),
         (b"[1]", "bad_json"),
         (b'{"conversations": "hello"}', "bad_json"),
         (b'{"conversations": ["hello", "you"]}', "bad_json"),
@@ -89,6 +97,12 @@ def test_a_sample_without_images_has_no_tiles(layout):
 )
 def test_unusable_records_say_why(layout, record, expected):
     assert reason(prepare, sample(record, png=grey(0)), layout) == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32-be"])
+def test_a_record_in_any_encoding_of_json_is_read(layout, encoding):
+    whole = spoken("\U0001d11e and \\ud834\\udd1e".encode()).decode().encode(encoding)
+    assert prepare(sample(whole, png=grey(0)), layout).question == "\U0001d11e and \U0001d11e"
 
 
 def test_missing_members_say_why(layout):
