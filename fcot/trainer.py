@@ -127,7 +127,7 @@ def keep_checkpoints(options: dict[str, Any], folder: Path, every_n_steps: int) 
     chosen = listed(options.get("callbacks"))
     # first in line: others may save or fail in the same hooks
     position = ExactResume()
-    options["callbacks"] = [position, Preemption(), *chosen, OwedValidation(position)]
+    options["callbacks"] = [position, Preemption(position), *chosen, OwedValidation(position)]
     kept = any(isinstance(callback, ModelCheckpoint) and callback.save_last for callback in chosen)
     if every_n_steps > 0 and not kept and options.get("enable_checkpointing") is not False:
         options["callbacks"].append(LastCheckpoint(folder, every_n_steps))

@@ -71,13 +71,19 @@ class Preemption(Callback):
     It acts before the next batch, of training or validation; the resumed run begins with an interrupted validation.
     Under SLURM with automatic requeueing, the signal for that also queues the job again, and the job resumes by itself
     (`Trainer.fit`). As in training, all processes need the same number of validation batches.
+
+    Args:
+        position: Counts the batches.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, position: ExactResume) -> None:
+        self.position = position
+        self._start = 0  # batches that were done when this process began
         self._group: Any = None
 
     def on_train_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Have a group on the CPU for agreeing: no device is waited for."""
+        self._start = self.position.total
         if trainer.world_size > 1:
             timeout = getattr(trainer.strategy, "_timeout", None) or timedelta(minutes=30)
             self._group = distributed.new_group(backend="gloo", timeout=timeout)
@@ -103,9 +109,14 @@ class Preemption(Callback):
             return
         number = self._agreed(trainer)
         if number:
-            if keeper is not None and keeper._last_global_step_saved != trainer.global_step:
+            if keeper is not None and self._unsaved(trainer, keeper):
                 keeper._save_last_checkpoint(trainer, keeper._monitor_candidates(trainer))
             self._leave(trainer, number, str(keeper.last_model_path) if keeper is not None else "")
+
+    def _unsaved(self, trainer: LightningTrainer, keeper: ModelCheckpoint) -> bool:
+        """Return whether batches were done since the last checkpoint: a step may be saved, and part of the next not."""
+        within = self.position.accumulating(trainer) and self.position.total > self._start
+        return within or keeper._last_global_step_saved != trainer.global_step
 
     def on_train_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Leave if asked to during the last step, which is saved by now; later signals end the process as usual."""
@@ -118,8 +129,7 @@ class Preemption(Callback):
     def _can_save(self, trainer: LightningTrainer) -> bool:
         """Return whether the state between these batches can be saved: split gradients cannot."""
         whole = isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy, FSDP2Strategy))
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        return whole or not any(c.accumulating(trainer) for c in callbacks if isinstance(c, ExactResume))
+        return whole or not self.position.accumulating(trainer)
 
     def _agreed(self, trainer: LightningTrainer) -> int:
         """Return the signal that any process got, 0 if none did; all processes together."""

@@ -65,6 +65,20 @@ def test_a_signal_during_a_validation_ends_it_and_the_resumed_run_begins_with_it
     assert all(validated(left, rank) == validated(straight, rank) for rank in range(processes))
 
 
+@pytest.mark.parametrize("every", [100, 1])
+def test_batches_behind_a_saved_step_are_saved_too(forks, tmp_path, every):
+    """Asked to leave within each step, that it started with or that was just saved, a run gets to its end."""
+    straight, left = tmp_path / "straight", tmp_path / "left"
+    run = {**RUN, "max_steps": 2, "accumulate_grad_batches": 3, "checkpoint_every_n_steps": every}
+    assert forks.train(straight, **run) == [0]
+    for batch in (1, 2, 4):
+        asked = {"number": signal.SIGTERM, "batch": batch}
+        assert forks.train(left, signals=asked, ckpt_path="last", **run) == [EXIT_PREEMPTED]
+    assert forks.train(left, ckpt_path="last", **run) == [0]
+    assert len((left / "record-0.jsonl").read_text().splitlines()) == 6  # no batch was done twice
+    assert forks.same(left, straight)
+
+
 def test_sigusr1_twice_more_during_the_save_is_one_save(forks, tmp_path):
     asked = {"number": signal.SIGUSR1, "batch": 4, "again": 2}
     assert forks.train(tmp_path, signals=asked, **RUN) == [EXIT_PREEMPTED]
