@@ -15,6 +15,7 @@ from shards.ledger import Ledger, Skip
 from shards.manifest import is_indexed, read_manifest, set_fingerprint, set_size
 from shards.mixture import read_weights, reading_counts
 from shards.order import Order
+from shards.place import check_unchanged
 from shards.reader import BatchStream, PageLoader, nothing_usable, token_costs
 from shards.shard_set import ShardSet
 from shards.verify import require_whole
@@ -230,7 +231,8 @@ class Shards(LightningDataModule):
         order = self._training.stream.order.fingerprint()
         self._identity = {"set": self.samples("train").manifest_hash, "seed": self.seed, "order": order}
         if self._resume is not None:
-            self._training.begin_at(*self._checked(self._resume))
+            check_unchanged(self._resume, self._identity, self.root / "train")
+            self._training.begin_at(int(self._resume["epoch"]), int(self._resume["samples"]))
         self._at = self._training.next_pass
         return self._training
 
@@ -264,21 +266,6 @@ class Shards(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where a checkpoint left off, on however many devices."""
         self._resume = state_dict or None
-
-    def _checked(self, state: dict[str, Any]) -> tuple[int, int]:
-        """Return epoch and place of a checkpoint, if its data are this run's.
-
-        Raises:
-            UserError: If set, seed or order differ: what the run has read of them would be another part.
-        """
-        for name, own in self._identity.items():
-            if state.get(name, own) != own:
-                why = " by other weights, repeat_time, ordered or tiles" if name == "order" else ""
-                raise UserError(
-                    f"The checkpoint was trained on another order of samples{why} (its {name} is {state[name]}, here "
-                    f"{own}).\nGive the same data settings as the run that wrote it, or start anew from its weights."
-                )
-        return int(state["epoch"]), int(state["samples"])
 
 
 class LeftAsItIs:
