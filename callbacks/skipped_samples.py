@@ -2,15 +2,19 @@
 
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fcot.errors import UserError
+from fcot.processes import of_all
 from shards.ledger import Ledger
+
+EVERY = 50  # batches between two looks at what several processes skipped
 
 
 class SkippedSamples(Callback):
     """Says after each pass over the data how many samples were skipped, and ends a run that skipped too many.
+
+    `Shards` adds it to every run. Samples of all processes count together, and those before a checkpoint with those
+    behind it.
 
     While a set is being read, `Ledger.check` judges the skipped share by the size in the set's manifest, or by 1000
     samples if there is none. Once a pass has read the whole set, its true size is known and judged by. A pass that
@@ -21,62 +25,81 @@ class SkippedSamples(Callback):
         super().__init__()
         self._said: dict[str, tuple[Ledger, int]] = {}  # what the last line of a split was about
 
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Judge what several processes skipped so far; of one alone, the data module does at every batch."""
+        if trainer.world_size > 1 and (batch_idx + 1) % EVERY == 0:
+            for ledger in _of_all(trainer).values():
+                ledger.check()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Write the counts of all processes with the place in the data: the rest is the first one's."""
+        name = type(getattr(trainer, "datamodule", None)).__qualname__
+        state = checkpoint.get(name, {})
+        if trainer.world_size > 1 and "counts" in state:
+            together = _ledgers(trainer)["train"].together(of_all(state["counts"]))
+            checkpoint[name] = {**state, "counts": together.counts()}
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report on all sets read so far, judge the training set."""
-        self._report(trainer, pl_module)
-        self._judge(trainer, "train", _whole(trainer.fit_loop.epoch_loop, trainer.limit_train_batches))
+        ledgers = self._report(trainer, pl_module)
+        if _whole(trainer.fit_loop.epoch_loop, trainer.limit_train_batches):
+            _judge(trainer, "train", ledgers)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judge the dev set; report on it, in training at the end of the epoch."""
         if trainer.sanity_checking:
             return
         fitting = trainer.state.fn == "fit"
-        if not fitting:
-            self._report(trainer, pl_module)
+        ledgers = _of_all(trainer) if fitting else self._report(trainer, pl_module)
         loop = trainer.fit_loop.epoch_loop.val_loop if fitting else trainer.validate_loop
-        self._judge(trainer, "dev", _whole(loop, trainer.limit_val_batches))
+        if _whole(loop, trainer.limit_val_batches):
+            _judge(trainer, "dev", ledgers)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report on the test set and judge it."""
-        self._report(trainer, pl_module)
-        self._judge(trainer, "test", _whole(trainer.test_loop, trainer.limit_test_batches))
+        ledgers = self._report(trainer, pl_module)
+        if _whole(trainer.test_loop, trainer.limit_test_batches):
+            _judge(trainer, "test", ledgers)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report on the test set."""
         self._report(trainer, pl_module)
 
-    def _report(self, trainer: Trainer, module: LightningModule) -> None:
-        """Print a line for each split that skipped samples since its last line."""
-        for split, ledger in _ledgers(trainer).items():
-            counts = torch.tensor([ledger.seen, ledger.skipped], device=trainer.strategy.root_device)
-            seen, skipped = trainer.strategy.reduce(counts, reduce_op="sum").tolist()
-            said, before = self._said.get(split, (ledger, 0))
-            if skipped > (before if said is ledger else 0):
+    def _report(self, trainer: Trainer, module: LightningModule) -> dict[str, Ledger]:
+        """Print a line for each split that skipped samples since its last line; return the ledgers of all processes."""
+        ledgers = _of_all(trainer)
+        for split, ledger in ledgers.items():
+            own = _ledgers(trainer)[split]
+            said, before = self._said.get(split, (own, 0))
+            if ledger.skipped > (before if said is own else 0):
                 where = "" if ledger.path is None else f"; named in {ledger.path}"
-                module.print(f"{split}: {skipped} of {seen} samples skipped: {ledger.summary()}{where}")
-            self._said[split] = (ledger, skipped)
-
-    def _judge(self, trainer: Trainer, split: str, whole: bool) -> None:
-        """End the run if a set that was wholly read has too many unusable samples; all processes together.
-
-        Raises:
-            UserError: If more than the ledger's `max_skipped` of the set was skipped.
-        """
-        ledger = _ledgers(trainer).get(split)
-        error: UserError | None = None
-        if ledger is not None and whole and not _limited(trainer, split, ledger):
-            try:
-                ledger.check(final=True)
-            except UserError as found:
-                error = found
-        if trainer.strategy.reduce_boolean_decision(error is not None, all=False):
-            raise error or UserError(
-                f"Another process skipped too many samples of the {split} set.\nIts own message says which."
-            )
+                module.print(f"{split}: {ledger.skipped} of {ledger.seen} samples skipped: {ledger.summary()}{where}")
+            self._said[split] = (own, ledger.skipped)
+        return ledgers
 
 
 def _ledgers(trainer: Trainer) -> dict[str, Ledger]:
     return getattr(getattr(trainer, "datamodule", None), "ledgers", {})
+
+
+def _of_all(trainer: Trainer) -> dict[str, Ledger]:
+    """Return this process's ledgers with the counts of all processes, which must all ask."""
+    own = _ledgers(trainer)
+    parts = of_all({split: ledger.counts() for split, ledger in own.items()})
+    return {split: ledger.together(part[split] for part in parts if split in part) for split, ledger in own.items()}
+
+
+def _judge(trainer: Trainer, split: str, ledgers: dict[str, Ledger]) -> None:
+    """End the run if a set that was wholly read has too many unusable samples; all processes find the same.
+
+    Raises:
+        UserError: If more than the ledger's `max_skipped` of the set was skipped.
+    """
+    ledger = ledgers.get(split)
+    if ledger is not None and not _limited(trainer, split, ledger):
+        ledger.check(final=True)
 
 
 def _whole(loop: Any, limit: float | int | None) -> bool:

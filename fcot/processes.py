@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 from lightning.pytorch import Trainer
 from torch import distributed
@@ -40,3 +41,12 @@ def first_alone(trainer: Trainer, work: Callable[[], object], patience: timedelt
         raise error
     if failed[0]:
         raise UserError("The first process failed while this one waited.\nIts own message says why.")
+
+
+def of_all(value: Any) -> list[Any]:
+    """Return a value of each process, plain and small, in their order; all of them together must ask."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values

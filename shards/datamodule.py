@@ -88,9 +88,17 @@ class Shards(LightningDataModule):
         self._sets: dict[str, ShardSet] = {}
         self._resume: dict[str, Any] | None = None
         self._training: PageLoader | None = None
-        self._at: tuple[int, int] | None = None
+        self._at: tuple[int, int, dict[str, Any]] | None = None  # epoch, place, counts of the ledger
         self._identity: dict[str, Any] = {}  # what a place in an epoch means nothing without
         self._run_folder: Path | None = None
+
+    def setup(self, stage: str) -> None:
+        """Have every run say what it skipped, and end if that is too much."""
+        from callbacks.skipped_samples import SkippedSamples
+
+        callbacks = getattr(self.trainer, "callbacks", [])
+        if not any(isinstance(callback, SkippedSamples) for callback in callbacks):
+            callbacks.append(SkippedSamples())
 
     def prepare_data(self) -> None:
         """Build the sets that are missing, if a recipe says how; index those that have no index; verify if strict."""
@@ -233,7 +241,9 @@ class Shards(LightningDataModule):
         if self._resume is not None:
             check_unchanged(self._resume, self._identity, self.root / "train")
             self._training.begin_at(int(self._resume["epoch"]), int(self._resume["samples"]))
-        self._at = self._training.next_pass
+            if "counts" in self._resume and self._training.stream.rank == 0:  # they are of all processes
+                self._training.ledger.add(self._resume["counts"])
+        self._at = (*self._training.next_pass, self._training.ledger.counts())
         return self._training
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -250,18 +260,27 @@ class Shards(LightningDataModule):
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Stop the run when too many samples were unusable, and note which batch is trained on."""
-        for ledger in self.ledgers.values():
-            ledger.check()
+        if self.trainer is None or self.trainer.world_size == 1:  # of several, SkippedSamples asks all
+            for ledger in self.ledgers.values():
+                ledger.check()
         if self.trainer is not None and self.trainer.training and self._training is not None and self._training.given:
             self._at = self._training.given.popleft()  # a trainer fetches ahead: handed over is not yet trained on
         return batch
 
+    def end_pass(self) -> None:
+        """Note that training goes on with the beginning of the next epoch, however much of this one it has read."""
+        if self._training is not None:
+            self._at = (*self._training.next_pass, self._training.ledger.counts())
+
     def state_dict(self) -> dict[str, Any]:
-        """Return where training stands in its data: the epoch, and how many of its samples are behind."""
+        """Return where training stands in its data: the epoch, how many of its samples are behind, how many were used.
+
+        The counts are of this process; `SkippedSamples` adds those of the others when a checkpoint is written.
+        """
         if self._at is None:
             return {}
-        epoch, samples = self._at
-        return {"epoch": epoch, "samples": samples, **self._identity}
+        epoch, samples, counts = self._at
+        return {"epoch": epoch, "samples": samples, "counts": counts, **self._identity}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where a checkpoint left off, on however many devices."""

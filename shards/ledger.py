@@ -2,9 +2,10 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from fcot.errors import UserError
 
@@ -30,6 +31,7 @@ class Ledger:
     """Counts the samples that were handed over, skipped and quarantined, and names the latter two in a file.
 
     It lives in the process that takes the batches: what a data worker reads ahead and nobody takes is not counted.
+    Of several processes each has its own: only all of them `together` say what became of the set.
 
     Args:
         path: The `skipped.jsonl`; one line a sample that is not used. None keeps only the counts.
@@ -61,6 +63,22 @@ class Ledger:
     def skipped(self) -> int:
         """Samples not used so far, skipped when they were read or quarantined before."""
         return self.reasons.total()
+
+    def counts(self) -> dict[str, Any]:
+        """Return how many were used, and how many were not by reason, in plain types."""
+        return {"consumed": self.consumed, "reasons": dict(self.reasons)}
+
+    def add(self, counts: Mapping[str, Any]) -> None:
+        """Add the counts of another process, or of the run that a checkpoint was written in."""
+        self.consumed += counts["consumed"]
+        self.reasons.update(counts["reasons"])
+
+    def together(self, parts: Iterable[Mapping[str, Any]]) -> "Ledger":
+        """Return a ledger of the same set with the counts of several processes."""
+        found = Ledger(self.path, self.total, self.max_skipped, self.split, strict=self.strict)
+        for counts in parts:
+            found.add(counts)
+        return found
 
     def begin(self, quarantined: Sequence[Skip]) -> None:
         """Start a pass over the set; its quarantined samples are accounted for at once."""

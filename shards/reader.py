@@ -178,7 +178,8 @@ class PageLoader(DataLoader[Batch]):
         super().__init__(cast(Any, stream), batch_size=None, num_workers=num_workers, **ahead)
         self.stream, self.ledger, self.quarantined = stream, ledger, quarantined
         self.begin_at(*at)
-        self.given: deque[tuple[int, int]] = deque()  # where the data stands behind each batch that was handed over
+        # epoch, place and counts behind each batch that was handed over
+        self.given: deque[tuple[int, int, dict[str, Any]]] = deque()
 
     def begin_at(self, epoch: int, start: int) -> None:
         """Have the next pass begin at a place of an epoch; behind its last sample is the beginning of the next."""
@@ -200,7 +201,7 @@ class PageLoader(DataLoader[Batch]):
             used = len(delivery.batch) if delivery.batch is not None and not delivery.batch.idle else 0
             ledger.take(used, delivery.skips)
             if delivery.batch is not None:
-                self.given.append((epoch, delivery.stop))
+                self.given.append((epoch, delivery.stop, ledger.counts()))
                 yield delivery.batch
         ledger.close(stream.expected(epoch, start) + len(aside))
 

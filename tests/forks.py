@@ -1,7 +1,8 @@
 """Trains in forks of one process, so that importing torch is paid once; started by the fixture `forks`.
 
 Reads one line of JSON for each group of processes from stdin, and writes one with their exit codes. A process is the
-keyword arguments of `train`, with "env" for its environment. A group may be killed: {"kill": {"when": …, "delay": …}}.
+keyword arguments of `train`, with "env" for its environment; what it prints goes to the file `said` in its folder.
+A group may be killed: {"kill": {"when": …, "delay": …}}.
 """
 
 import json
@@ -169,12 +170,14 @@ def start(env, arguments):
     try:
         os.setpgid(0, 0)
         os.environ.update(env)
+        os.dup2(os.open(Path(arguments["folder"]) / "said", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
         train(**arguments)
         code = 0
     except SystemExit as stopped:
         code = stopped.code
     except BaseException as error:  # a fork must not run on into its parent's code
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        for stream in (sys.stdout, sys.stderr):
+            print(f"{type(error).__name__}: {error}", file=stream)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

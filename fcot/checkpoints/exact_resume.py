@@ -52,7 +52,7 @@ class ExactResume(Callback):
         self.total = 0  # batches of the run that are done, on each process
         self.accumulate = 1  # batches to a step
         self.owed = False  # a validation is due, and has not ended
-        self._data: dict[str, Any] = {}  # of the data module, when the last batch was done
+        self._data: dict[str, Any] = {}  # of the data module, when the last batch was done, or none yet
         self._gradients: dict[str, Tensor] = {}  # of a checkpoint, until training starts
         self._resumed = False
 
@@ -70,7 +70,7 @@ class ExactResume(Callback):
     def on_load_checkpoint(
         self, trainer: LightningTrainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep gradients and the position in the data; count in steps where a step has another number of batches now.
+        """Keep gradients; count in steps where a step has another number of batches now.
 
         Raises:
             UserError: If the checkpoint lacks a position, or is in the middle of a step of another length.
@@ -93,7 +93,6 @@ class ExactResume(Callback):
             position.update({name: position[name] // before * now for name in ("batches", "total")}, accumulate=now)
             self._settle(checkpoint, position, checkpoint["global_step"])
         self._gradients = checkpoint.get(GRADIENTS, {})
-        self._data = checkpoint.get(type(_data_of(trainer)).__qualname__, {})
 
     def on_save_checkpoint(
         self, trainer: LightningTrainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -137,6 +136,7 @@ class ExactResume(Callback):
                 "Give the same --ckpt_path to all of them, on a disk that all of them see."
             )
         self.accumulate = trainer.accumulate_grad_batches
+        self._data = state_of_data(trainer)
         parameters = dict(pl_module.named_parameters())
         for name, each in self._gradients.items():
             own = each
@@ -144,6 +144,12 @@ class ExactResume(Callback):
                 own = each[trainer.global_rank].clone() if len(each) == trainer.world_size else each.mean(0)
             parameters[name].grad = own.to(parameters[name].device)
         self._gradients = {}
+
+    def on_train_epoch_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """End the pass before, where its limit was beyond the data: Lightning did not know its last batch for one."""
+        if self.batches:
+            self._end_pass(trainer)
+            self._data = state_of_data(trainer)
 
     def on_train_batch_start(
         self, trainer: LightningTrainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -162,13 +168,18 @@ class ExactResume(Callback):
         """Count the batch."""
         self.total += 1
         self.batches += 1
-        if trainer.is_last_batch or self.batches == trainer.num_training_batches:
-            self.epoch, self.batches = self.epoch + 1, 0
         self.accumulate = trainer.accumulate_grad_batches
-        data = _data_of(trainer)
-        self._data = {} if data is None else data.state_dict()
+        if trainer.is_last_batch or self.batches == trainer.num_training_batches:
+            self._end_pass(trainer)
+        self._data = state_of_data(trainer)
         fetcher = trainer.fit_loop._data_fetcher
         self.owed = fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
+
+    def _end_pass(self, trainer: LightningTrainer) -> None:
+        self.epoch, self.batches = self.epoch + 1, 0
+        end = getattr(_data_of(trainer), "end_pass", None)
+        if end is not None:  # a limit may have ended it before the data did
+            end()
 
     def on_validation_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Note that it is over."""
@@ -178,6 +189,12 @@ class ExactResume(Callback):
 def _data_of(trainer: LightningTrainer) -> LightningDataModule | None:
     found: LightningDataModule | None = getattr(trainer, "datamodule", None)
     return found
+
+
+def state_of_data(trainer: LightningTrainer) -> dict[str, Any]:
+    """Return the state of the data module, empty without one."""
+    data = _data_of(trainer)
+    return {} if data is None else data.state_dict()
 
 
 def evenly(count: int) -> dict[str, int]:

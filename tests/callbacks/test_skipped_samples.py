@@ -13,11 +13,11 @@ from shards.datamodule import Shards
 from shards.render.recipes import Draw
 
 
-def write(folder, good, *, undecodable=0, unanswered=0, manifest=True):
-    """Write one shard of `good` samples behind unusable ones."""
+def write(folder, good, *, undecodable=0, unanswered=0, cut=0, manifest=True):
+    """Write one shard of `good` samples behind unusable ones; those with a cut image are found when they are read."""
     folder.mkdir(parents=True)
     draw = Draw("letters", "train", 0, 100)
-    total = good + undecodable + unanswered
+    total = good + undecodable + unanswered + cut
     with wds.TarWriter(str(folder / "shard-000000.tar")) as tar:
         for index in range(total):
             members = draw(index).members(f"{index:04d}")
@@ -26,6 +26,8 @@ def write(folder, good, *, undecodable=0, unanswered=0, manifest=True):
             elif index < undecodable + unanswered:
                 turn = {"from": "human", "value": "<image>\nWhat?"}
                 members["json"] = json.dumps({"conversations": [turn, {"from": "gpt", "value": " "}]}).encode()
+            elif index < total - good:
+                members["png"] = members["png"][:200]
             tar.write(members)
     if manifest:
         (folder / "manifest.json").write_text(json.dumps({"samples": total}))
@@ -35,7 +37,6 @@ def trainer(folder, **options):
     return Trainer(
         accelerator="cpu",
         default_root_dir=folder,
-        callbacks=[SkippedSamples()],
         enable_progress_bar=False,
         **{"logger": False, "enable_checkpointing": False, "limit_val_batches": 0, **options},
     )
@@ -104,3 +105,46 @@ def test_a_part_of_a_set_is_not_judged_by_itself(tmp_path, tiny_checkpoint, caps
     run.fit(SFT(tiny_checkpoint), data)
     run.validate(SFT(tiny_checkpoint), data)
     assert [line.split(" samples")[0] for line in said(capsys)] == ["train: 2 of 6", "dev: 2 of 4"]
+
+
+def test_a_run_that_names_the_callback_says_it_once_too(tmp_path, tiny_checkpoint, capsys):
+    write(tmp_path / "train", 3, unanswered=1)
+    run = trainer(tmp_path / "run", max_steps=2, max_epochs=1, callbacks=[SkippedSamples()])
+    run.fit(SFT(tiny_checkpoint), pages(tmp_path, max_skipped=1.0))
+    assert [line.split(";")[0] for line in said(capsys)] == ["train: 1 of 4 samples skipped: 1 no_answer"]
+
+
+PAIR = {"processes": 2, "max_steps": 100, "max_epochs": 1, "limit_val_batches": 0}
+
+
+def data(max_skipped, batch_size=2):
+    return {"data": {"batch_size": batch_size, "max_skipped": max_skipped}}
+
+
+@pytest.mark.parametrize(("share", "code"), [(0.25, 0), (0.2, 1)])
+def test_samples_of_two_processes_are_judged_and_told_of_together(forks, tmp_path, share, code):
+    """Those that indexing set aside, too, which the first process has all of."""
+    write(tmp_path / "train", 15, unanswered=1, cut=4)
+    assert forks.train(tmp_path / "run", shards=str(tmp_path), **PAIR, **data(share)) == [code, code]
+    out = (tmp_path / "run" / "said").read_text()
+    assert out.count("train: 5 of 20 samples skipped: 4 undecodable_image, 1 no_answer; named in ") == 1
+    assert out.count("5 of 20 samples could not be used, more than max_skipped=20.00%") == 2 * code
+
+
+def test_two_processes_stop_together_while_they_read(forks, tmp_path):
+    """Either alone has not skipped too much of the set yet."""
+    write(tmp_path / "train", 85, cut=25)
+    run = {**PAIR, "max_steps": 52, "checkpoint_every_n_steps": 0}
+    assert forks.train(tmp_path / "run", shards=str(tmp_path), **run, **data(0.15, 1)) == [1, 1]
+    found = re.findall(r"(\d+) of 110 samples could not be used", (tmp_path / "run" / "said").read_text())
+    assert len(found) == 2 and len(set(found)) == 1
+    assert len(forks.record(tmp_path / "run")) == 50
+
+
+def test_a_checkpoint_of_two_processes_has_the_counts_of_both(forks, tmp_path):
+    write(tmp_path / "train", 15, unanswered=1, cut=4)
+    run = {**PAIR, "shards": str(tmp_path), **data(0.25)}
+    assert forks.train(tmp_path / "run", **{**run, "max_steps": 3}) == [0, 0]
+    assert forks.train(tmp_path / "run", ckpt_path="last", **run) == [0, 0]
+    said = (tmp_path / "run" / "said").read_text()
+    assert "train: 5 of 20 samples skipped: 4 undecodable_image, 1 no_answer" in said

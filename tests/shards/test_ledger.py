@@ -93,6 +93,20 @@ def test_a_set_of_unknown_size_has_a_thousand_samples_grace():
         ledger.check()
 
 
+def test_several_processes_are_judged_and_told_of_together():
+    first, second = Ledger(None, 100, 0.1), Ledger(None, 100, 0.1)
+    first.take(5, [])
+    skip(first, 2, "no_answer")
+    second.take(10, [])
+    skip(second, 1, "too_long")
+    together = first.together([first.counts(), second.counts()])
+    assert (together.seen, together.summary()) == (18, "2 no_answer, 1 too_long")
+    together.check()
+    with pytest.raises(UserError, match="3 of 18"):
+        together.check(final=True)
+    assert first.summary() == "2 no_answer"
+
+
 def test_at_the_end_what_was_seen_is_the_whole():
     ledger = Ledger(None, None, 0.01)
     skip(ledger, 1)
