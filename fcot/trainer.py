@@ -99,7 +99,7 @@ class Trainer(LightningTrainer):
 
     def _run_stage(self) -> Any:
         """Run; a training that was killed after its last step still gets the work of its end."""
-        resumed = self.state.fn == "fit" and self.fit_loop.restarting and self.fit_loop.done
+        resumed = self.state.fn == "fit" and self.ckpt_path is not None and self.fit_loop.done
         result = super()._run_stage()
         if resumed:
             self.fit_loop.on_run_start()

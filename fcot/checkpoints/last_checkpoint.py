@@ -74,7 +74,11 @@ class LastCheckpoint(ModelCheckpoint):
         """Write nothing: checkpoints follow steps."""
 
     def on_train_epoch_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
-        """Write nothing: checkpoints follow steps."""
+        """Write the last step where `max_epochs` ends the run."""
+        whole = trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+        last = whole and trainer.current_epoch + 1 == trainer.max_epochs
+        if last and not self._should_skip_saving_checkpoint(trainer):
+            self.write(trainer)
 
     def on_train_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Write nothing: see the class."""

@@ -56,6 +56,15 @@ def test_a_newer_checkpoint_of_the_users_is_resumed_from_if_it_can_be(tmp_path, 
     assert ("best.ckpt does not say where in the data" in capsys.readouterr().out) == weights_only
 
 
+def test_the_last_step_is_saved_where_a_number_of_epochs_ends_the_run_too(tmp_path):
+    options = {"max_steps": -1, "max_epochs": 2, "limit_train_batches": 3, "checkpoint_every_n_steps": 4}
+    trainer(tmp_path, **options).fit(BoringModel())
+    assert checkpoints(tmp_path) == ["step-000004.ckpt", "step-000006.ckpt"]
+    model = Fails(after=7)
+    trainer(tmp_path, **options).fit(model, ckpt_path="last")
+    assert model.started_at == 6
+
+
 def test_weights_alone_are_no_checkpoint_to_resume_from(tmp_path):
     trainer(tmp_path, ModelCheckpoint(every_n_train_steps=5, save_weights_only=True), checkpoint_every_n_steps=0).fit(
         BoringModel()
