@@ -154,7 +154,7 @@ class StudentTeacher(nn.Module):
         digest = hashlib.sha256()
         for name, tensor in sorted(self.frozen()):
             digest.update(name.encode())
-            digest.update(whole(tensor.detach()).cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(whole(tensor.detach()).cpu().contiguous().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     def features(self, tiles: Tensor) -> Tensor:
