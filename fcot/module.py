@@ -116,7 +116,8 @@ class PageModule(PageReader):
         self.pair = self.build().train()  # from_pretrained leaves evaluation mode, and Lightning keeps it
         mixed = precision == "bf16-mixed"
         if mixed:
-            _ = self.frozen_sha256  # of what was loaded: a checkpoint fits its base at any precision
+            if self.trainer.state.fn == "fit" or self.trainer.ckpt_path:
+                _ = self.frozen_sha256  # of what was loaded: a checkpoint fits its base at any precision
             self.pair.keep_frozen_in(torch.bfloat16)  # autocast would convert it anew at each step
         if mesh is not None:
             share_out(self.pair, mesh["data_parallel"], torch.bfloat16 if mixed else None)

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from shards.datamodule import Shards
 
 
+@pytest.fixture(scope="session", autouse=True)
+def lightning_is_imported() -> None:
+    """Lightning keeps the stderr that it finds when it is first imported: the session's, not that of a test."""
+    import lightning.pytorch  # noqa: F401
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a native InternVL with random weights: tiles of 56 pixels, 4 visual tokens each."""
