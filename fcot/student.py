@@ -110,26 +110,47 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         pixel_values: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        labels: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
+        mm_encoder_outputs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any:
         """Run the model as transformers does; positions are the teacher's if the configuration says so.
 
-        `generate` looks for `logits_to_keep` by name; where it is not found, all rows of a prompt meet the head.
+        `generate` and `Trainer` look for arguments by name: without `logits_to_keep` all rows of a prompt meet the head,
+        without `mm_encoder_outputs` the tiles of a page are mixed up by beams, without `labels` these are dropped.
         """
-        if position_ids is None and input_ids is not None and kwargs.get("past_key_values") is None:
-            position_ids = self.positions(input_ids, attention_mask)
-            if position_ids is not None and attention_mask is None:
+        if self.config.keep_positions and input_ids is not None:
+            if position_ids is None:
+                position_ids = self._positions_behind(input_ids, attention_mask, past_key_values)
+            if attention_mask is None and not _length(past_key_values) and bool((position_ids.diff() > 0).all()):
                 # without a mask, transformers takes positions with gaps for several sequences in one row
                 attention_mask = torch.ones_like(input_ids)
-        return super().forward(
+        outputs = super().forward(
             input_ids=input_ids,
             pixel_values=pixel_values,
             attention_mask=attention_mask,
             position_ids=position_ids,
+            past_key_values=past_key_values,
+            labels=labels,
             logits_to_keep=logits_to_keep,
+            mm_encoder_outputs=mm_encoder_outputs,
             **kwargs,
         )
+        cache = getattr(outputs, "past_key_values", None)
+        prompted = input_ids is not None and input_ids.shape[1] > 1
+        if self.config.keep_positions and prompted and position_ids is not None and cache is not None:
+            # what comes behind it goes on from the last position, not from the number of tokens
+            cache.position_offset = position_ids[:, -1:] + 1 - cache.get_seq_length()
+        return outputs
+
+    def _positions_behind(self, input_ids: Any, attention_mask: Tensor | None, cache: Any) -> Tensor:
+        """Return the positions of tokens that come behind those of a cache, whose attention mask may include these."""
+        mask = None if attention_mask is None else attention_mask[:, -input_ids.shape[1] :]
+        own = positions(input_ids, mask, self.config.image_token_id, self.config.ratio)
+        behind = _length(cache)
+        return own + behind + getattr(cache, "position_offset", 0) if behind else own
 
     def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
         """Return the positions of a prompt; `generate` counts on from the last one.
@@ -138,10 +159,19 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         """
         default: Tensor = super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
         input_ids = model_kwargs.get("input_ids", inputs_tensor)
-        if input_ids.shape != default.shape:
+        if not self.config.keep_positions or input_ids.ndim != 2 or not input_ids.shape[1]:
             return default
-        known = self.positions(input_ids, model_kwargs.get("attention_mask"))
-        return default if known is None else known
+        cache, mask = model_kwargs.get("past_key_values"), model_kwargs.get("attention_mask")
+        behind = default.shape[1] - input_ids.shape[1]
+        if behind and behind == _length(cache):  # only what is new is given
+            new = self._positions_behind(input_ids, mask, cache)
+            return torch.cat([default[:, :behind].expand(len(new), -1), new], dim=1)
+        return default if behind else self.positions(input_ids, mask)  # type: ignore[return-value]  # it keeps them
+
+
+def _length(cache: Any) -> int:
+    """Return how many tokens a cache holds."""
+    return 0 if cache is None else int(cache.get_seq_length())
 
 
 AutoConfig.register("fcot_internvl", CompressedInternVLConfig)

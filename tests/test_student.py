@@ -3,7 +3,8 @@ import shutil
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, InternVLForConditionalGeneration
+from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache, InternVLForConditionalGeneration
+from transformers.utils.generic import find_labels
 
 from fcot.compress import Conv, compressors
 from fcot.internvl.tokens import normalize
@@ -127,6 +128,62 @@ def test_it_generates_from_pixels_what_the_container_answers(tiny_checkpoint, tm
     (answer,) = pair.answer(batch, "student", max_new_tokens=6)
     assert new[: len(answer)] == answer
     assert answer
+
+
+@pytest.fixture
+def asked(tiny_checkpoint, make_batch):
+    """A student that keeps positions, a prompt with a page of several tiles, and what follows it token by token."""
+    pair, batch = trained(tiny_checkpoint, keep_positions=True), make_batch(PAGES[0])
+    given = inputs(pair, batch)
+    assert len(given["pixel_values"]) > 1
+    student, steps = pair.student.eval(), {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False}
+    ids = given["input_ids"]
+    return student, given, steps, student.generate(**given, **steps)[:, ids.shape[1] :]
+
+
+def test_copies_of_a_prompt_see_the_page_as_it_is(asked):
+    student, given, steps, expected = asked
+    length = given["input_ids"].shape[1]
+    copies = student.generate(**given, **{**steps, "do_sample": True}, top_k=1, num_return_sequences=2)[:, length:]
+    assert copies.tolist() == expected.tolist() * 2
+    assert find_labels(type(student)) == ["labels"]  # which Trainer leaves in the batch
+
+
+@pytest.mark.parametrize("way", [{"use_cache": False}, {"prefill_chunk_size": 8}], ids=["no cache", "in chunks"])
+def test_positions_are_kept_however_it_generates(asked, way):
+    student, given, steps, expected = asked
+    length = given["input_ids"].shape[1]
+    assert student.generate(**given, **steps, **way)[:, length:].tolist() == expected.tolist()
+
+
+@torch.no_grad()
+def test_positions_are_kept_by_a_loop_of_ones_own(asked):
+    student, given, _, expected = asked
+    del given["attention_mask"]
+    cache, said = DynamicCache(), []
+    out = student(**given, past_key_values=cache)
+    for _ in range(expected.shape[1]):
+        said.append(out.logits[:, -1:].argmax(-1))
+        out = student(input_ids=said[-1], past_key_values=cache)
+    assert torch.cat(said, 1).tolist() == expected.tolist()
+
+
+def test_a_conversation_may_go_on_with_what_is_new_only(asked):
+    student, given, steps, expected = asked
+    cache, mask, prompt = DynamicCache(), given["attention_mask"], given["input_ids"]
+    steps |= {"output_logits": True, "return_dict_in_generate": True}
+    at_once = student.generate(**given, **steps).logits
+    student.generate(**given, **{**steps, "max_new_tokens": 3, "min_new_tokens": 3}, past_key_values=cache)
+    known = cache.get_seq_length()  # the last token is not in it
+    whole = torch.cat([prompt, expected], 1)
+    rest = whole[:, known : prompt.shape[1] + 3]
+    went_on = student.generate(
+        input_ids=rest,
+        attention_mask=torch.ones(1, known + rest.shape[1], dtype=mask.dtype),
+        past_key_values=cache,
+        **{**steps, "max_new_tokens": 2, "min_new_tokens": 2},
+    )
+    torch.testing.assert_close(went_on.logits, at_once[3:])
 
 
 @pytest.mark.parametrize(("ratio", "count"), [(1, 4), (2, 2), (4, 1)])
