@@ -22,7 +22,7 @@ from fcot.fsdp.plan import is_shared_out, make_whole, share_again, share_out
 from fcot.fsdp.tensors import local
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.metrics import check_metrics
-from fcot.pair import StudentTeacher, answer_labels, answer_samples, part_of
+from fcot.pair import StudentTeacher, answer_samples, part_of
 from fcot.reading import PageReader
 from fcot.reduction import StepMean, over_processes
 from fcot.schedule import warmup_cosine
@@ -206,12 +206,13 @@ class PageModule(PageReader):
     on_test_end = on_predict_end = on_validation_end
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the same losses on held-out pages, weighted by answer tokens."""
+        """Log the same losses on held-out pages, batches weighted as their rows are in a training step."""
         losses = self.losses(batch)
-        rows = 0 if batch.idle else max(1, len(answer_labels(batch.sequences["student"])))
+        # Lightning counts in whole numbers, and one of no weight at all would leave nothing to divide by
+        weight = 0 if batch.idle else max(1, round(1000 * float(losses["weight"])))
         for name, value in losses.items():
             if value.ndim == 0 and name != "weight":
-                self.log(f"val/{name}", value, prog_bar=name == "loss", batch_size=rows, sync_dist=True)
+                self.log(f"val/{name}", value, prog_bar=name == "loss", batch_size=weight, sync_dist=True)
 
     @cached_property
     def frozen_sha256(self) -> str:

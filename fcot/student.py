@@ -118,8 +118,8 @@ class CompressedInternVL(InternVLForConditionalGeneration):
     ) -> Any:
         """Run the model as transformers does; positions are the teacher's if the configuration says so.
 
-        `generate` and `Trainer` look for arguments by name: without `logits_to_keep` all rows of a prompt meet the head,
-        without `mm_encoder_outputs` the tiles of a page are mixed up by beams, without `labels` these are dropped.
+        transformers looks for arguments by name: without `logits_to_keep` all rows of a prompt meet the head, without
+        `mm_encoder_outputs` beams mix up the tiles of a page, without `labels` its trainer drops these.
         """
         if self.config.keep_positions and input_ids is not None:
             if position_ids is None:

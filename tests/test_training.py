@@ -246,3 +246,14 @@ def test_gradients_of_a_fused_optimizer_are_clipped(tmp_path, student_folder, pa
     run.fit(module, pages)
     moved = [(tensor - before[name]).norm() for name, tensor in module.pair.student.state_dict().items()]
     assert torch.stack(moved).norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize("reduction", ["token", "sample"])
+def test_loss_on_held_out_pages_does_not_depend_on_batches(tmp_path, student_folder, tiny_shards, trainer, reduction):
+    module, found = SFT(student_folder, reduction=reduction), []
+    for size in (3, 8):
+        data = Shards(tiny_shards, eval_batch_size=size, num_workers=0)
+        run = trainer(tmp_path / str(size), limit_val_batches=1.0)
+        run.validate(module, data)
+        found.append(float(run.callback_metrics["val/loss"]))
+    assert found[0] == pytest.approx(found[1], rel=1e-4)

@@ -63,17 +63,19 @@ class Dialogue:
         if not self.turns:
             question = f"{IMAGE}\n" * len(self.tiles) + question
         ids = self._ids(question)
-        room = self.encoder.max_length - ids.shape[1]
+        mask = torch.ones_like(ids)
+        where = self._positions(ids, mask)
+        taken = ids.shape[1] if where is None else int(where[0, -1]) + 1  # the context is of positions
+        room = self.encoder.max_length - taken
         if room < 1:
             raise UserError(
-                f"The conversation has {ids.shape[1]} tokens, and the model reads {self.encoder.max_length} at most.\n"
+                f"The conversation takes {taken} tokens, and the model reads {self.encoder.max_length} at most.\n"
                 "Start a new one, with fewer pages or a smaller --max_tiles."
             )
-        mask = torch.ones_like(ids)
         new = self.model.generate(
             inputs_embeds=self._embed(ids),
             attention_mask=mask,
-            position_ids=self._positions(ids, mask),
+            position_ids=where,
             max_new_tokens=min(max_new_tokens, room),
             do_sample=False,
             streamer=streamer,

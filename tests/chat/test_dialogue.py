@@ -82,3 +82,11 @@ def test_a_question_cannot_bring_images_of_its_own(student):
 def test_a_conversation_that_is_too_long_is_refused(student):
     with pytest.raises(UserError, match="tokens, and the model reads 1024 at most"):
         Dialogue(student, [tiles(1)]).ask("long " * 250)
+
+
+def test_tokens_that_keep_the_teachers_positions_take_as_much_of_the_context(student):
+    # 150 tiles of 2 tokens are few; the 4 positions of each are not
+    assert len(Dialogue(student, [tiles(150)])._ids("What?")[0]) < 512
+    with pytest.raises(UserError, match="model reads 1024 at most"):
+        Dialogue(student, [tiles(250)]).ask("What?")
+    assert len(Dialogue(student, [tiles(250)])._ids("What?")[0]) < 1024
