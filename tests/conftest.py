@@ -43,6 +43,22 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def nest() -> Callable[..., dict[str, Any]]:
+    """Return a function that puts a folder's image settings, changed or not, where transformers 5 saves them."""
+    import json
+
+    def move(folder: Path, **changes: Any) -> dict[str, Any]:
+        own, processor = folder / "preprocessor_config.json", folder / "processor_config.json"
+        settings = {**json.loads(own.read_text()), **changes}
+        known = json.loads(processor.read_text()) if processor.is_file() else {"image_seq_length": 4}
+        processor.write_text(json.dumps({**known, "image_processor": settings}))
+        own.unlink()
+        return settings
+
+    return move
+
+
+@pytest.fixture(scope="session")
 def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the sets train (32 pages), dev (8) and test (8): prose of one tile of 112 pixels."""
     from shards.build import build_set

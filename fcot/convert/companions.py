@@ -10,11 +10,12 @@ from transformers import PreTrainedTokenizerFast
 from fcot.convert.language import LanguageModel
 from fcot.convert.tokenizer import FAST_FILE, SENTENCEPIECE_FILE, SETTINGS_FILE, original_settings
 from fcot.internvl.chat_template import chat_template
+from fcot.internvl.checkpoint import PREPROCESSING_FILE, PROCESSOR_FILE, image_settings
 from fcot.internvl.json_files import read_optional, write_json
 from fcot.internvl.prompts import Template
 
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
-PREPROCESSING_FILE, GENERATION_FILE = "preprocessor_config.json", "generation_config.json"
+GENERATION_FILE = "generation_config.json"
 
 
 def native_preprocessing(original: Mapping[str, Any], source: Path, side: int) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def write_native_companions(
         shutil.copyfile(source / SENTENCEPIECE_FILE, folder / SENTENCEPIECE_FILE)  # for the way back
     (folder / "chat_template.jinja").write_text(chat_template(template), encoding="utf-8")
     processor = {"processor_class": "InternVLProcessor"}
-    write_json(folder / "processor_config.json", {**processor, "image_seq_length": config.image_seq_length})
+    write_json(folder / PROCESSOR_FILE, {**processor, "image_seq_length": config.image_seq_length})
     frames = {name: preprocessing[name] for name in ("size", *IMAGENET, "resample", "do_resize", "do_normalize")}
     video = {"video_processor_type": "InternVLVideoProcessor", **processor, **frames}
     write_json(folder / "video_preprocessor_config.json", video)
@@ -103,7 +104,7 @@ def write_original_companions(folder: Path, source: Path, side: int, model: Lang
         side: Side of a tile in pixels.
         model: Family of its language model.
     """
-    native = read_optional(source / PREPROCESSING_FILE)
+    _, native = image_settings(source)
     colours = {name: native.get(name, only) for name, only in IMAGENET.items()}
     flags = dict.fromkeys(("do_center_crop", "do_normalize", "do_resize"), True)
     sizes = {"crop_size": side, "size": side, "resample": 3, "feature_extractor_type": "CLIPFeatureExtractor"}

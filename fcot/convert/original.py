@@ -5,15 +5,15 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from fcot.convert.companions import PREPROCESSING_FILE, write_original_companions
+from fcot.convert.companions import write_original_companions
 from fcot.convert.config import CONFIG_FILE, NATIVE_TYPE, original_config
 from fcot.convert.families import family_of_native
 from fcot.convert.result import Converted, count_parameters, write_folder
 from fcot.convert.source import open_checkpoint
 from fcot.convert.streams import mapped_tensors, to_original
 from fcot.errors import UserError
-from fcot.internvl.checkpoint import ModelFolder
-from fcot.internvl.json_files import read_json, read_optional, write_json
+from fcot.internvl.checkpoint import ModelFolder, image_settings
+from fcot.internvl.json_files import read_json, write_json
 from fcot.internvl.prompts import name_of
 from fcot.merge.tensors import write_weights
 
@@ -41,7 +41,7 @@ def convert_to_original(source: Path, destination: Path) -> Converted:
     entries = mapped_tensors(config, model)
     weights = open_checkpoint(source, (name for entry in entries for name in entry.native))
     stream = to_original(weights, entries, file, tied=config.tie_word_embeddings)
-    preprocessing = read_optional(source / PREPROCESSING_FILE)
+    _, preprocessing = image_settings(source)
     _complete(config, preprocessing, ModelFolder(source))
 
     def fill(folder: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from fcot.convert.source import open_checkpoint
 from fcot.doctor.page import PageCost
 from fcot.errors import UserError
-from fcot.internvl.checkpoint import ModelFolder
+from fcot.internvl.checkpoint import PROCESSOR_FILE, ModelFolder, image_settings
 from fcot.internvl.names import in_memory
 from fcot.internvl.tokens import CONTEXT, END, START, tokens_per_tile
 from fcot.parts import missing_parts
@@ -65,21 +65,22 @@ def _preprocessing(folder: ModelFolder) -> Iterator[str]:
     except UserError as error:
         yield str(error).replace("\n", " ")
         return
+    file, _ = image_settings(folder.path)
     for key in ("image_mean", "image_std"):
         if len(settings.get(key) or []) != 3:
-            yield f"preprocessor_config.json has no {key} of three colours."
+            yield f"{file} has no {key} of three colours."
     size = settings.get("size") or {}
     if size and set(size.values()) != {folder.tile_size}:
-        yield f"preprocessor_config.json has tiles of {size}, and the vision tower takes {folder.tile_size} pixels."
+        yield f"{file} has tiles of {size}, and the vision tower takes {folder.tile_size} pixels."
 
 
 def _counts(folder: ModelFolder) -> Iterator[str]:
     """The number of visual tokens of a tile, wherever it is written."""
     right = tokens_per_tile(folder.config, getattr(folder.config, "ratio", 1))
     written = {"config.json": folder.config.image_seq_length}
-    if (folder.path / "processor_config.json").is_file():
+    if (folder.path / PROCESSOR_FILE).is_file():
         # transformers' processor takes 256 where nothing is said
-        written["processor_config.json"] = folder.read_json("processor_config.json").get("image_seq_length", 256)
+        written[PROCESSOR_FILE] = folder.read_json(PROCESSOR_FILE).get("image_seq_length", 256)
     for file, count in written.items():
         if count != right:
             yield f"{file} says image_seq_length {count}, and a tile has {right} visual tokens."

@@ -8,16 +8,30 @@ from typing import Any
 
 from fcot.errors import UserError
 from fcot.internvl.chat_template import template_of
+from fcot.internvl.json_files import read_optional
 from fcot.internvl.prompts import TEMPLATES, Template, template
 from fcot.internvl.tokens import ConversationEncoder, raster_side
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 WRITTEN_BY_RUNS = ("student", "merged")
+PREPROCESSING_FILE, PROCESSOR_FILE, NESTED = "preprocessor_config.json", "processor_config.json", "image_processor"
+
+
+def image_settings(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Return the name of the file with a model folder's image settings and what it says; nothing if there are none.
+
+    transformers 5 saves them as a part of the processor's file alone, and looks there first (`get_image_processor_dict`
+    of its `image_processing_base.py`); earlier versions give them a file of their own.
+    """
+    nested = read_optional(folder / PROCESSOR_FILE).get(NESTED)
+    if isinstance(nested, dict):
+        return PROCESSOR_FILE, nested
+    return PREPROCESSING_FILE, read_optional(folder / PREPROCESSING_FILE)
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A native InternVL model folder (`config.json`, tokenizer, `preprocessor_config.json`, safetensors).
+    """A native InternVL model folder (`config.json`, tokenizer, image settings, safetensors).
 
     Args:
         path: The folder.
@@ -103,8 +117,18 @@ class ModelFolder:
 
     @cached_property
     def preprocessing(self) -> dict[str, Any]:
-        """The image settings: `image_mean`, `image_std`, `max_patches`, `min_patches`."""
-        return self.read_json("preprocessor_config.json")
+        """The image settings: `image_mean`, `image_std`, `max_patches`, `min_patches`.
+
+        Raises:
+            UserError: If there are none.
+        """
+        _, settings = image_settings(self.path)
+        if not settings:
+            raise UserError(
+                f"{self.path} has no image settings, neither {PREPROCESSING_FILE} nor {NESTED!r} in {PROCESSOR_FILE}.\n"
+                "Copy the whole model folder, not the weights alone."
+            )
+        return settings
 
     @property
     def tile_size(self) -> int:

@@ -97,6 +97,15 @@ def test_the_tiny_teacher_goes_there_and_back(tiny_checkpoint, tmp_path):
     assert settings[0].items() <= settings[1].items()
 
 
+def test_image_settings_that_transformers_5_saved_go_along(tiny_checkpoint, nest, tmp_path):
+    source = shutil.copytree(tiny_checkpoint, tmp_path / "saved")
+    settings = nest(source, max_patches=3)
+    convert_to_original(source, tmp_path / "original")
+    convert_to_native(tmp_path / "original", tmp_path / "native")
+    back = json.loads((tmp_path / "native" / "preprocessor_config.json").read_text())
+    assert settings.items() <= back.items()
+
+
 @pytest.mark.parametrize(
     ("system", "end", "expected"),
     [

@@ -55,13 +55,22 @@ def test_what_disagrees_is_named(copy, file, settings, message):
     ("file", "message"),
     [
         ("tokenizer.json", "has no tokenizer"),
-        ("preprocessor_config.json", "preprocessor_config.json is missing"),
+        ("preprocessor_config.json", "has no image settings, neither preprocessor_config.json nor"),
         ("model.safetensors", "There are no weights in"),
     ],
 )
 def test_a_missing_file_is_named(copy, file, message):
     (copy / file).unlink()
     assert [problem for problem in found(copy) if message in problem]
+
+
+def test_a_folder_that_transformers_5_saved_has_none(copy, nest):
+    nest(copy)
+    assert found(copy) == []
+    nested = json.loads((copy / "processor_config.json").read_text())
+    nested["image_processor"]["image_std"] = None
+    (copy / "processor_config.json").write_text(json.dumps(nested))
+    assert found(copy) == ["processor_config.json has no image_std of three colours."]
 
 
 def test_weights_of_another_shape_name_the_tensor(copy):

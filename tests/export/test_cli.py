@@ -112,6 +112,14 @@ def test_pages_are_cut_as_in_training_whatever_the_teachers_folder_says(run, tmp
         assert image_processor(picture)["num_patches"] == [len(expected)]
 
 
+def test_a_student_of_a_teacher_that_transformers_5_saved_is_exported(run, nest, tmp_path):
+    student = shutil.copytree(run / "student", tmp_path / "student")
+    nest(student, max_patches=2)
+    main(["export", str(student), str(tmp_path / "out")])
+    assert AutoImageProcessor.from_pretrained(tmp_path / "out").max_patches == 2
+    assert list(problems(ModelFolder(tmp_path / "out"))) == []
+
+
 def test_the_doctor_finds_nothing_wrong_with_it(exported):
     assert list(problems(ModelFolder(exported))) == []
 

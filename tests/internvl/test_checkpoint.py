@@ -2,6 +2,7 @@ import json
 import shutil
 
 import pytest
+from transformers import AutoImageProcessor
 
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
@@ -73,10 +74,19 @@ def test_a_broken_configuration_names_the_file(copy, content):
     assert "Fetch the file again" in message
 
 
-def test_missing_preprocessing_names_the_file(copy):
+def test_missing_preprocessing_names_both_files_it_may_be_in(copy):
     (copy / "preprocessor_config.json").unlink()
-    with pytest.raises(UserError, match=r"preprocessor_config\.json is missing\. Copy the whole model folder"):
+    with pytest.raises(UserError, match=r"neither preprocessor_config\.json nor 'image_processor' in processor_config"):
         _ = ModelFolder(copy).preprocessing
+
+
+@pytest.mark.parametrize("also_old", [False, True])
+def test_image_settings_that_transformers_5_saved_are_found_where_it_finds_them(copy, nest, also_old):
+    settings = nest(copy, max_patches=3)
+    if also_old:
+        (copy / "preprocessor_config.json").write_text(json.dumps({**settings, "max_patches": 9}))
+    assert ModelFolder(copy).preprocessing == settings
+    assert ModelFolder(copy).max_tiles == AutoImageProcessor.from_pretrained(copy).max_patches == 3
 
 
 def test_a_folder_tells_tiles_tokens_and_template(copy):
