@@ -1,6 +1,5 @@
 """Let a checkpoint in the original layout be given wherever a model folder is: it is converted once, beside itself."""
 
-import fcntl
 import json
 import shlex
 from pathlib import Path
@@ -9,6 +8,7 @@ from safetensors import SafetensorError
 
 from fcot.convert.config import CONFIG_FILE, ORIGINAL_TYPE
 from fcot.errors import UserError
+from shards.one_writer import one_writer
 
 
 def native_folder(path: Path) -> Path:
@@ -22,37 +22,45 @@ def native_folder(path: Path) -> Path:
     Raises:
         UserError: If the folder cannot be converted, or has changed since it was.
     """
-    file = path / CONFIG_FILE
-    if not _is_original(file):
+    converted = native_place(path)
+    if converted is None:
         return path
-    named = path if path.name else path.resolve()
-    converted = named.with_name(f"{named.name}-native")
-    with file.open("rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one process converts
-        if (converted / CONFIG_FILE).is_file():
-            _check_current(path, converted)
-            return converted
-        from fcot.convert.native import convert_to_native
-
-        print(f"{path} is in the original layout: converting it to {converted}, once.")
-        try:
-            done = convert_to_native(path, converted)
-        except (OSError, SafetensorError) as error:
-            command = shlex.join(["python", "-m", "fcot", "convert", str(path), "FOLDER"])
-            raise UserError(
-                f"{converted} cannot be written ({error}).\nConvert to another place, and give that: {command}"
-            ) from error
-        for note in done.notes:
-            print(f"Note: {note}")
+    if (converted / CONFIG_FILE).is_file():  # found without a lock: the place may be one that is only read
+        _check_current(path, converted)
+    else:
+        _convert(path, converted)
     return converted
 
 
-def _is_original(file: Path) -> bool:
+def native_place(path: Path) -> Path | None:
+    """Return where the conversion of a folder in the original layout belongs, None if `path` is no such folder."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and content.get("model_type") == ORIGINAL_TYPE
+        return None
+    if not isinstance(content, dict) or content.get("model_type") != ORIGINAL_TYPE:
+        return None
+    named = path if path.name else path.resolve()
+    return named.with_name(f"{named.name}-native")
+
+
+def _convert(path: Path, converted: Path) -> None:
+    """Convert a folder, or wait for the process that does."""
+    from fcot.convert.native import convert_to_native
+
+    try:
+        with one_writer(converted.with_name(f"{converted.name}.lock"), str(converted)):
+            if (converted / CONFIG_FILE).is_file():
+                return
+            print(f"{path} is in the original layout: converting it to {converted}, once.")
+            done = convert_to_native(path, converted)
+    except (OSError, SafetensorError) as error:
+        command = shlex.join(["python", "-m", "fcot", "convert", str(path), "FOLDER"])
+        raise UserError(
+            f"{converted} cannot be written ({error}).\nConvert to another place, and give that: {command}"
+        ) from error
+    for note in done.notes:
+        print(f"Note: {note}")
 
 
 def _check_current(source: Path, converted: Path) -> None:
