@@ -171,7 +171,7 @@ class ShapleyMerge(Callback):
 
         def finish(folder: Path, merged: Iterator[tuple[str, Tensor]]) -> None:
             load(student, merged)
-            save_student(student, folder, module.folder.path)
+            save_student(student, folder, module.folder.path, max_tiles=module.max_tiles)
 
         def progress(stage: str, done: int, total: int) -> None:
             if done == total or done % 8 == 0:

@@ -15,7 +15,12 @@ MODEL = Kind("a model", "config.json")
 
 
 def save_whole_student(
-    model: InternVLForConditionalGeneration, folder: Path, source: Path, weights: Mapping[str, Tensor] | None = None
+    model: InternVLForConditionalGeneration,
+    folder: Path,
+    source: Path,
+    weights: Mapping[str, Tensor] | None = None,
+    *,
+    max_tiles: int | None = None,
 ) -> None:
     """Write a model folder as `save_student` does; a model that is already there makes way for the whole new one.
 
@@ -24,13 +29,14 @@ def save_whole_student(
         folder: Where to write.
         source: Folder the tokenizer, preprocessing and generation files are copied from.
         weights: Other weights than the model's, by the names of its `state_dict`.
+        max_tiles: Most tiles of an image that it was trained with (default: what the source's files say).
 
     Raises:
         FileExistsError: If something else than a model is at `folder`.
     """
     prepare_output(folder, MODEL, overwrite=True)
     with whole_folder(folder, MODEL) as partial:
-        save_student(model, partial, source, weights)
+        save_student(model, partial, source, weights, max_tiles=max_tiles)
 
 
 def save_students(module: PageModule, folders: Mapping[str, Path]) -> None:
@@ -43,4 +49,4 @@ def save_students(module: PageModule, folders: Mapping[str, Path]) -> None:
     for side, student in module.pair.students().items():
         weights = gathered(student.state_dict().items(), keep=module.trainer.is_global_zero)
         if module.trainer.is_global_zero:
-            save_whole_student(student, folders[side], module.folder.path, weights)
+            save_whole_student(student, folders[side], module.folder.path, weights, max_tiles=module.max_tiles)

@@ -20,7 +20,8 @@ from transformers import (
 from transformers.models.internvl.modeling_internvl import InternVLMultiModalProjector
 
 from fcot.compress import make_compressor
-from fcot.internvl.checkpoint import ModelFolder
+from fcot.internvl.checkpoint import NESTED, PROCESSOR_FILE, ModelFolder, image_settings
+from fcot.internvl.json_files import read_optional, write_json
 from fcot.internvl.tokens import positions, raster_side, tokens_per_tile
 from fcot.parts import require_parts
 from fcot.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
@@ -229,7 +230,12 @@ def student_of(
 
 
 def save_student(
-    model: InternVLForConditionalGeneration, folder: Path, source: Path, weights: Mapping[str, Tensor] | None = None
+    model: InternVLForConditionalGeneration,
+    folder: Path,
+    source: Path,
+    weights: Mapping[str, Tensor] | None = None,
+    *,
+    max_tiles: int | None = None,
 ) -> None:
     """Write a model folder that loads on its own: weights, configuration, tokenizer and preprocessing.
 
@@ -238,13 +244,16 @@ def save_student(
         folder: Where to write; made if missing.
         source: Folder the tokenizer, preprocessing and generation files are copied from.
         weights: Other weights than the model's, by the names of its `state_dict`.
+        max_tiles: Most tiles of an image that it was trained with (default: what the source's files say).
     """
     folder.mkdir(parents=True, exist_ok=True)
     for file in sorted(source.iterdir()):
         if file.suffix in (".json", ".jinja", ".model", ".txt") and not file.name.startswith(OF_ANOTHER_MODEL):
             shutil.copyfile(file, folder / file.name)
     model.config.save_pretrained(folder)
-    _say_tokens(folder / "processor_config.json", model.config.image_seq_length)
+    _say_tokens(folder / PROCESSOR_FILE, model.config.image_seq_length)
+    if max_tiles:
+        _say_tiles(folder, max_tiles)
     whole: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in (model.state_dict() if weights is None else weights).items():
@@ -260,6 +269,17 @@ def _say_tokens(file: Path, count: int) -> None:
     """Write a tile's visual tokens where transformers' processor looks for them; it assumes 256 otherwise."""
     known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"processor_class": "InternVLProcessor"}
     file.write_text(json.dumps({**known, "image_seq_length": count}, indent=2) + "\n", encoding="utf-8")
+
+
+def _say_tiles(folder: Path, most: int) -> None:
+    """Write the most tiles of an image where pages are cut from now on; nothing changes if the file says so already."""
+    name, settings = image_settings(folder)
+    if settings.get("max_patches") == most:
+        return
+    changed = {**settings, "max_patches": most}
+    if name == PROCESSOR_FILE:
+        changed = {**read_optional(folder / name), NESTED: changed}
+    write_json(folder / name, changed)
 
 
 def load_student(path: Path, **kwargs: Any) -> InternVLForConditionalGeneration:

@@ -7,6 +7,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache, 
 from transformers.utils.generic import find_labels
 
 from fcot.compress import Conv, compressors
+from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import normalize
 from fcot.pair import StudentTeacher
 from fcot.student import CompressedInternVL, load_student, save_student
@@ -202,6 +203,24 @@ def test_the_processors_other_settings_are_kept(tiny_checkpoint, tmp_path):
     save_student(trained(tiny_checkpoint).student, tmp_path / "student", source)
     said = json.loads((tmp_path / "student" / "processor_config.json").read_text())
     assert said == {"image_seq_length": 2, "processor_class": "Mine"}
+
+
+@pytest.mark.parametrize("most", [None, 6])
+def test_image_settings_are_copied_byte_for_byte_where_training_was_as_they_say(tiny_checkpoint, tmp_path, most):
+    save_student(trained(tiny_checkpoint).student, tmp_path, tiny_checkpoint, max_tiles=most)
+    name = "preprocessor_config.json"
+    assert (tmp_path / name).read_bytes() == (tiny_checkpoint / name).read_bytes()
+
+
+@pytest.mark.parametrize("transformers", [4, 5])
+def test_the_most_tiles_of_training_are_those_that_pages_are_cut_into(tiny_checkpoint, tmp_path, nest, transformers):
+    source = shutil.copytree(tiny_checkpoint, tmp_path / "source")
+    if transformers == 5:
+        nest(source)
+    save_student(trained(tiny_checkpoint).student, tmp_path / "student", source, max_tiles=3)
+    before, after = ModelFolder(source).preprocessing, ModelFolder(tmp_path / "student").preprocessing
+    assert after == {**before, "max_patches": 3}
+    assert json.loads((tmp_path / "student" / "processor_config.json").read_text())["image_seq_length"] == 2
 
 
 def test_a_saved_folder_is_whole(tiny_checkpoint, tmp_path):

@@ -66,4 +66,4 @@ def restore(checkpoint: Path, folder: Path) -> None:
     state = read_checkpoint(checkpoint)
     module.on_load_checkpoint(state)
     module.load_state_dict(state["state_dict"], strict=False)
-    save_student(module.pair.student, folder, module.folder.path)
+    save_student(module.pair.student, folder, module.folder.path, max_tiles=module.max_tiles)

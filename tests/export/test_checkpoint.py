@@ -7,6 +7,7 @@ import yaml
 from safetensors.torch import load_file
 
 from fcot.cli import main
+from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.names import in_memory
 
 
@@ -28,7 +29,7 @@ def run(tiny_checkpoint, tiny_shards, tmp_path_factory):
         },
         "model": {
             "class_path": "Realign",
-            "init_args": {"checkpoint": str(tiny_checkpoint), "ratio": 4, "optimizer": optimizer},
+            "init_args": {"checkpoint": str(tiny_checkpoint), "ratio": 4, "optimizer": optimizer, "max_tiles": 3},
         },
         "data": {"root": str(tiny_shards), "batch_size": 4, "num_workers": 0},
     }
@@ -45,6 +46,7 @@ def test_a_checkpoint_gives_the_student_that_was_saved(run, tiny_checkpoint, tmp
     assert all(found[name].equal(tensor) for name, tensor in expected.items())
     start = load_file(tiny_checkpoint / "model.safetensors")["multi_modal_projector.linear_1.weight"]
     assert not found["model.multi_modal_projector.linear_1.weight"].equal(start)
+    assert ModelFolder(tmp_path / "out").max_tiles == ModelFolder(run / "student").max_tiles == 3
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"| base | {tiny_checkpoint.name} |" in card and "AdamW(lr=0.01" in card and "max_steps 2" in card
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
