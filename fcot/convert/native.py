@@ -21,13 +21,16 @@ from fcot.merge.tensors import write_weights
 NO_PLACEHOLDER = -1  # no token has this id: a model without a placeholder refuses images by itself
 
 
-def convert_to_native(source: Path, destination: Path, image_token_id: int | None = None) -> Converted:
+def convert_to_native(
+    source: Path, destination: Path, image_token_id: int | None = None, *, with_weights: bool = True
+) -> Converted:
     """Convert a folder of the original layout to one that `InternVLForConditionalGeneration` loads.
 
     Args:
         source: A folder as its authors published it; code in it is neither run nor copied.
         destination: A new folder.
         image_token_id: Id of the image placeholder, where the folder has no tokenizer.
+        with_weights: False writes all other files, and of the weights reads the headers only.
 
     Raises:
         UserError: If something in the folder is missing, broken or of another family; there is no new folder then.
@@ -48,7 +51,8 @@ def convert_to_native(source: Path, destination: Path, image_token_id: int | Non
     generation = native_generation(source, config, tokenizer, spoken)
 
     def fill(folder: Path) -> None:
-        write_weights(folder, stream)
+        if with_weights:
+            write_weights(folder, stream)
         write_native_companions(folder, source, tokenizer, spoken, config, preprocessing, generation)
         config.save_pretrained(folder)  # last: without it, no folder is a model's
 

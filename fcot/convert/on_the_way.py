@@ -25,7 +25,7 @@ def native_folder(path: Path) -> Path:
     converted = native_place(path)
     if converted is None:
         return path
-    if (converted / CONFIG_FILE).is_file():  # found without a lock: the place may be one that is only read
+    if is_converted(converted):  # found without a lock: the place may be one that is only read
         _check_current(path, converted)
     else:
         _convert(path, converted)
@@ -44,13 +44,18 @@ def native_place(path: Path) -> Path | None:
     return named.with_name(f"{named.name}-native")
 
 
+def is_converted(place: Path) -> bool:
+    """Return whether there is a conversion at its place; one that was interrupted is not there."""
+    return (place / CONFIG_FILE).is_file()
+
+
 def _convert(path: Path, converted: Path) -> None:
     """Convert a folder, or wait for the process that does."""
     from fcot.convert.native import convert_to_native
 
     try:
         with one_writer(converted.with_name(f"{converted.name}.lock"), str(converted)):
-            if (converted / CONFIG_FILE).is_file():
+            if is_converted(converted):
                 return
             print(f"{path} is in the original layout: converting it to {converted}, once.")
             done = convert_to_native(path, converted)

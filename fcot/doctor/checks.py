@@ -12,11 +12,18 @@ from fcot.internvl.tokens import CONTEXT, END, START, tokens_per_tile
 from fcot.parts import missing_parts
 
 
-def problems(folder: ModelFolder) -> Iterator[str]:
-    """Yield a sentence for everything that is missing in a model folder or disagrees in it."""
+def problems(folder: ModelFolder, *, with_weights: bool = True) -> Iterator[str]:
+    """Yield a sentence for everything that is missing in a model folder or disagrees in it.
+
+    Args:
+        folder: The model's.
+        with_weights: Whether its weights are to be there, too.
+    """
     yield from _tokenizer(folder)
     yield from _preprocessing(folder)
     yield from _counts(folder)
+    if not with_weights:
+        return
     weights = missing_parts(folder)
     yield from weights
     if not weights:

@@ -2,10 +2,28 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 DEFAULT_MODEL = Path(__file__).parents[1] / "tiny" / "teacher"
+
+
+@dataclass(frozen=True)
+class Described:
+    """A model folder to look at, in place of what the user gave.
+
+    Attributes:
+        path: The folder.
+        files: Whether it has a model's small files, such as the tokenizer's.
+        weights: Whether it has the weights.
+        notes: What to tell about it.
+    """
+
+    path: Path
+    files: bool = True
+    weights: bool = True
+    notes: tuple[str, ...] = ()
 
 
 def doctor(
@@ -22,7 +40,8 @@ def doctor(
     is wrong.
 
     Args:
-        checkpoint: Model folder (default: the tiny teacher), or a size of InternVL2 without one: 1b, 2b, 8b.
+        checkpoint: Model folder (default: the tiny teacher), in either layout, or a size of InternVL2 without one:
+            1b, 2b, 8b.
         page: Size of a page in pixels, WIDTHxHEIGHT; the default is a letter page at 200 dpi.
         ratio: How many visual tokens become one; a student has its own.
         max_tiles: Most tiles of a page, thumbnail not counted (default: the model's).
@@ -45,12 +64,14 @@ def doctor(
     print("\n".join(version_lines(packages, here)))
     load_declared()  # a compressor may come from a plugin
     try:
-        with described(checkpoint) as path:
-            folder = ModelFolder(path)
+        with described(checkpoint) as given:
+            folder = ModelFolder(given.path)
             own = getattr(folder.config, "ratio", None)
             cost = page_cost(folder, width, height, own or ratio, max_tiles)
-            found = list(problems(folder)) if path == checkpoint else []  # a size has no files
-            print("\n".join([*model_lines(folder, checkpoint), *page_lines(folder, cost, own or ratio)]))
+            found = list(problems(folder, with_weights=given.weights)) if given.files else []
+            if not given.weights:  # a folder made for this look, which the user does not know
+                found = [each.replace(str(given.path), str(checkpoint)) for each in found]
+            print("\n".join([*model_lines(folder, checkpoint, given.notes), *page_lines(folder, cost, own or ratio)]))
             shared = num_devices or (here.count if here.count > 1 else 8)
             print("\n".join(memory_lines(folder, cost, own or ratio, text_tokens, shared, here)))
             wrong += [*found, *filter(None, [too_long(folder, cost)])]
@@ -63,12 +84,26 @@ def doctor(
 
 
 @contextmanager
-def described(checkpoint: Path) -> Iterator[Path]:
-    """Give a model folder: the user's, or for a size such as "8b" one with its configuration alone."""
+def described(checkpoint: Path) -> Iterator[Described]:
+    """Give a model folder: the user's, or for a size such as "8b" one with its configuration alone.
+
+    A checkpoint in the original layout is looked at as what training converts it to: the conversion that is there
+    already, otherwise one without the weights.
+    """
+    from fcot.convert.on_the_way import is_converted, native_folder, native_place
     from fcot.internvl.sizes import SIZES, write_size
 
-    if str(checkpoint) not in SIZES or checkpoint.exists():
-        yield checkpoint
-        return
-    with TemporaryDirectory() as folder:
-        yield write_size(str(checkpoint), Path(folder))
+    place = native_place(checkpoint)
+    with TemporaryDirectory() as scratch:
+        if str(checkpoint) in SIZES and not checkpoint.exists():
+            yield Described(write_size(str(checkpoint), Path(scratch)), files=False, weights=False)
+        elif place is None:
+            yield Described(checkpoint)
+        elif is_converted(place):
+            yield Described(native_folder(checkpoint), notes=(f"in the original layout; converted to {place}",))
+        else:
+            from fcot.convert.native import convert_to_native
+
+            done = convert_to_native(checkpoint, Path(scratch) / place.name, with_weights=False)
+            first = f"in the original layout: training converts it to {place}, once"
+            yield Described(done.folder, weights=False, notes=(first, *done.notes))

@@ -32,12 +32,13 @@ def version_lines(packages: Sequence[Installed], here: Devices) -> Iterator[str]
     yield f"  {here.disk / GIB:.1f} GiB free in this folder"
 
 
-def model_lines(folder: ModelFolder, given: Path) -> Iterator[str]:
+def model_lines(folder: ModelFolder, given: Path, notes: Sequence[str] = ()) -> Iterator[str]:
     """Yield what the model is, and what the user gave: a folder or the name of a size."""
     counts = parameters_by_part(folder)
     parts = ", ".join(f"{part} {count / 1e6:.2f} M" for part, count in counts.items())
     yield f"\nModel {given}"
     yield f"  {folder.config.model_type}, {sum(counts.values()) / 1e6:.2f} M parameters ({parts})"
+    yield from (f"  {note}" for note in notes)
 
 
 def page_lines(folder: ModelFolder, cost: PageCost, ratio: int) -> Iterator[str]:

@@ -4,6 +4,8 @@ import shutil
 import pytest
 
 from fcot.cli import main
+from fcot.convert.on_the_way import native_folder
+from fcot.convert.original import convert_to_original
 
 
 def test_it_says_versions_devices_costs_and_finds_nothing(tiny_checkpoint, capsys):
@@ -43,7 +45,7 @@ def test_what_is_wrong_ends_it_with_an_error(tiny_checkpoint, tmp_path, capsys):
     ("kind", "said"),
     [
         ("llava", "describes a 'llava' model, not a native InternVL"),
-        ("internvl_chat", "Convert it: python -m fcot convert"),
+        ("internvl_chat", "config.json has no"),
     ],
 )
 def test_another_model_is_said_to_be_one(tmp_path, capsys, kind, said):
@@ -52,3 +54,42 @@ def test_another_model_is_said_to_be_one(tmp_path, capsys, kind, said):
         main(["doctor", "--checkpoint", str(tmp_path)])
     out = capsys.readouterr().out
     assert said in out and "Versions" in out
+
+
+@pytest.fixture
+def original(tiny_checkpoint, tmp_path):
+    """The tiny teacher in the layout of InternVL2's authors, which training converts by itself."""
+    convert_to_original(tiny_checkpoint, tmp_path / "teacher")
+    return tmp_path / "teacher"
+
+
+def test_what_training_converts_by_itself_is_nothing_that_fails(original, capsys):
+    main(["doctor", "--checkpoint", str(original), "--page", "112x56"])
+    before = capsys.readouterr().out
+    assert f"training converts it to {original}-native, once" in before
+    assert before.endswith("nothing was found\n")
+    assert [path.name for path in original.parent.iterdir()] == ["teacher"]  # it only looks
+    native_folder(original)
+    capsys.readouterr()
+    main(["doctor", "--checkpoint", str(original), "--page", "112x56"])
+    after = capsys.readouterr().out
+    assert f"converted to {original}-native" in after
+    assert after.endswith("nothing was found\n")
+
+
+@pytest.mark.parametrize("converted", [False, True])
+def test_what_fails_in_a_conversion_or_has_failed_in_one_is_said(original, capsys, converted):
+    if converted:
+        (native_folder(original) / "model.safetensors").unlink()
+    else:
+        (original / "model.safetensors").unlink()
+    with pytest.raises(SystemExit):
+        main(["doctor", "--checkpoint", str(original), "--page", "112x56"])
+    assert "  - There are no weights in" in capsys.readouterr().out
+
+
+def test_what_a_folder_in_the_original_layout_lacks_is_said_of_that_folder(original, capsys):
+    (original / "tokenizer.json").unlink()
+    with pytest.raises(SystemExit):
+        main(["doctor", "--checkpoint", str(original), "--page", "112x56"])
+    assert f"  - {original} has no tokenizer" in capsys.readouterr().out
