@@ -36,10 +36,17 @@ class LastCheckpoint(ModelCheckpoint):
         """Clear away what a killed run left half written; the step a run starts from is not saved again."""
         self._last_global_step_saved = trainer.global_step
         if trainer.is_global_zero:
-            put_back(Path(str(self.dirpath)))
+            folder = Path(str(self.dirpath))
+            put_back(folder)
             for pattern in (f"*{SUFFIX}.tmp-*", f"*{SUFFIX}.previous"):
-                for stale in Path(str(self.dirpath)).glob(pattern):
+                for stale in folder.glob(pattern):
                     shutil.rmtree(stale, ignore_errors=True)
+            earlier = [] if trainer.ckpt_path else [found for found in by_age(folder) if OWN.fullmatch(found.name)]
+            if earlier:
+                print(
+                    f"{folder} has {earlier[0].name} of an earlier run. This one begins anew and replaces it;\n"
+                    "stop and give --ckpt_path last to go on with it, or keep it by another --trainer.default_root_dir."
+                )
 
     def write_if_due(self, trainer: LightningTrainer) -> None:
         """Write the step that is over, if it is one of every n."""

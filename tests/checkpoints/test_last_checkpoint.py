@@ -5,6 +5,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from fcot.checkpoints.folder import newest_valid, write_checkpoint
+from fcot.sft import SFT
 from fcot.trainer import Trainer
 
 
@@ -79,3 +80,9 @@ def test_a_checkpoint_of_the_users_that_was_making_way_is_put_back_not_cleared_a
     trainer(tmp_path, max_steps=1).fit(BoringModel())
     assert checkpoints(tmp_path) == ["best.ckpt", "step-000001.ckpt"]
     assert newest_valid(tmp_path / "checkpoints").name == "step-000001.ckpt"
+
+
+def test_a_run_that_replaces_another_says_so(tmp_path, student_folder, pages, trainer, capsys):
+    for told, path in ((False, None), (True, None), (False, "last")):
+        trainer(tmp_path, max_steps=2, checkpoint_every_n_steps=1).fit(SFT(student_folder), pages, ckpt_path=path)
+        assert ("has step-000002.ckpt of an earlier run" in capsys.readouterr().out) == told
