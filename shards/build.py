@@ -22,6 +22,7 @@ def build_set(
     shard_size: int = 1000,
     workers: int | None = None,
     keep: bool = False,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Draw one set and write it to `root/split`.
 
@@ -36,12 +37,13 @@ def build_set(
         shard_size: Pages in a shard.
         workers: Processes that draw (default: one a core).
         keep: Leave a set that is there as it is: another process may have drawn it in the meantime.
+        overwrite: Replace a set that was not drawn, too.
 
     Returns:
         The set's manifest.
 
     Raises:
-        UserError: If recipe or split is unknown.
+        UserError: If recipe or split is unknown, or a set is there that was not drawn.
     """
     if recipe not in RECIPES:
         raise UserError(f"There is no recipe {recipe!r}.{nearest(recipe, RECIPES)}")
@@ -61,4 +63,5 @@ def build_set(
         describe={"recipe": recipe, "split": split, "seed": seed},
         progress=progress,
         keep=keep,
+        replaces=lambda found: overwrite or "recipe" in found,
     )

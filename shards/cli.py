@@ -14,26 +14,29 @@ def build(
     test: int = 400,
     seed: int = 0,
     workers: int | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Draw pages of the tiny world and write them as webdataset shards.
 
     Args:
         output: Folder of the sets; train, dev and test become folders in it.
-        recipe: Which pages are drawn.
+        recipe: Which pages are drawn: letters, reading, questions, pages or teacher.
         train: Pages to train on; 0 builds no such set, here and below.
         dev: Pages that choose between models.
         test: Pages that are scored at the end.
         seed: Seed of all choices.
         workers: Processes that draw (default: one a core).
+        overwrite: Replace sets that were imported or written elsewhere, too; drawn ones always are.
 
     Raises:
-        UserError: If there is no such recipe.
+        UserError: If there is no such recipe, or a set is there that was not drawn.
     """
     from shards.build import build_set
 
     for split, samples in (("train", train), ("dev", dev), ("test", test)):
         if samples:
-            print(told(output / split, build_set(output, recipe, split, samples, seed=seed, workers=workers)))
+            manifest = build_set(output, recipe, split, samples, seed=seed, workers=workers, overwrite=overwrite)
+            print(told(output / split, manifest))
 
 
 def import_(
@@ -47,6 +50,7 @@ def import_(
     dpi: int = 150,
     shard_size: int = 1000,
     workers: int | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write data of another format as verified webdataset shards; called again, it goes on where it was stopped.
 
@@ -61,9 +65,10 @@ def import_(
         dpi: Pixels an inch of rendered pages.
         shard_size: Samples in a shard.
         workers: Processes that read (default: one a core).
+        overwrite: Replace a finished set that is there.
 
     Raises:
-        UserError: If there is no such importer or source, or nothing in it can be used.
+        UserError: If there is no such importer or source, nothing in it can be used, or a set is there already.
     """
     import time
 
@@ -72,7 +77,7 @@ def import_(
 
     start = time.perf_counter()
     settings = Settings(images, task, question, dpi)
-    manifest = import_set(kind, source, output, settings, shard_size=shard_size, workers=workers)
+    manifest = import_set(kind, source, output, settings, shard_size=shard_size, workers=workers, overwrite=overwrite)
     spent = time.perf_counter() - start
     print(told(output, manifest))
     print(f"{manifest['samples'] / spent:.1f} samples/s")

@@ -21,22 +21,24 @@ def import_set(
     *,
     shard_size: int = 1000,
     workers: int | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Import a set; an interrupted import goes on with the shards that are not written yet.
 
     Args:
         kind: Name of an importer.
         source: File or folder in its format.
-        output: Folder of the new set; replaced if it exists.
+        output: Folder of the new set.
         settings: What is said of the import.
         shard_size: Samples in a shard.
         workers: Processes that read (default: one a core).
+        overwrite: Replace a set that is there.
 
     Returns:
         The set's manifest.
 
     Raises:
-        UserError: If kind or source is unknown, or nothing in it can be used.
+        UserError: If kind or source is unknown, nothing in it can be used, or a set is there already.
     """
     if kind not in IMPORTERS:
         raise UserError(
@@ -67,6 +69,7 @@ def import_set(
         },
         progress=progress,
         resume=True,
+        replaces=lambda _: overwrite,
     )
     if not manifest["samples"]:
         raise UserError(f"None of the {len(importer)} samples in {source} could be used: {manifest['skipped']}.")

@@ -67,6 +67,7 @@ def write_set(
     progress: Progress | None = None,
     resume: bool = False,
     keep: bool = False,
+    replaces: Callable[[Mapping[str, Any]], bool] | None = None,
 ) -> dict[str, Any]:
     """Write a set of samples to `folder` as `shard-000000.tar`, … with their indexes, and `manifest.json`.
 
@@ -75,7 +76,7 @@ def write_set(
     that write the same set at once, one does; the others wait and take what it wrote.
 
     Args:
-        folder: The new set; replaced if it exists.
+        folder: The new set.
         draw: Gives the sample of an index, or raises a SampleError; must be picklable when `workers` > 1.
         samples: How many.
         shard_size: Samples in a shard.
@@ -84,21 +85,24 @@ def write_set(
         progress: Wraps the iteration over finished shards, given how many there are.
         resume: Keep the shards that an interrupted call with the same `describe` finished.
         keep: Leave a set that is there as it is.
+        replaces: Says of the manifest of a set that is there whether the new one may replace it (default: any).
 
     Returns:
         The manifest.
 
     Raises:
-        UserError: If what is at `folder` is no set, or the disk is full.
+        UserError: If what is at `folder` is no set, or one that may not be replaced, or the disk is full.
     """
     if folder.exists() and not is_set(folder):
         raise UserError(f"{folder} exists and is no set of shards.\nGive a folder that is new, empty, or such a set.")
     told = json.loads(json.dumps(describe or {}, default=str))
     try:
         with one_writer(folder.with_name(f"{folder.name}.lock"), str(folder)) as waited:
-            found = read_manifest(folder) if keep or waited else None
-            if found is not None and (keep or _is_of(found, samples, shard_size, told)):
+            found = read_manifest(folder) if keep or waited or replaces else None
+            if found is not None and (keep or (waited and _is_of(found, samples, shard_size, told))):
                 return found
+            if found is not None and found["samples"] and replaces and not replaces(found):
+                raise _already_there(folder, found)
             partial = folder.with_name(folder.name + PARTIAL)
             job = json.dumps([samples, shard_size, told])
             if not (resume and (partial / JOB).is_file() and (partial / JOB).read_text() == job):
@@ -117,6 +121,17 @@ def write_set(
 def is_set(folder: Path) -> bool:
     """Return whether a folder is a set of shards, or empty: it may be replaced."""
     return folder.is_dir() and ((folder / MANIFEST).is_file() or not any(folder.iterdir()))
+
+
+def _already_there(folder: Path, manifest: Mapping[str, Any]) -> UserError:
+    """Return the error that names the set that a new one would replace."""
+    origin = f"drawn by the recipe {manifest['recipe']}" if "recipe" in manifest else "written elsewhere"
+    if "imported_from" in manifest:
+        origin = f"imported from {manifest['imported_from']} ({manifest.get('importer')})"
+    return UserError(
+        f"{folder} already holds {manifest['samples']} samples, {origin}.\n"
+        "Give another folder, or add --overwrite true to replace them."
+    )
 
 
 def _is_of(manifest: Mapping[str, Any], samples: int, shard_size: int, told: Mapping[str, Any]) -> bool:

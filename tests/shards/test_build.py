@@ -2,9 +2,11 @@ import tarfile
 
 import pytest
 
+from fcot.cli import main
 from fcot.errors import UserError
 from shards.build import build_set
 from shards.cli import build
+from shards.render.recipes import RECIPES
 
 
 def members(folder):
@@ -46,3 +48,11 @@ def test_unknown_recipes_and_splits_are_answered_with_what_there_is(tmp_path):
     with pytest.raises(UserError, match=r"no split 'val'\. Splits are train, dev, test"):
         build_set(tmp_path, "letters", "val", 1)
     assert not list(tmp_path.iterdir())
+
+
+def test_help_names_the_recipes(capsys):
+    with pytest.raises(SystemExit):
+        main(["shards", "build", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    *most, last = RECIPES
+    assert f"Which pages are drawn: {', '.join(most)} or {last}" in said

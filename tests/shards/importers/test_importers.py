@@ -7,10 +7,13 @@ import pytest
 from PIL import Image
 
 from fcot.errors import UserError
+from shards.build import build_set
 from shards.importers import IMPORTERS, Settings
 from shards.importing import import_set
+from shards.render.recipes import Draw
 from shards.shard_set import ShardSet
 from shards.verify import verify_set
+from shards.writer import write_set
 
 ASKED = {"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "this"}
 
@@ -210,3 +213,23 @@ def test_nothing_to_import_is_said(tmp_path, kind):
 def test_an_unknown_importer_is_answered_with_those_there_are(tmp_path):
     with pytest.raises(UserError, match=r"no importer 'lava'\. Did you mean 'llava'\?"):
         import_set("lava", tmp_path, tmp_path / "out", Settings())
+
+
+def test_a_finished_set_is_replaced_only_if_asked(tmp_path, images):
+    for path in images.iterdir():
+        path.with_suffix(".txt").write_text("this")
+    write_set(tmp_path / "train", Draw("letters", "train", 0, 2), 2, describe={"recipe": "letters"})
+    with pytest.raises(
+        UserError, match=r"train already holds 2 samples, drawn by the recipe letters\.\n.*--overwrite true"
+    ):
+        run("folder", images, tmp_path / "train")
+    before = import_set("folder", images, tmp_path / "train", Settings(), workers=1, overwrite=True)
+    assert before["samples"] == 3
+    with pytest.raises(UserError, match=r"already holds 3 samples, imported from images \(folder\)"):
+        run("folder", images, tmp_path / "train", task="another")
+    with pytest.raises(UserError, match=r"already holds 3 samples, imported from images \(folder\)"):
+        build_set(tmp_path, "letters", "train", 2, workers=1)
+    assert json.loads((tmp_path / "train" / "manifest.json").read_text()) == before
+    assert build_set(tmp_path, "letters", "train", 2, workers=1, overwrite=True)["samples"] == 2
+    assert build_set(tmp_path, "letters", "train", 4, workers=1)["samples"] == 4  # what was drawn is drawn anew
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "train"]
