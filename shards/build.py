@@ -1,13 +1,14 @@
 """Build the drawn sets of the tiny world."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.progress import track
 
 from fcot.errors import UserError, nearest
+from shards.manifest import read_manifest
 from shards.render.recipes import RECIPES, SPLITS, Draw
 from shards.writer import write_set
 
@@ -65,3 +66,42 @@ def build_set(
         keep=keep,
         replaces=lambda found: overwrite or "recipe" in found,
     )
+
+
+def build_missing(root: Path, recipe: str, samples: Mapping[str, int], *, seed: int = 0) -> None:
+    """Draw the sets that are missing in a folder, and say which of those there have another size than is asked for.
+
+    Args:
+        root: Folder of the sets.
+        recipe: Name of a recipe.
+        samples: How many pages of each split.
+        seed: Seed of all choices.
+
+    Raises:
+        UserError: If a set is missing beside data that were not drawn: pages of another world would go with them.
+    """
+    missing = [split for split in samples if not (root / split).exists()]
+    if missing and any(root.glob("*.tar")):
+        raise UserError(f"{root} holds shards itself.\nGive the folder above it, with the sets train, dev and test.")
+    for split in SPLITS if missing else ():
+        if _is_own(root / split):
+            raise UserError(
+                f"{root / split} is not drawn pages, and {root} has no {' and no '.join(missing)}.\n"
+                "Give it one, or draw none with --data.recipe null."
+            )
+    for split, asked in samples.items():
+        if split in missing:
+            build_set(root, recipe, split, asked, seed=seed, keep=True)
+        elif (manifest := read_manifest(root / split)) is not None:
+            found = manifest["samples"] + sum(manifest.get("skipped", {}).values())
+            if found != asked:
+                print(
+                    f"{root / split} has {found} samples; the configuration asks for {asked}, "
+                    "and what is there is taken.",
+                    flush=True,
+                )
+
+
+def _is_own(folder: Path) -> bool:
+    """Return whether a folder holds data that no recipe drew."""
+    return folder.is_dir() and any(folder.iterdir()) and "recipe" not in (read_manifest(folder) or {})

@@ -102,11 +102,10 @@ class Shards(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Build the sets that are missing, if a recipe says how; index those that have no index; verify if strict."""
-        from shards.build import build_set
+        from shards.build import build_missing
 
-        for split, samples in self.recipe_samples.items() if self.recipe else ():
-            if not (self.root / split).exists():
-                build_set(self.root, str(self.recipe), split, samples, seed=self.recipe_seed, keep=True)
+        if self.recipe:
+            build_missing(self.root, self.recipe, self.recipe_samples, seed=self.recipe_seed)
         for split in SPLITS:
             source = self.root / split
             if source.is_dir() and any(source.glob("*.tar")) and (self.strict or not is_indexed(read_manifest(source))):

@@ -9,6 +9,7 @@ from fcot.errors import UserError
 from fcot.evaluation import Evaluation
 from fcot.sft import SFT
 from fcot.trainer import Trainer
+from shards.build import build_set
 from shards.collate import idle_batch
 from shards.datamodule import Shards
 from shards.ledger import Ledger
@@ -90,12 +91,32 @@ def test_a_run_on_nothing_usable_stops(tmp_path, tiny_checkpoint):
         fit(tmp_path / "data", tmp_path / "run", tiny_checkpoint, max_skipped=1.0)
 
 
-def test_a_recipe_builds_the_sets_that_are_missing_and_no_other(tmp_path):
-    write(tmp_path / "dev", 3)
+def test_a_recipe_builds_the_sets_that_are_missing_and_no_other(tmp_path, capsys):
+    build_set(tmp_path, "letters", "dev", 3, workers=1)
     shards = Shards(tmp_path, recipe="letters", recipe_samples={"train": 5, "dev": 7}, recipe_seed=4)
     shards.prepare_data()
+    said = f"{tmp_path / 'dev'} has 3 samples; the configuration asks for 7, and what is there is taken."
+    assert [line for line in capsys.readouterr().out.splitlines() if "taken" in line] == [said]
     assert (shards.size("train"), shards.size("dev"), shards.size("test")) == (5, 3, None)
     assert json.loads((tmp_path / "train" / "manifest.json").read_text())["seed"] == 4
+
+
+def test_a_recipe_draws_nothing_beside_data_of_ones_own(tmp_path):
+    write(tmp_path / "mine" / "train", 2)
+    options = {"recipe": "letters", "recipe_samples": {"train": 5, "dev": 3}}
+    shards = Shards(tmp_path / "mine", **options)
+    with pytest.raises(
+        UserError, match=r"mine/train is not drawn pages, and \S*mine has no dev\.\n.*--data.recipe null"
+    ):
+        shards.prepare_data()
+    too_deep = Shards(tmp_path / "mine" / "train", **options)
+    with pytest.raises(UserError, match=r"mine/train holds shards itself\.\nGive the folder above it"):
+        too_deep.prepare_data()
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["train"]
+    assert not [path for path in (tmp_path / "mine" / "train").iterdir() if path.is_dir()]
+    write(tmp_path / "mine" / "dev", 2)
+    shards.prepare_data()
+    assert (shards.size("train"), shards.size("dev")) == (2, 2)
 
 
 def test_a_limit_is_the_size_of_what_is_read(tmp_path, tiny_checkpoint):
