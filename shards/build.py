@@ -83,10 +83,10 @@ def build_missing(root: Path, recipe: str, samples: Mapping[str, int], *, seed: 
     missing = [split for split in samples if not (root / split).exists()]
     if missing and any(root.glob("*.tar")):
         raise UserError(f"{root} holds shards itself.\nGive the folder above it, with the sets train, dev and test.")
-    for split in SPLITS if missing else ():
-        if _is_own(root / split):
+    for own in SPLITS if missing else ():
+        if _is_own(root / own):
             raise UserError(
-                f"{root / split} is not drawn pages, and {root} has no {' and no '.join(missing)}.\n"
+                f"{root / own} is not drawn pages, and {root} has no {' and no '.join(missing)}.\n"
                 "Give it one, or draw none with --data.recipe null."
             )
     for split, asked in samples.items():
