@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from fcot.errors import UserError
 from fcot.internvl.decode import decode_image
 from fcot.internvl.tiling import to_rgb
 from fcot.internvl.tokens import SampleError
@@ -117,6 +118,17 @@ def _fit(text: str, name: str, size: int) -> str:
 
 
 def save_sheet(samples: ShardSet, path: Path, count: int) -> None:
-    """Write the contact sheet as a PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(png(contact_sheet(samples, count)))
+    """Write the contact sheet as a PNG.
+
+    Raises:
+        UserError: If there is a folder at `path`, or it cannot be written.
+    """
+    sheet = png(contact_sheet(samples, count))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(sheet)
+    except OSError as error:
+        raise UserError(
+            f"The contact sheet cannot be written to {path} ({error.strerror}).\n"
+            f"Give a file, such as {path / 'sheet.png' if path.is_dir() else 'sheet.png'}."
+        ) from error

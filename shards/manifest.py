@@ -35,6 +35,10 @@ def shard_paths(source: Path) -> list[Path]:
             f"{min(others)} lies in {str(source)!r}, and only files named *.tar are read, never inflated.\n"
             f"Unpack or rename it to a .tar, or move it elsewhere ({len(others)} such files)."
         )
+    sets = [name for name in ("train", "dev", "test") if (source / name).is_dir()]
+    if not found and sets:
+        listed = " and ".join(filter(None, [", ".join(sets[:-1]), sets[-1]]))
+        raise UserError(f"{source} holds {listed}, and no shards itself.\nGive one, such as {source / sets[0]}.")
     if not found:
         raise UserError(
             f"There are no shards at {str(source)!r}.\n"

@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from fcot.cli import main
+from fcot.errors import UserError
 from shards.bench import data
-from shards.inspection import describe
+from shards.inspection import describe, save_sheet
 from shards.render.recipes import Draw
 from shards.shard_set import ShardSet
 from shards.writer import write_set
@@ -69,6 +70,23 @@ def test_inspect_counts_and_draws(source, tmp_path, capsys):
     sheet = np.asarray(Image.open(tmp_path / "sheet.png").convert("L"))
     assert sheet.shape[1] > 1000
     assert (sheet < 128).mean() > 0.01
+
+
+@pytest.mark.parametrize("verb", ["verify", "inspect", "index"])
+def test_the_folder_above_the_sets_is_answered_with_the_sets(verb, source, capsys):
+    (source.parent / "dev").mkdir()
+    (source.parent / "test").mkdir()
+    with pytest.raises(SystemExit):
+        main(["shards", verb, str(source.parent)])
+    heard = capsys.readouterr()
+    said = " ".join((heard.out + heard.err).split())
+    assert f"{source.parent} holds train, dev and test, and no shards itself. Give one, such as {source}." in said
+
+
+def test_a_sheet_is_not_written_over_a_folder(source, tmp_path):
+    (tmp_path / "sheets").mkdir()
+    with pytest.raises(UserError, match=r"sheets \(Is a directory\)\.\nGive a file, such as \S*sheets/sheet\.png"):
+        save_sheet(ShardSet(source), tmp_path / "sheets", 2)
 
 
 def test_tiles_in_the_index_are_those_that_are_cut(source, tiny_checkpoint):
