@@ -141,7 +141,17 @@ def test_a_wrong_word_is_refused_with_the_nearest_right_one(case, run, capsys):
 
 def test_missing_options_are_named(capsys):
     assert "data.root and model must be given" in refusal(["fit"], capsys)
-    assert "run must be given" in refusal(["merge"], capsys)
+
+
+def test_missing_arguments_of_a_tool_are_named_with_the_command(capsys):
+    assert refusal(["chat", "--image", "form.png"], capsys) == (
+        "error: MODEL is missing.\nWrite python -m fcot chat MODEL …"
+    )
+    assert "RUN is missing" in refusal(["merge"], capsys)
+
+
+def test_a_switch_without_a_value_is_answered_with_true(capsys):
+    assert "Write --again true." in refusal(["shards", "verify", "set", "--again"], capsys)
 
 
 @pytest.mark.parametrize("called", ["fcot.module.ModelFolder", "fcot.sft.StudentTeacher"])

@@ -129,6 +129,9 @@ def no_file(complaint: Complaint, found: Found, parser: Parser, words: list[str]
 def no_value(complaint: Complaint, found: Found, parser: Parser, words: list[str]) -> str:
     """Reply to an option at the end of the line, or before another one."""
     given = next((word for word in reversed(words) if word.startswith(found[1])), found[1])
+    action = parser._option_string_actions.get(found[1])
+    if getattr(action, "_typehint", None) is bool:
+        return f"{given} has no value.\nWrite {given} true."
     return f"{given} has no value.\nWrite {given}=VALUE."
 
 
@@ -141,6 +144,11 @@ def wrong_type(complaint: Complaint, found: Found, parser: Parser, words: list[s
 
 def missing(complaint: Complaint, found: Found, parser: Parser, words: list[str]) -> str:
     """Reply to arguments without a value and without a default."""
+    positional = [action.dest for action in parser._actions if not action.option_strings]
+    if absent := [name.upper() for name in found[1].split(", ") if name in positional]:
+        verb = "is" if len(absent) == 1 else "are"
+        everything = " ".join(name.upper() for name in positional)
+        return f"{' and '.join(absent)} {verb} missing.\nWrite {parser.prog.replace(' [options]', '')} {everything} …"
     prefix = f"{complaint.key}." if complaint.owner else ""
     names = [prefix + name.removeprefix(f"{words[0]}.") for name in found[1].split(", ")]
     options = " ".join(f"--{name} …" for name in names)
