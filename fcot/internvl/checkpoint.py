@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fcot.errors import UserError
+from fcot.errors import UserError, nearest
 from fcot.internvl.chat_template import template_of
 from fcot.internvl.json_files import read_optional
 from fcot.internvl.prompts import TEMPLATES, Template, template
@@ -44,12 +44,16 @@ class ModelFolder:
 
     def __post_init__(self) -> None:
         if not (self.path / "config.json").is_file():
-            get = f"Get one with: hf download OpenGVLab/{self.path.name} --local-dir {self.path}"
-            if self.path.name in WRITTEN_BY_RUNS:
+            beside = (file.parent.name for file in self.path.parent.glob("*/config.json"))
+            near = nearest(self.path.name, beside)
+            get = near.strip() if "Did you mean" in near else "Train it or fetch it first,"
+            if self.path.name.startswith("InternVL2"):
+                get = f"Get one with: hf download OpenGVLab/{self.path.name} --local-dir {self.path}"
+            elif self.path.name in WRITTEN_BY_RUNS:
                 get = f"Train it first, with the configuration whose run folder is {self.path.parent},"
             raise UserError(
                 f"There is no model folder at {str(self.path)!r} (no config.json in it).\n"
-                f"{get}\nor give the path of yours with --model.checkpoint."
+                f"{get}\n{'Or' if get.endswith('?') else 'or'} give the path of a model folder."
             )
         kind = self.read_json("config.json").get("model_type")
         if kind == "internvl_chat":

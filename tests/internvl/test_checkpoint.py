@@ -28,6 +28,12 @@ def test_a_missing_folder_is_answered_with_the_command_that_gets_it(tmp_path):
     assert f"hf download OpenGVLab/InternVL2-8B --local-dir {tmp_path / 'InternVL2-8B'}" in message
 
 
+def test_a_misspelled_folder_is_answered_with_the_nearest_beside_it(copy):
+    message = said(copy.with_name("copi"))
+    assert "Did you mean 'copy'?" in message
+    assert "download" not in message and "--model" not in message
+
+
 def test_a_student_that_is_not_there_yet_is_not_to_be_downloaded(tmp_path):
     message = said(tmp_path / "realign_8b" / "student")
     assert "download" not in message
