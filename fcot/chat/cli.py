@@ -33,12 +33,16 @@ def chat(
     """
     from transformers.utils.logging import disable_progress_bar
 
+    from fcot.convert.on_the_way import native_folder
+    from fcot.errors import UserError
     from fcot.internvl.checkpoint import ModelFolder
     from fcot.internvl.decode import open_image
     from fcot.internvl.tiling import cut
     from fcot.plugins import load_declared
 
-    folder = ModelFolder(model)
+    if max_new_tokens < 1:
+        raise UserError(f"max_new_tokens is {max_new_tokens}.\nGive at least 1.")
+    folder = ModelFolder(native_folder(model))
     pictures = {path: open_image(path) for path in image or []}
     load_declared()  # a compressor may come from a plugin
     from fcot.chat.dialogue import Dialogue

@@ -4,7 +4,7 @@ import io
 import warnings
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from fcot.errors import UserError
 from fcot.internvl.tokens import SampleError
@@ -45,6 +45,8 @@ def decode_image(data: bytes, member: str) -> Image.Image:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise SampleError("image_too_large", f"{member}: {error}") from error
+    except UnidentifiedImageError as error:  # Pillow names the buffer here, which tells nothing
+        raise SampleError("undecodable_image", f"{member} is not a JPEG, PNG or WebP image") from error
     except Exception as error:  # Pillow's decoders raise many types; each means the same here
         raise SampleError("undecodable_image", f"{member}: {error}") from error
     return image

@@ -59,7 +59,8 @@ def test_the_keyboards_end_ends_it(tiny_checkpoint, monkeypatch, capsys):
     ("options", "message"),
     [
         (["--image", "none.png"], "There is no image at 'none.png'"),
-        (["--image", "text.png"], "text.png: cannot identify image file"),
+        (["--image", "text.png"], "text.png is not a JPEG, PNG or WebP image"),
+        (["--max_new_tokens", "0"], "max_new_tokens is 0"),
         (["--device", "nonsense"], "There is no device 'nonsense' here"),
         (["--image"], "--image has no value"),
     ],

@@ -68,10 +68,10 @@ def test_a_huge_image_is_refused_by_its_header(side):
     [
         (None, "There is no image at"),
         (b"", "page.png"),
-        (b"not an image", "cannot identify image file"),
+        (b"not an image", "is not a JPEG, PNG or WebP image"),
         (encoded(noise())[:-30], "truncated"),
         (png_of_size(9_000, 9_000), "has 9000x9000 pixels, over 50000000"),
-        (encoded(noise(), "GIF"), "cannot identify image file"),
+        (encoded(noise(), "GIF"), "is not a JPEG, PNG or WebP image"),
     ],
 )
 def test_a_file_that_cannot_be_opened_is_refused_by_name(tmp_path, content, message):
