@@ -86,7 +86,7 @@ WRONG_FILES = {
     "missing class": ("class_path: SFT", "class_path: fcot.sft.SFTT", ["fcot.sft has no class 'SFTT'", "mean 'SFT'?"]),
     "yaml": ("data:", "data: [", ["run.yaml is not valid YAML near line"]),
     "bad value": ("checkpoint_every_n_steps: 2", "devices: 0", ["devices=0"]),
-    "no checkpoint": ("checkpoint: /", "checkpoint: /none/", ["There is no model folder at '/none/", "download"]),
+    "no checkpoint": ("checkpoint: /", "checkpoint: /none/", ["There is no model folder at '/none/", "fetch it first"]),
     "part": ("max_new_tokens: 2", "freeze: [eye]", ["There is no part ['eye']"]),
     "npu": ("accelerator: cpu", "accelerator: npu", ["accelerator is 'npu'", "torch_npu"]),
 }
