@@ -35,7 +35,7 @@ def infer(
     questions: int = 8,
     prompt: int = 80,
     new_tokens: int = 17,
-    page: str = "1700,2200",
+    page: str = "1700x2200",
     max_tiles: int = 12,
     device: str | None = None,
     bf16: bool | None = None,
@@ -55,7 +55,7 @@ def infer(
         questions: Questions that are asked together about a single page; 1 to leave that out.
         prompt: Text tokens of the prompt.
         new_tokens: Tokens of an answer, two or more; the first is part of the prefill.
-        page: Width and height of the page in pixels.
+        page: Size of the page in pixels, WIDTHxHEIGHT or WIDTH,HEIGHT.
         max_tiles: Most tiles of the page, thumbnail not counted.
         device: Such as cpu; meta counts FLOPs only (default: this machine's accelerator, or its CPU).
         bf16: Compute in bf16 (default: on accelerators).
@@ -64,11 +64,11 @@ def infer(
         plot: File for a picture of them.
     """
     place, each = find_device(device), numbers(ratios)
-    size = numbers(page)
+    size = numbers(page.lower().replace("x", ","), example="1700x2200")
     if len(size) != 2 or min(prompt, new_tokens) < 2:
         raise UserError(
             f"page is {page!r}, prompt {prompt}, new_tokens {new_tokens}.\n"
-            "Give a width and a height such as 1700,2200, and two tokens or more of each."
+            "Give a width and a height such as 1700x2200, and two tokens or more of each."
         )
     half = on_accelerator(place) if bf16 is None else bf16
     found: dict[str, Any] = {

@@ -8,6 +8,7 @@ from fcot.bench.flops import counting
 from fcot.bench.infer import PARTS, infer
 from fcot.bench.meter import Meter, answer_parts
 from fcot.bench.workload import Pages
+from fcot.errors import UserError
 from fcot.pair import StudentTeacher
 
 
@@ -69,3 +70,14 @@ def test_an_answer_spends_the_flops_that_its_limit_counts(tiny_checkpoint, ratio
             pair.answer(batch, "student", max_new_tokens=1)
     spent = {part: meter.parts[part] / TERA for part in MODEL_PARTS}
     assert spent == pytest.approx(count(tiny_checkpoint, ratio, 3, 6, questions)["parts"])
+
+
+@pytest.mark.parametrize("page", ["1700x2200", "1700,2200"])
+def test_a_page_is_read_in_both_spellings(page):
+    with pytest.raises(UserError, match="no size and no folder"):  # past the page, at the model
+        infer(model="none", page=page, device="cpu")
+
+
+def test_a_page_that_is_none_is_answered_with_one():
+    with pytest.raises(UserError, match="such as 1700x2200"):
+        infer(page="letter", device="cpu")
