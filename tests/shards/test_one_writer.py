@@ -1,5 +1,6 @@
 """Processes that make the same set or index at the same time, as two runs on one folder do."""
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -7,6 +8,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import time
 
 import pytest
 
@@ -78,15 +80,23 @@ def test_the_same_shard_has_the_same_index_byte_for_byte(tmp_path):
     assert (tmp_path / "train" / "manifest.json").read_bytes() == before  # a run that was begun can go on
 
 
-def test_of_two_that_draw_the_same_set_one_draws_and_the_other_waits(tmp_path, capfd):
+def test_of_two_that_draw_the_same_set_one_draws_and_the_other_waits(tmp_path, tmp_path_factory):
     codes, found = at_once(2, lambda: write_set(tmp_path / "train", DRAW, 8, shard_size=1)["shards"])
     assert codes == [0, 0]
     assert found[0] == found[1]
+    said = tmp_path_factory.mktemp("said") / "lines"
+    said.touch()
+
+    def write():
+        with said.open("w", buffering=1) as lines, contextlib.redirect_stdout(lines):
+            write_set(tmp_path / "dev", refuse, 2, describe={"seed": 1})
+
     with one_writer(tmp_path / "dev.lock", "dev"):
-        waits = FORK.Process(target=lambda: write_set(tmp_path / "dev", refuse, 2, describe={"seed": 1}))
+        waits = FORK.Process(target=write)
         waits.start()
-        while "Another process is writing" not in capfd.readouterr().out:
+        while "Another process is writing" not in said.read_text():
             assert waits.is_alive()
+            time.sleep(0.01)
         made = write_set(tmp_path / "elsewhere", DRAW, 2, describe={"seed": 1})
         (tmp_path / "elsewhere").rename(tmp_path / "dev")
     waits.join(60)
