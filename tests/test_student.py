@@ -52,7 +52,10 @@ def test_a_saved_student_loads_with_equal_logits(tiny_checkpoint, tmp_path, make
     pair.student.save_pretrained(tmp_path / "theirs")
     for folder in ("ours", "theirs"):
         loaded = CompressedInternVL.from_pretrained(tmp_path / folder)
-        assert torch.equal(logits(loaded, pair, batch), expected), folder
+        for key, tensor in pair.student.state_dict().items():
+            assert torch.equal(loaded.state_dict()[key], tensor), f"{key} of {folder}"
+        # on some processors a matrix product is rounded otherwise where its operands lie otherwise in memory
+        torch.testing.assert_close(logits(loaded, pair, batch), expected, rtol=1e-5, atol=1e-5)
         assert (loaded.config.compressor, loaded.config.ratio, loaded.config.placement) == (name, ratio, placement)
 
 
