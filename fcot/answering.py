@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from fcot.batch import Batch, Segments
 from fcot.internvl.tokens import positions
+from fcot.transformers_api import CACHE
 from fcot.trunk import fill_cache
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def answer_on_prefixes(
         input_ids=ids,
         attention_mask=mask,
         position_ids=positions(ids, mask, image_id, step),
-        past_key_values=cache,
+        **{CACHE: cache},
         **options,
     )
     return whole[:, ids.shape[1] :]

@@ -25,6 +25,7 @@ from fcot.internvl.json_files import read_optional, write_json
 from fcot.internvl.tokens import positions, raster_side, tokens_per_tile
 from fcot.parts import require_parts
 from fcot.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
+from fcot.transformers_api import CACHE, STUDENT, refusal, require_api, require_known_arguments
 
 OF_ANOTHER_MODEL = ("config", "model", "merge.json")  # starts of names in a model folder that are not copied
 
@@ -88,11 +89,15 @@ class CompressedInternVL(InternVLForConditionalGeneration):
 
     Args:
         config: Configuration of the student.
+
+    Raises:
+        UserError: If the installed transformers calls things otherwise than those this model is known to work with.
     """
 
     config_class = CompressedInternVLConfig
 
     def __init__(self, config: CompressedInternVLConfig) -> None:
+        require_api(STUDENT)
         super().__init__(config)
         self.model.multi_modal_projector = CompressedProjector(config)
         self.post_init()
@@ -115,17 +120,23 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         labels: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
         mm_encoder_outputs: dict[str, Any] | None = None,
+        cache: Any = None,
         **kwargs: Any,
     ) -> Any:
         """Run the model as transformers does; positions are the teacher's if the configuration says so.
 
         transformers looks for arguments by name: without `logits_to_keep` all rows of a prompt meet the head, without
-        `mm_encoder_outputs` beams mix up the tiles of a page, without `labels` its trainer drops these.
+        `mm_encoder_outputs` beams mix up the tiles of a page, without `labels` its trainer drops these. The cache is
+        `past_key_values` or, since 5.24, `cache`: either is understood under any version.
+
+        Raises:
+            UserError: If cache or positions do not arrive as this model needs them.
         """
+        require_known_arguments(kwargs)
+        held = past_key_values if cache is None else cache
         if self.config.keep_positions and input_ids is not None:
-            if position_ids is None:
-                position_ids = self._positions_behind(input_ids, attention_mask, past_key_values)
-            if attention_mask is None and not _length(past_key_values) and bool((position_ids.diff() > 0).all()):
+            position_ids = self._kept(input_ids, attention_mask, position_ids, held)
+            if attention_mask is None and not _length(held) and bool((position_ids.diff() > 0).all()):
                 # without a mask, transformers takes positions with gaps for several sequences in one row
                 attention_mask = torch.ones_like(input_ids)
         outputs = super().forward(
@@ -133,18 +144,37 @@ class CompressedInternVL(InternVLForConditionalGeneration):
             pixel_values=pixel_values,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             labels=labels,
             logits_to_keep=logits_to_keep,
             mm_encoder_outputs=mm_encoder_outputs,
+            **{CACHE: held},
             **kwargs,
         )
-        cache = getattr(outputs, "past_key_values", None)
+        made = getattr(outputs, CACHE, None) if held is None else held
         prompted = input_ids is not None and input_ids.shape[1] > 1
-        if self.config.keep_positions and prompted and position_ids is not None and cache is not None:
+        if self.config.keep_positions and prompted and position_ids is not None and made is not None:
             # what comes behind it goes on from the last position, not from the number of tokens
-            cache.position_offset = position_ids[:, -1:] + 1 - cache.get_seq_length()
+            made.position_offset = position_ids[:, -1:] + 1 - made.get_seq_length()
         return outputs
+
+    def _kept(self, input_ids: Any, attention_mask: Tensor | None, given: Tensor | None, cache: Any) -> Tensor:
+        """Return the positions of tokens: those given, or the teacher's, behind those of a cache.
+
+        Raises:
+            UserError: If part of the prompt is not here, nor in a cache, or the given positions count up where visual
+                tokens take several.
+        """
+        if given is None:
+            if attention_mask is not None and attention_mask.shape[-1] > input_ids.shape[1] and not _length(cache):
+                raise refusal("gives the model tokens behind others without a cache of these")
+            return self._positions_behind(input_ids, attention_mask, cache)
+        if not _length(cache) and input_ids.shape[1] > 1 and not input_ids.is_meta:
+            # who counts up has not asked this model: a student that was trained to keep positions would misread a page
+            anew = positions(input_ids, attention_mask, self.config.image_token_id, 1)
+            kept = positions(input_ids, attention_mask, self.config.image_token_id, self.config.ratio)
+            if torch.equal(given.expand_as(anew), anew) and not torch.equal(kept, anew):
+                raise refusal("counts the positions of visual tokens anew")
+        return given
 
     def _positions_behind(self, input_ids: Any, attention_mask: Tensor | None, cache: Any) -> Tensor:
         """Return the positions of tokens that come behind those of a cache, whose attention mask may include these."""
@@ -162,7 +192,7 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         input_ids = model_kwargs.get("input_ids", inputs_tensor)
         if not self.config.keep_positions or input_ids.ndim != 2 or not input_ids.shape[1]:
             return default
-        cache, mask = model_kwargs.get("past_key_values"), model_kwargs.get("attention_mask")
+        cache, mask = model_kwargs.get(CACHE), model_kwargs.get("attention_mask")
         behind = default.shape[1] - input_ids.shape[1]
         if behind and behind == _length(cache):  # only what is new is given
             new = self._positions_behind(input_ids, mask, cache)

@@ -20,6 +20,7 @@ from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_availa
 
 from fcot.batch import Segments
 from fcot.errors import UserError
+from fcot.transformers_api import CACHE, DECODER, refusal, require_api
 
 PACKED = "packed_sdpa"
 LAYERS_KNOWN = (LlamaAttention, Qwen2Attention)  # of attention whose last layer can be run for some rows only
@@ -102,8 +103,9 @@ def allow_packing(language: Any) -> None:
     """Let a language model of transformers take packed rows; without any it works as before.
 
     Raises:
-        UserError: If its layers look at a window of tokens only.
+        UserError: If its layers look at a window of tokens only, or transformers calls their arguments otherwise.
     """
+    require_api(DECODER)
     if "sliding_attention" in (getattr(language.config, "layer_types", None) or ()):
         raise UserError(
             f"The language model ({language.config.model_type}) attends to a window of "
@@ -178,9 +180,11 @@ def fill_cache(language: Any, embeddings: Tensor, positions: Tensor, segments: S
             hidden,
             position_embeddings=rotary,
             position_ids=positions,
-            past_key_values=cache,
             segments=segments,
+            **{CACHE: cache},
         )
+    if cache.get_seq_length() != embeddings.shape[1]:
+        raise refusal("does not fill the cache that a decoder layer is given")
     return cache
 
 

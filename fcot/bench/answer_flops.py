@@ -10,6 +10,7 @@ from fcot.bench.flops import counting
 from fcot.bench.meter import ANSWER_PARTS, Meter, answer_parts
 from fcot.bench.workload import Pages, random_pair
 from fcot.internvl.tokens import tokens_per_tile
+from fcot.transformers_api import CACHE
 
 MODEL_PARTS = ANSWER_PARTS[:-1]  # what the FLOP limit is about
 TERA = 1e12
@@ -47,11 +48,11 @@ def count(folder: Path, ratio: int, tiles: int, prompt: int, questions: int = 1)
             cache: Any = None
             mask: Tensor | None = None
             if shared:
-                cache = model(inputs_embeds=embeddings[:, :shared], use_cache=True).past_key_values
+                cache = getattr(model(inputs_embeds=embeddings[:, :shared], use_cache=True), CACHE)
                 cache.batch_repeat_interleave(questions)
                 embeddings = embeddings[:, shared:].expand(questions, -1, -1)
                 mask = torch.ones(1, 1, embeddings.shape[1], ids.shape[1], dtype=torch.bool, device="meta")
-            hidden = model(inputs_embeds=embeddings, past_key_values=cache, attention_mask=mask, use_cache=True)[0]
+            hidden = model(inputs_embeds=embeddings, attention_mask=mask, use_cache=True, **{CACHE: cache})[0]
             # as in generation, only the last row meets the head
             pair.student.lm_head(hidden[:, -1])
     text, visual_tokens = config.text_config, tiles * tokens_per_tile(config, ratio)

@@ -56,6 +56,7 @@ def doctor(
     from fcot.errors import UserError
     from fcot.internvl.checkpoint import ModelFolder
     from fcot.plugins import load_declared
+    from fcot.transformers_api import DECODER, STUDENT, require_api
 
     width, height = page_size(page)
     packages = list(installed())
@@ -64,6 +65,7 @@ def doctor(
     print("\n".join(version_lines(packages, here)))
     load_declared()  # a compressor may come from a plugin
     try:
+        require_api((*STUDENT, *DECODER))
         with described(checkpoint) as given:
             folder = ModelFolder(given.path)
             own = getattr(folder.config, "ratio", None)

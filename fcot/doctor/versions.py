@@ -40,12 +40,11 @@ class Installed:
 
 
 def requirements() -> tuple[str, list[str]]:
-    """Return the Python and the packages that are asked for, from the installed metadata or the clone."""
-    try:
-        about = metadata("fcot")
-    except PackageNotFoundError:
+    """Return the Python and the packages that are asked for, from the clone or the installed metadata."""
+    if PROJECT.is_file():  # the metadata of a clone that was pulled since it was installed are of before
         project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
         return project["requires-python"], project["dependencies"]
+    about = metadata("fcot")
     return about["Requires-Python"] or "", about.get_all("Requires-Dist") or []
 
 

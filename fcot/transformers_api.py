@@ -1,0 +1,121 @@
+"""What fcot overrides or passes by name in transformers: the one list of it, and the check that it is all there.
+
+transformers renames arguments in minor releases (5.24: `past_key_values` became `cache`) and takes arguments it does
+not know without a word. A student under such a release would answer wrongly in silence, so it refuses to be built.
+"""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import transformers
+from transformers import InternVLForConditionalGeneration
+from transformers.cache_utils import Cache
+from transformers.models.internvl.modeling_internvl import InternVLModel, InternVLMultiModalProjector
+from transformers.models.llama.modeling_llama import LlamaAttention, LlamaDecoderLayer
+from transformers.models.qwen2.modeling_qwen2 import Qwen2Attention, Qwen2DecoderLayer
+
+from fcot.errors import UserError
+
+KNOWN_VERSIONS = ("5.23", "5.24")  # the test suite passes on these
+CACHE_NAMES = ("cache", "past_key_values")  # what the argument is called, newest first
+
+
+class Expected(NamedTuple):
+    """A method of transformers, and the arguments of it that are used by name.
+
+    Attributes:
+        owner: Class of the method.
+        method: Name of the method.
+        arguments: Names of arguments; "cache" may have any of `CACHE_NAMES`.
+        passes_on: It must take further arguments and hand them on.
+    """
+
+    owner: type
+    method: str
+    arguments: tuple[str, ...]
+    passes_on: bool = False
+
+
+FORWARD = ("input_ids", "pixel_values", "attention_mask", "position_ids", "cache", "inputs_embeds")
+STUDENT = (  # what a student overrides or is called by
+    Expected(InternVLForConditionalGeneration, "forward", (*FORWARD, "labels", "logits_to_keep", "mm_encoder_outputs")),
+    Expected(InternVLForConditionalGeneration, "prepare_inputs_for_generation", ("input_ids", "cache"), True),
+    Expected(
+        InternVLForConditionalGeneration, "_prepare_position_ids_for_generation", ("inputs_tensor", "model_kwargs")
+    ),
+    Expected(InternVLModel, "forward", (*FORWARD, "mm_encoder_outputs"), True),
+    Expected(InternVLMultiModalProjector, "forward", ("image_features",)),
+    Expected(Cache, "get_seq_length", ()),
+)
+DECODER = (  # what the packed decoder calls; `segments` of a packed row travels in what is handed on
+    *(Expected(layer, "forward", ("position_embeddings", "position_ids", "cache"), True)
+      for layer in (LlamaDecoderLayer, Qwen2DecoderLayer)),
+    *(Expected(attention, "forward", ("position_embeddings", "cache"), True)
+      for attention in (LlamaAttention, Qwen2Attention)),
+)  # fmt: skip
+
+
+def arguments_of(owner: type, method: str) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a method by name, empty without such a method."""
+    found = getattr(owner, method, None)
+    return {} if found is None else inspect.signature(found).parameters
+
+
+def cache_name() -> str:
+    """Return what the installed transformers calls the cache among a model's arguments and outputs."""
+    names = arguments_of(InternVLForConditionalGeneration, "forward")
+    return next((name for name in CACHE_NAMES if name in names), CACHE_NAMES[0])
+
+
+CACHE = cache_name()
+
+
+def missing(expected: Iterable[Expected]) -> list[str]:
+    """Return what the installed transformers lacks, one "Class.method(argument)" each."""
+    found = []
+    for owner, method, arguments, passes_on in expected:
+        there = arguments_of(owner, method)
+        if not there:
+            found.append(f"{owner.__name__}.{method}")
+            continue
+        names = [CACHE if name == "cache" else name for name in arguments]
+        found += [f"{owner.__name__}.{method}({name})" for name in names if name not in there]
+        if passes_on and not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in there.values()):
+            found.append(f"{owner.__name__}.{method}(**kwargs)")
+    return found
+
+
+def require_api(expected: Iterable[Expected]) -> None:
+    """Refuse a transformers that has renamed or dropped what is used by name.
+
+    Raises:
+        UserError: If something is missing.
+    """
+    lacking = missing(expected)
+    if lacking:
+        raise refusal(f"has no {', '.join(lacking)}")
+
+
+def require_known_arguments(given: Mapping[str, Any]) -> None:
+    """Refuse a cache that comes under a name that nothing here reads.
+
+    Raises:
+        UserError: If one of the further arguments is a cache.
+    """
+    for name, value in given.items():
+        if isinstance(value, Cache):
+            raise refusal(f"gives the model its cache as {name!r}")
+
+
+def refusal(what: str) -> UserError:
+    """Return the error that an unknown transformers is refused with.
+
+    Args:
+        what: What it does otherwise than the known versions.
+    """
+    return UserError(
+        f"transformers {transformers.__version__} {what}; this model would answer wrongly with it, "
+        f"and is known to work with {' and '.join(KNOWN_VERSIONS)}.\n"
+        f"Install one of these: pip install 'transformers=={KNOWN_VERSIONS[-1]}.*'"
+    )
