@@ -21,6 +21,7 @@ from fcot.module import PageModule
 from fcot.processes import first_alone
 from fcot.student import save_student
 from fcot.whole_folder import check_output
+from shards.halves import Half
 
 VALUES = {"answers": "mean score of answers over tasks", "tokens": "mean answer-token accuracy over tasks"}
 BASES = ("init", "final")
@@ -32,16 +33,18 @@ Utility = Callable[[Mapping[str, Tensor]], float]
 class ShapleyMerge(Callback):
     """Merges the snapshots of a run: θ* = θ_base + Σ wᵢ (θᵢ − θ_base), w from Shapley values (FCoT-VL, 3.3).
 
-    A coalition's value is the score of its members' mean on the dev split. The merged folder also gets
-    `merge.json` (every score, φ, weights, controls) and `merge.png`. With fewer than two snapshots, or under
+    A coalition's value is the score of its members' mean on dev pages. The merged folder also gets `merge.json` (every
+    score, φ, weights, controls, what was kept and why) and `merge.png`. With fewer than two snapshots, or under
     fast_dev_run, it does nothing but say so.
 
     Args:
         base: θ_base: "init" (the weights before the first step), "final", or a model folder.
-        method: What to keep: "auto" for the best on the dev split, or shapley, average, final, best_single, ….
+        method: What to keep: shapley, average, final, best_single, …, or "auto": the last snapshot, unless the method
+            that scores best on half of the dev pages beats it on the other half, where both answer the questions and
+            the paired 95 % interval of their mean scores' difference must lie above zero.
         value: What a coalition is scored by, a mean over tasks: "answers", the metrics of generated answers, or
             "tokens", the share of answer tokens predicted right after the reference's, about ten times faster.
-        samples: Dev pages a coalition is scored on (default: all).
+        samples: Dev pages to use (default: all). A coalition is scored on them, on half of them by "auto".
         random_draws: Draws of the random-search control (default: as many as coalitions).
         permutations: Orders to sample the Shapley values from, which more than 8 snapshots need (default: exact).
         task_arithmetic_scale: Scale of the task-arithmetic control.
@@ -161,13 +164,20 @@ class ShapleyMerge(Callback):
         student = module.pair.student
         before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
         output = self.folder or run / "merged"
-        loader = Remembered(
+        pages = Remembered(
             data.loader("dev", with_prompts=True, layout=module.layout, limit=self._dev_samples(data), whole=True)  # type: ignore[attr-defined]
         )
+        halved = self.method == "auto"
+        loader = Half(pages) if halved else pages
 
         def utility(weights: Mapping[str, Tensor]) -> float:
             load(student, weights.items())
             return module.evaluate(loader).mean() if self.value == "answers" else module.token_accuracy(loader)
+
+        def confirm(weights: Mapping[str, Tensor]) -> Mapping[str, list[float]]:
+            load(student, weights.items())
+            tell("ShapleyMerge: the other half of the dev pages is read, to confirm a candidate or not")
+            return module.evaluate(Half(pages, second=True)).by_task()
 
         def finish(folder: Path, merged: Iterator[tuple[str, Tensor]]) -> None:
             load(student, merged)
@@ -196,6 +206,7 @@ class ShapleyMerge(Callback):
                     "metric": "own utility" if self.utility else VALUES[self.value],
                 },
                 utility_fingerprint=self._fingerprint(module, data),
+                confirm=confirm,
                 permutations=self.permutations,
                 overwrite=self.overwrite,
             )
@@ -219,7 +230,8 @@ class ShapleyMerge(Callback):
         pages: str = data.fingerprint("dev")  # type: ignore[attr-defined]
         layout = module.layout
         answers = [module.max_new_tokens, layout.max_tiles, module.max_length, module.metrics]
-        return json.dumps([pages, self.value, self._dev_samples(data), *answers])
+        part = "half" if self.method == "auto" else "all"
+        return json.dumps([pages, self.value, self._dev_samples(data), part, *answers])
 
     def _dev_samples(self, data: LightningDataModule) -> int | None:
         known: int | None = data.size("dev")  # type: ignore[attr-defined]
@@ -265,10 +277,5 @@ def load(student: torch.nn.Module, weights: Iterable[tuple[str, Tensor]]) -> Non
 
 
 def _told(report: MergeReport, output: Path) -> str:
-    chosen = report.controls[report.chosen]
     phi = ", ".join(f"{name} {value:+.4f}" for name, value in report.shapley.items())
-    final = report.controls["final"].utility
-    return (
-        f"ShapleyMerge: kept {report.chosen} with dev score {chosen.utility:.4f} (final snapshot {final:.4f}).\n"
-        f"  Shapley values: {phi}\n  Merged model: {output}"
-    )
+    return f"ShapleyMerge: {report.choice['why']}.\n  Shapley values: {phi}\n  Merged model: {output}"

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,10 +31,11 @@ class Preset:
         realign_steps: Steps of re-alignment, of 32 pages each.
         realign_pages: Pages to re-align on.
         sft_pages: Pages to post-train on, the same for all; more steps read them again.
-        dev_pages: Dev pages a coalition of snapshots is scored on.
+        dev_pages: Dev pages: merges are found on one half of them, and the best is confirmed or not on the other.
         test_pages: Test pages, shared by all models.
         data: Folder the pages are drawn in.
         options: Further options of every run.
+        seed: Seed of pages, their order and training.
     """
 
     sft_steps: dict[int, int]
@@ -45,6 +46,7 @@ class Preset:
     test_pages: int
     data: str
     options: tuple[str, ...] = ()
+    seed: int = 0
 
     def pages(self, recipe: str) -> dict[str, int]:
         """Return how many pages of a recipe are drawn for each split."""
@@ -55,12 +57,19 @@ class Preset:
     def data_options(self, recipe: str) -> list[str]:
         """Return the options of a run on these pages."""
         samples = ", ".join(f"{split}: {count}" for split, count in self.pages(recipe).items())
-        return [*self.options, "--data.root", f"{self.data}/{recipe}", "--data.recipe_samples", f"{{{samples}}}"]
+        where = ["--data.root", f"{self.data}/{recipe}", "--data.recipe_samples", f"{{{samples}}}"]
+        seeds = [
+            word
+            for name in ("seed_everything", "data.seed", "data.recipe_seed")
+            for word in (f"--{name}", str(self.seed))
+            if self.seed
+        ]
+        return [*self.options, *where, *seeds]
 
 
 PRESETS = {
-    "demo": Preset({2: 130}, 140, 4480, 4160, 70, 280, "data/demo"),
-    "tables": Preset({4: 2100, 1: 700, 2: 900}, 160, 5120, 22400, 98, 420, "data/tables"),
+    "demo": Preset({2: 130}, 140, 4480, 4160, 140, 280, "data/demo"),
+    "tables": Preset({4: 2100, 1: 700, 2: 900}, 160, 5120, 22400, 196, 420, "data/tables"),
 }
 
 
@@ -70,7 +79,8 @@ def draw(preset: Preset) -> list[Command]:
     def build(recipe: str) -> Command:
         counts = {"train": 0, "dev": 0, "test": 0} | preset.pages(recipe)
         sizes = [word for split, count in counts.items() for word in (f"--{split}", str(count))]
-        words = ["shards", "build", "--output", f"{preset.data}/{recipe}", "--recipe", recipe, *sizes]
+        seed = ["--seed", str(preset.seed)] if preset.seed else []
+        words = ["shards", "build", "--output", f"{preset.data}/{recipe}", "--recipe", recipe, *sizes, *seed]
         return f"Draw the pages of {recipe}", words
 
     return [build("reading"), build("questions")]
@@ -219,7 +229,7 @@ def make_room(output: Path, preset: Preset) -> None:
     (output / MARKER).write_text(json.dumps(asdict(preset), indent=1) + "\n", encoding="utf-8")
 
 
-def demo(preset: Literal["demo", "tables"] = "demo", output: Path = Path("runs/demo")) -> None:
+def demo(preset: Literal["demo", "tables"] = "demo", output: Path = Path("runs/demo"), seed: int = 0) -> None:
     """Compress the tiny teacher, retrain it, merge, measure, and write a report.
 
     Every step is an ordinary command, printed before it runs; copy one to change it. Run it from the folder
@@ -229,14 +239,18 @@ def demo(preset: Literal["demo", "tables"] = "demo", output: Path = Path("runs/d
         preset: demo (ratio 2, about eight minutes on 2 cores) or tables (ratios 2 and 4, the control; about
             58 minutes).
         output: Folder of the runs; those of an earlier demo are replaced.
+        seed: Seed of pages, their order and training; each has pages of its own.
 
     Raises:
         UserError: If a command fails, `configs/` is not here, or the output folder holds something else.
     """
     if not CONFIGS.is_dir():
         raise UserError("There is no folder configs here. Run the demo from the folder of the project's clone.")
-    make_room(output, PRESETS[preset])
-    drawn, work = draw(PRESETS[preset]), chains(PRESETS[preset], output)
+    chosen = PRESETS[preset]
+    if seed:
+        chosen = replace(chosen, seed=seed, data=f"{chosen.data}-seed{seed}")
+    make_room(output, chosen)
+    drawn, work = draw(chosen), chains(chosen, output)
     runner = Runner(len(drawn) + sum(map(len, work.values())) + 1)
     runner.run(drawn)
     runner.run_chains(work)

@@ -87,3 +87,14 @@ def test_failing_command_stops_the_others_and_is_named(monkeypatch, capfd):
         Runner(41).run_chains({"a": fails, "b": others})
     told = capfd.readouterr().out
     assert "a    | error: " in told and "[41/41" not in told
+
+
+def test_a_seed_has_pages_and_runs_of_its_own(monkeypatch, tmp_path):
+    commands = []
+    monkeypatch.setattr(Runner, "run", lambda self, some, **_: commands.extend(some))
+    monkeypatch.chdir(ROOT)
+    demo(output=tmp_path / "run", seed=3)
+    lines = [" ".join(words) for _, words in commands if words[0] != "report"]
+    assert all(" --seed 3" in line or " --data.recipe_seed 3" in line for line in lines)
+    assert all("data/demo-seed3/" in line for line in lines)
+    assert json.loads((tmp_path / "run" / "demo.json").read_text())["seed"] == 3

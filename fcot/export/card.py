@@ -132,9 +132,10 @@ def _merge(merge: Mapping[str, Any] | None) -> str:
     ]
     pages = f"{merge.get('n', 'an unknown number of')} {merge.get('split', 'held-out')} pages"
     utility = merge["controls"][merge["chosen"]]["utility"]
+    why = (merge.get("choice") or {}).get("why")
     told = (
-        f"Method {merge['chosen']}, chosen on {pages} by {merge.get('metric', 'their score')}, where it has "
-        f"{utility:.4f} (seed {merge['seed']}). These pages chose the merge, so that score flatters it."
+        f"Method {merge['chosen']}{f' ({why})' if why else ''}. By {merge.get('metric', 'their score')} it has "
+        f"{utility:.4f} on the {pages} that candidates were found on (seed {merge['seed']}), which flatters candidates."
     )
     return f"{told}\n\n{table(('snapshot', 'weight', 'Shapley value'), rows)}"
 

@@ -18,10 +18,11 @@ def merge(
 
     Args:
         run: Folder of the run, with its config.yaml and snapshots.
-        method: What to keep: auto (best on the dev split), shapley, average, final, … (default: as the run's).
+        method: What to keep: auto (the last snapshot unless another is confirmed to be better), shapley, average,
+            final, … (default: as the run's).
         base: The starting weights, to which weighted differences of snapshots are added: init (before the first
             step), final (the last snapshot), or a model folder (default: as the run's).
-        samples: Dev pages a coalition is scored on (default: as the run's).
+        samples: Dev pages to use (default: as the run's).
         permutations: Orders to sample the Shapley values from, which more than 8 snapshots need (default: as the
             run's).
         output: Where to write the merged model (default: merged in the run folder).

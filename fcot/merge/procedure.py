@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from fcot.merge.checks import check_same_tensors, fingerprint
+from fcot.merge.choice import Choice, Confirm, choose
 from fcot.merge.combine import combine
 from fcot.merge.contest import Game, Players, Progress, play, score_methods
 from fcot.merge.game import check_permutations, coalitions
@@ -45,14 +46,15 @@ def merge_snapshots(
     progress: Progress | None = None,
     describe: Mapping[str, Any] | None = None,
     utility_fingerprint: str | None = None,
+    confirm: Confirm | None = None,
     overwrite: bool = False,
 ) -> MergeReport:
     """Merge snapshots of one run and write the merged model with its report and picture.
 
-    Scores every coalition's mean, computes Shapley values, scores every merge method, and writes the mixture
-    that scores best (the simplest of equals). Scores are kept in `OUTPUT.cache/scores.jsonl` as they are
-    found, and `output` appears only when it is complete: a run that is killed and started again gives the
-    same result. `output` gets the model, `merge.json` and `merge.png`.
+    Scores every coalition's mean, computes Shapley values, scores every merge method, and writes the last snapshot
+    unless the best of the others beats it on pages that did not find it (`fcot.merge.choice`). Scores are kept in
+    `OUTPUT.cache/scores.jsonl` as they are found, and `output` appears only when it is complete: a run that is killed
+    and started again gives the same result. `output` gets the model, `merge.json` and `merge.png`.
 
     Args:
         base: θ_base: a .safetensors file, a model folder, or the tensors themselves.
@@ -60,7 +62,7 @@ def merge_snapshots(
         utility: Scores the given weights on the dev split, higher being better. The mapping computes a tensor
             at each look-up; copy them one by one into a model, so that no second model is ever in memory.
         output: The merged model's folder.
-        method: The merge method to use, or "auto" for the one that scores best.
+        method: The merge method to use, or "auto" for the last snapshot unless another is confirmed to be better.
         random_draws: Draws of the random search; by default as many as coalitions were scored.
         permutations: Sample the Shapley values from that many orders, as more than 8 snapshots require.
         task_arithmetic_scale: The share of the task vectors that task arithmetic adds.
@@ -70,6 +72,8 @@ def merge_snapshots(
         progress: Called with a stage's name, how much of it is done, and how much there is at most.
         describe: Fields to add to the report, such as the split, its size "n" and the metric.
         utility_fingerprint: What tells this utility's cached scores from another's; by default `describe`.
+        confirm: Gives the reported scores of weights on pages that `utility` does not see, by task and in the order of
+            pages; "auto" keeps the last snapshot without it.
         overwrite: Replace a merged model that is already at `output`.
 
     Returns:
@@ -104,19 +108,22 @@ def merge_snapshots(
     game = play(players, permutations, seed)
     draws = random_draws if random_draws is not None else len(game.utilities)
     controls = score_methods(players, game, draws, seed, task_arithmetic_scale)
-    chosen = method if method != "auto" else max(controls, key=lambda name: controls[name].utility)
+    choice = Choice(method, f"{method} was asked for")
+    if method == "auto":
+        choice = choose(controls, confirm, players.mix, seed)
     report = MergeReport(
         players=players.names,
         utilities=game.utilities,
         shapley=game.values,
         standard_errors=game.standard_errors,
         controls=controls,
-        chosen=chosen,
+        chosen=choice.method,
+        choice=choice.to_dict(),
         base={"path": None if isinstance(base, Mapping) else str(base), "sha256": base_hash},
         seed=seed,
         evaluations=book.evaluations,
         wall_seconds=round(time.perf_counter() - start, 3),
-        notes=_notes(game, controls[chosen], permutations),
+        notes=_notes(game, controls[choice.method], permutations),
         extra=extra,
     )
     with whole_folder(output, MERGED) as folder:

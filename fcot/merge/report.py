@@ -27,6 +27,7 @@ class MergeReport:
         standard_errors: The φ's standard errors if they were sampled, else None.
         controls: Every merge method's weights and score, by the method's name.
         chosen: The method whose weights the merged model has.
+        choice: Why that one: see `fcot.merge.choice.Choice`.
         base: θ_base's path (None if it was in memory) and SHA-256.
         seed: Seed of the random draws.
         evaluations: How many different mixtures were scored, those known from a killed run included.
@@ -41,6 +42,7 @@ class MergeReport:
     standard_errors: dict[str, float] | None
     controls: dict[str, Control]
     chosen: str
+    choice: Mapping[str, Any]
     base: dict[str, str | None]
     seed: int
     evaluations: int
@@ -67,6 +69,7 @@ class MergeReport:
                 for name, control in self.controls.items()
             },
             "chosen": self.chosen,
+            "choice": self.choice,
             "base": self.base,
             "seed": self.seed,
             "evaluations": self.evaluations,

@@ -13,6 +13,7 @@ from fcot.metrics.intervals import (
     bootstrap_interval,
     bootstrap_interval_by_group,
     paired_difference,
+    paired_difference_by_group,
     paired_ratio,
     paired_ratio_by_group,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "check_metrics",
     "metric_by_name",
     "paired_difference",
+    "paired_difference_by_group",
     "paired_ratio",
     "paired_ratio_by_group",
 ]

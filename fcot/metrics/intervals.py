@@ -93,8 +93,37 @@ def paired_difference(
     Raises:
         ValueError: The lengths differ, there are no scores, or one is not a finite number.
     """
-    (pair,) = _aligned_groups([{"scores": a}, {"scores": b}])
-    return bootstrap_interval(pair[0] - pair[1], seed=seed, resamples=resamples, confidence=confidence)
+    return paired_difference_by_group(
+        {"scores": a}, {"scores": b}, seed=seed, resamples=resamples, confidence=confidence
+    )
+
+
+def paired_difference_by_group(
+    a_by_group: Mapping[str, Scores],
+    b_by_group: Mapping[str, Scores],
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+) -> Interval:
+    """Return the difference of two means over groups with its interval, drawing pairs anew within each group.
+
+    Args:
+        a_by_group: Scores of one model in each group, `[samples]` each.
+        b_by_group: Scores of the other on the same groups and samples, in the same order.
+        seed: Seed of the resampling.
+        resamples: How many times the pairs are drawn anew.
+        confidence: Share of the resampled differences inside the interval.
+
+    Returns:
+        The mean over groups of `a - b`, and its interval.
+
+    Raises:
+        ValueError: The groups or their lengths differ, a group is empty, or a score is not a finite number.
+    """
+    pairs = _aligned_groups([a_by_group, b_by_group])
+    differences = {name: pair[0] - pair[1] for name, pair in zip(sorted(a_by_group), pairs, strict=True)}
+    return bootstrap_interval_by_group(differences, seed=seed, resamples=resamples, confidence=confidence)
 
 
 def paired_ratio(a: Scores, b: Scores, *, seed: int = 0, resamples: int = 2000, confidence: float = 0.95) -> Interval:

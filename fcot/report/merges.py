@@ -53,6 +53,13 @@ def merge_figure(name: str, report: Mapping[str, Any]) -> str:
     facts = (
         f"{name}: {report['evaluations']} mixtures scored in {report['wall_seconds']:.0f} s. "
         f"Chosen: {report['chosen'].replace('_', ' ')}, {chosen:.4f}; the best snapshot alone has {alone:.4f}. "
-        f"These scores chose the merge, so they flatter it; those above are of the test pages.{notes}"
+        f"{reason(report)} These scores found the candidates, so they flatter them; those above are of the test pages."
+        f"{notes}"
     )
     return figure(image, escape(facts))
+
+
+def reason(report: Mapping[str, Any]) -> str:
+    """Return why that merge was kept, as a sentence; merges of before 0.2 kept what scored best."""
+    why = (report.get("choice") or {}).get("why", "the best of these scores was kept, which few pages tell from luck")
+    return f"{why[0].upper()}{why[1:]}."

@@ -5,11 +5,9 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
-import numpy as np
-
 from fcot.errors import UserError
 from fcot.evaluation import tested
-from fcot.metrics import Interval, bootstrap_interval_by_group, paired_ratio_by_group
+from fcot.metrics import Interval, paired_difference_by_group, paired_ratio_by_group
 from fcot.report.runs import FIELDS, Scored, metrics_of
 
 
@@ -72,9 +70,7 @@ def difference_to(model: Scored, other: Scored) -> Interval | None:
     """Return the paired difference of two mean scores, tasks weighing the same; None without answers."""
     if not paired(model, other):
         return None
-    return bootstrap_interval_by_group(
-        {task: np.subtract(scores, other.by_task[task]) for task, scores in model.by_task.items()}
-    )
+    return paired_difference_by_group(model.by_task, other.by_task)
 
 
 def paired(model: Scored, other: Scored) -> bool:

@@ -1,6 +1,7 @@
 """Snapshots of a short run are merged when it ends."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -69,8 +70,30 @@ def test_a_utility_of_ones_own_decides(tmp_path, merging):
     assert sum(report["shapley"].values()) == pytest.approx(
         report["utilities"]["step-000002+step-000004"] - report["utilities"][""]
     )
-    assert report["controls"][report["chosen"]]["utility"] == pytest.approx(1.0, abs=1e-4)
-    torch.testing.assert_close(load_student(tmp_path / "merged").lm_head.weight.detach(), target[0])
+    # it finds candidates; what is kept is decided by answers to dev pages, where an untrained student gains nothing
+    assert report["choice"]["candidate"] == "best_single"
+    assert report["choice"]["difference"]["n"] == 4
+    assert (report["chosen"], report["weights"]) == ("final", {"step-000002": 0.0, "step-000004": 1.0})
+
+
+def test_auto_finds_on_one_half_of_the_dev_pages_and_confirms_on_the_other(tmp_path, monkeypatch, merging):
+    read = []
+
+    def by_task(module, loader):
+        keys = [key for batch in loader for key in batch.keys]
+        read.append(keys)
+        first = load_file(tmp_path / "snapshots" / "step-000002" / "model.safetensors")["lm_head.weight"]
+        near = torch.allclose(module.pair.student.lm_head.weight, first, atol=1e-6)
+        return SimpleNamespace(mean=lambda: float(near), by_task=lambda: {"text": [float(near)] * len(keys)})
+
+    monkeypatch.setattr(SFT, "evaluate", by_task)
+    merging(ShapleyMerge(random_draws=1))
+    report = json.loads((tmp_path / "merged" / "merge.json").read_text())
+    assert report["chosen"] == report["choice"]["candidate"] == "best_single"
+    *found_on, candidate, last = read
+    assert candidate == last and len(candidate) == 4
+    assert all(keys == found_on[0] for keys in found_on) and report["n"] == len(found_on[0]) == 4
+    assert not set(found_on[0]) & set(candidate)
 
 
 def test_the_default_utility_is_the_dev_score_of_the_mixture(tmp_path, student_folder, monkeypatch, merging):
@@ -80,12 +103,12 @@ def test_the_default_utility_is_the_dev_score_of_the_mixture(tmp_path, student_f
         class Scored:
             def mean(self):
                 seen.append((sum(map(len, loader)), module.pair.student.lm_head.weight.detach().clone()))
-                return float(len(seen))
+                return 0.0
 
         return Scored()
 
     monkeypatch.setattr(SFT, "evaluate", evaluate)
-    merging(ShapleyMerge(samples=5, random_draws=1))
+    merging(ShapleyMerge(method="average", samples=5, random_draws=1))
     assert {pages_read for pages_read, _ in seen} == {5}
     assert any(torch.equal(weight, load_student(student_folder).lm_head.weight) for _, weight in seen)
     assert json.loads((tmp_path / "merged" / "merge.json").read_text())["n"] == 5

@@ -209,9 +209,11 @@ def test_merge_weights_stand_in_the_card(run, tmp_path):
         "split": "dev",
         "n": 42,
         "metric": "anls",
+        "choice": {"why": "kept for a reason"},
     }
     (merged / "merge.json").write_text(json.dumps(report))
     main(["export", str(merged), str(tmp_path / "out")])
     text = (tmp_path / "out" / "README.md").read_text()
-    assert "| step-1 | 0.7500 | +0.2500 |" in text and "chosen on 42 dev pages by anls, where it has 0.6250" in text
+    assert "| step-1 | 0.7500 | +0.2500 |" in text and "By anls it has 0.6250 on the 42 dev pages" in text
+    assert "Method shapley (kept for a reason)." in text
     assert json.loads((tmp_path / "out" / "merge.json").read_text()) == report

@@ -62,8 +62,8 @@ def test_the_report_holds_the_game_the_controls_and_the_choice(tmp_path, snapsho
     gain = written["utilities"]["s1+s2+s3"] - written["utilities"][""]
     assert math.fsum(written["shapley"].values()) == pytest.approx(gain, abs=1e-9)
     assert set(written["controls"]) == set(merge_methods())
-    best = max(control["utility"] for control in written["controls"].values())
-    assert written["controls"][written["chosen"]] == {"utility": best, "weights": written["weights"]}
+    assert written["controls"][written["chosen"]]["weights"] == written["weights"]
+    assert written["choice"]["method"] == written["chosen"] == "final"  # nothing was given to confirm another on
     assert (written["split"], written["n"], written["metric"], written["seed"]) == ("dev", 60, "accuracy", 0)
     assert written["base"]["path"] == str(tmp_path / "base") and len(written["base"]["sha256"]) == 64
     assert written["notes"] == []
@@ -111,8 +111,23 @@ def test_a_named_method_is_the_one_that_is_saved(tmp_path, snapshots, method):
     assert score(open_weights(tmp_path / "merged")) == report.controls[method].utility
 
 
+def test_auto_keeps_what_is_confirmed_on_other_pages(tmp_path, snapshots):
+    def confirm(weights):
+        score = Score()(weights)
+        return {"text": [score, score - 0.1], "table": [score]}
+
+    report = merge(tmp_path, snapshots, confirm=confirm)
+    written = json.loads((tmp_path / "merged" / "merge.json").read_text())
+    best = max(report.controls.values(), key=lambda control: control.utility)
+    assert report.chosen == written["choice"]["candidate"] != "final"
+    assert report.weights == best.weights
+    gain = best.utility - report.controls["final"].utility
+    assert written["choice"]["difference"] == pytest.approx({"mean": gain, "low": gain, "high": gain, "n": 3})
+    assert Score()(open_weights(tmp_path / "merged")) == best.utility
+
+
 @pytest.mark.filterwarnings("ignore:all Shapley values")
-def test_the_simplest_of_equals_is_chosen(tmp_path, snapshots):
+def test_the_last_snapshot_is_kept_where_all_score_the_same(tmp_path, snapshots):
     report = merge(tmp_path, snapshots, lambda weights: 0.5)
     assert report.chosen == "final"
     assert report.weights == {"s1": 0.0, "s2": 0.0, "s3": 1.0}

@@ -17,7 +17,7 @@ from fcot.merge.methods.shapley import shapley
 from fcot.merge.methods.single import best_single, final
 from fcot.merge.methods.task_arithmetic import task_arithmetic_mean, task_arithmetic_sum
 
-__all__ = [  # noqa: RUF022 - simplest first, the order in which equals are chosen
+__all__ = [  # noqa: RUF022 - simplest first, the order in which equal candidates are taken
     "final",
     "best_single",
     "average",

@@ -1,0 +1,82 @@
+"""What a merge keeps: the last snapshot, unless a candidate is shown to be better on pages that did not find it.
+
+The best of many scores on few pages is mostly luck. So candidates are found on one half of the dev pages, and the best
+of them is compared with the last snapshot on the other half: page by page, in the scores that are reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from fcot.merge.report import Control
+
+if TYPE_CHECKING:
+    from fcot.metrics import Interval
+
+LAST = "final"  # the method that keeps the last snapshot
+
+TaskScores = Mapping[str, Sequence[float]]
+Confirm = Callable[[Mapping[str, Tensor]], TaskScores]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The merge method that is kept, and why.
+
+    Attributes:
+        method: Its name.
+        why: One sentence.
+        candidate: The method that scored best where candidates are found; None if none did better than the last
+            snapshot, or none was looked for.
+        difference: The candidate's mean score less the last snapshot's on the other pages, paired, with its 95 %
+            interval; None if they were not compared.
+    """
+
+    method: str
+    why: str
+    candidate: str | None = None
+    difference: Interval | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the choice as plain values."""
+        return asdict(self)
+
+
+def choose(
+    controls: Mapping[str, Control],
+    confirm: Confirm | None,
+    mix: Callable[[Sequence[float]], Mapping[str, Tensor]],
+    seed: int,
+) -> Choice:
+    """Keep the last snapshot unless the best candidate beats it on other pages.
+
+    Args:
+        controls: Every method's weights, and their score on the pages that candidates are found on.
+        confirm: Gives the reported scores of weights on other pages, by task, in the order of pages; None if there is
+            no way to.
+        mix: Makes a mixture of weights by snapshot.
+        seed: Seed of the interval's resampling.
+    """
+    from fcot.metrics import paired_difference_by_group  # which needs more than a merge by itself does
+
+    last = controls[LAST]
+    others = {name: control for name, control in controls.items() if control.weights != last.weights}
+    candidate = max(others, key=lambda name: others[name].utility, default=LAST)
+    if controls[candidate].utility <= last.utility:
+        return Choice(LAST, "the last snapshot is kept: no candidate scores above it")
+    if confirm is None:
+        return Choice(LAST, "the last snapshot is kept: nothing was given to confirm a candidate on", candidate)
+    scores = [confirm(mix(list(controls[name].weights.values()))) for name in (candidate, LAST)]
+    if not scores[0]:
+        return Choice(LAST, "the last snapshot is kept: no pages are left to confirm a candidate on", candidate)
+    found = paired_difference_by_group(*scores, seed=seed)
+    said = f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}] (paired 95 % interval, n = {found.n})"
+    if found.low > 0:
+        why = f"{candidate} is kept: it beats the last snapshot by {said} on pages that did not find it"
+        return Choice(candidate, why, candidate, found)
+    why = f"the last snapshot is kept: on pages that did not find it, {candidate} scores {said} against it"
+    return Choice(LAST, why, candidate, found)
