@@ -64,7 +64,7 @@ def test_loss_and_gradients_equal_a_naive_step(tiny_checkpoint, make_batch, rati
     torch.manual_seed(0)
     for _, parameter in module.pair.trainable():  # far from the teacher: the divergence is no rounding error
         torch.nn.init.normal_(parameter, std=0.3)
-    naive = NaiveStep.of(module.pair, ModelFolder(tiny_checkpoint).config)
+    naive = NaiveStep.of(module.pair, ModelFolder(tiny_checkpoint).config)["student"]
     found = module.losses(batch)["loss"]
     found.backward()
     expected = naive.loss(batch, **{name: value for name, value in options.items() if name != "chunk_rows"})
@@ -98,6 +98,8 @@ def test_on_a_real_device_both_steps_are_measured_and_agree(tiny_checkpoint, tmp
     ours, naive = found["measured"]["step"], found["measured"]["naive"]
     assert ours["loss"] == pytest.approx(naive["loss"], rel=1e-5)
     assert ours["seconds_by_part"].keys() == PARTS
+    for spread in (*ours["seconds_by_part"].values(), found["measured"]["times_faster"]):
+        assert 0 < spread["low"] <= spread["median"] <= spread["high"]
     assert ours["samples_per_second"] == pytest.approx(2 / ours["seconds"]["median"])
     assert ours["weight_bytes"] < naive["weight_bytes"] < 2 * ours["weight_bytes"]
     assert 0 < ours["peak_bytes"] - ours["weight_bytes"] < naive["peak_bytes"] - naive["weight_bytes"]
