@@ -67,7 +67,7 @@ def data(
     if resume:
         notes.append(
             f"first batch from sample {FAR:,} of {found['resume']['samples']:,}, set opened and ordered anew: "
-            f"{Timing(**found['resume']['seconds'])}"
+            f"{Timing(**found['resume']['seconds'])}, median of {repeats}"
         )
     columns = ("way", f"time, median of {repeats}", "samples/s")
     publish(found, [Table(f"{counts[0]} samples as bytes", columns, rows)], json, notes)

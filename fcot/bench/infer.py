@@ -272,6 +272,6 @@ def panels(found: dict[str, Any]) -> list[Bars]:
         mine = {f"1/{row['ratio']}": row for row in same}
         kind = f"{batch} questions on one page" if one_page else f"batch {batch}"
         spent = {name: {part: row["parts"][part]["median"] for part in PARTS} for name, row in mine.items()}
-        gains = {name: f"{row['gain']['median']:.2f}x" for name, row in mine.items()}
+        gains = {name: Gain(**row["gain"]).mark(".2f", "x") for name, row in mine.items()}
         drawn.append(Bars(f"seconds, {kind}, and the gain", spent, gains))
     return drawn

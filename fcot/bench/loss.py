@@ -78,7 +78,8 @@ def loss(
     panels = [Bars("GB above inputs", {name: {"memory": kind["peak_bytes"] / 1e9} for name, kind in named.items()})]
     if place.type != "meta":
         spent = {name: {"time": kind["seconds"]["median"]} for name, kind in named.items()}
-        panels.append(Bars("seconds", spent))
+        marks = {name: Timing(**kind["seconds"]).mark() for name, kind in named.items()}
+        panels.append(Bars("seconds", spent, marks))
     publish(found, [Table(title, columns, cells)], json, plot=plot, panels=panels)
 
 

@@ -45,6 +45,10 @@ class Spread:
         median, low, high = (f"{scale * value:,.{digits}f}" for value in (self.median, self.low, self.high))
         return f"{median}{between}[dim]{low}\N{EN DASH}{high}[/dim]"
 
+    def mark(self, form: str = ".3g", unit: str = "") -> str:
+        """Return the median above the lowest and highest, to stand over a bar of a picture."""
+        return f"{self.median:{form}}{unit}\n{self.low:{form}}\N{EN DASH}{self.high:{form}}"
+
 
 class Timing(Spread):
     """Seconds of one piece of work."""

@@ -70,7 +70,11 @@ def preprocess(
         [f"{gain} times as fast; normalised tiles are {same}"],
         plot=plot,
         panels=[
-            Bars("seconds", {"uint8": {"time": ours.median}, "float": {"time": usual.median}}),
+            Bars(
+                "seconds",
+                {"uint8": {"time": ours.median}, "float": {"time": usual.median}},
+                {"uint8": ours.mark(), "float": usual.mark()},
+            ),
             Bars("MB of tiles", {"uint8": {"memory": tiles.nbytes / 1e6}, "float": {"memory": floats.nbytes / 1e6}}),
         ],
     )

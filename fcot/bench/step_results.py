@@ -56,6 +56,7 @@ def panels(found: dict[str, Any]) -> list[Bars]:
     if "naive" in measured:
         kinds["naive"] = measured["naive"]
         spent["naive"] = {"naive step": measured["naive"]["seconds"]["median"]}
+    marks = {name: Timing(**kind["seconds"]).mark() for name, kind in kinds.items()}
     memory = {
         name: {
             "weights": kind["weight_bytes"] / 1e9,
@@ -63,7 +64,7 @@ def panels(found: dict[str, Any]) -> list[Bars]:
         }
         for name, kind in kinds.items()
     }
-    return [*drawn, Bars("seconds", spent), Bars("GB at the peak", memory)]
+    return [*drawn, Bars("seconds", spent, marks), Bars("GB at the peak", memory)]
 
 
 def notes(found: dict[str, Any]) -> list[str]:
