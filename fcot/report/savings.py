@@ -82,7 +82,8 @@ def savings_section(saved: Savings, ratios: Sequence[int], missing: list[str]) -
     lines = [line(name, ratio, each) for name, each in saved.items() for ratio in each]
     marks = {place: "new" for place in range(len(counts), len(lines), len(counts))}
     caption = (
-        f"One question of {PROMPT} text tokens on {counted_page()}; bars are relative to the same model at ratio 1. "
+        f"One question of {PROMPT} text tokens on {counted_page()}. "
+        '<span class="bar-note">Bars are relative to the same model at ratio 1.</span> '
         f"<code>{escape(command)} --device meta</code> counts the same."
     )
     return (

@@ -41,3 +41,13 @@ def test_the_command_measures_both_and_they_agree(tmp_path):
     assert found["chunked"]["loss"] == pytest.approx(found["full"]["loss"], rel=1e-5)
     assert found["chunked"]["seconds"]["repeats"] == 2
     assert (found["device"], found["precision"]) == ("cpu", "fp32")
+
+
+def test_both_are_timed_in_turn():
+    done, inputs = [], make_inputs(4, 20, 8, torch.device("cpu"), torch.float32)
+
+    def way(name):
+        return lambda given: done.append(name) or full_logits(given, 1.0)
+
+    run({"a": way("a"), "b": way("b")}, inputs, torch.device("cpu"), 2)
+    assert done[:6] == ["a", "b"] * 3
