@@ -43,7 +43,6 @@ class Record:
         prediction: What the model said.
         scores: Score by metric name.
         visual_tokens: Visual tokens of the page.
-        seconds: Time of its batch over the batch's size.
     """
 
     key: str
@@ -53,7 +52,6 @@ class Record:
     prediction: str
     scores: dict[str, float]
     visual_tokens: int
-    seconds: float
 
 
 @dataclass
@@ -83,16 +81,15 @@ class Evaluation:
         references: Sequence[list[str]],
         predictions: Sequence[str],
         visual_tokens: Sequence[int],
-        seconds: float,
     ) -> list[Record]:
-        """Score the answers of a batch, which took `seconds`, and return their records."""
+        """Score the answers of a batch and return their records."""
         added = []
         for key, task, question, accepted, said, tokens in zip(
             keys, tasks, questions, references, predictions, visual_tokens, strict=True
         ):
             compared = judged(said, accepted)
             scores = {name: metric_by_name(name).score(*compared) for name in self.names(task)}
-            added.append(Record(key, task, question, accepted, said, scores, tokens, seconds / len(keys)))
+            added.append(Record(key, task, question, accepted, said, scores, tokens))
         self.records.extend(added)
         return added
 
@@ -110,11 +107,11 @@ class Evaluation:
         return float(np.mean([np.mean(scores) for scores in self.by_task().values()]))
 
     def summary(self, *, seed: int = 0) -> dict[str, Any]:
-        """Return scores with 95 % bootstrap intervals, visual tokens and seconds of a page.
+        """Return scores with 95 % bootstrap intervals, and the visual tokens of a page.
 
         Returns:
             `scores`: for each task and for "mean", `metric`, `mean`, `low`, `high`, `n`; `further_scores`: the same
-            for each task's further metrics, by their names; `visual_tokens` and `seconds_per_page`: means over pages.
+            for each task's further metrics, by their names; `visual_tokens`: the mean over pages.
         """
         groups = self.by_task()
         scores = {
@@ -130,7 +127,6 @@ class Evaluation:
             "scores": scores,
             "further_scores": {task: self.further(task, seed=seed) for task in groups if len(self.names(task)) > 1},
             "visual_tokens": float(np.mean([record.visual_tokens for record in self.records])),
-            "seconds_per_page": float(np.mean([record.seconds for record in self.records])),
         }
 
     def further(self, task: str, *, seed: int = 0) -> dict[str, Any]:
@@ -158,9 +154,13 @@ class Evaluation:
 
 
 def read_records(path: Path) -> list[Record]:
-    """Read what `write_records` wrote."""
+    """Read what `write_records` wrote.
+
+    Earlier versions also wrote `seconds`, which are left out: models timed in separate processes do not compare.
+    """
     with path.open(encoding="utf-8") as file:
-        return [Record(**json.loads(line)) for line in file]
+        fields = [json.loads(line) for line in file]
+    return [Record(**{name: value for name, value in record.items() if name != "seconds"}) for record in fields]
 
 
 def as_text(interval: Mapping[str, Any] | Interval) -> str:
@@ -177,7 +177,7 @@ def tested(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def print_table(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print rows of model, ratio, stage, split, n, seed, scores, visual_tokens, seconds_per_page.
+    """Print rows of model, ratio, stage, split, n, seed, scores, visual_tokens.
 
     The share of the teacher's score stands beside the mean if rows have it (`vs_teacher`).
     """
@@ -196,7 +196,7 @@ def print_table(rows: Iterable[Mapping[str, Any]]) -> None:
     table.add_column("stage\n[dim]model[/dim]", overflow="fold", min_width=12)
     for title in ("ratio", "mean", *(["% of\nteacher"] if related else [])):
         table.add_column(title, justify="right", no_wrap=True)
-    for title in (*map(escape, tasks), "visual\ntokens", "s/page"):
+    for title in (*map(escape, tasks), "visual\ntokens"):
         table.add_column(title, justify="right", overflow="fold", min_width=5)
     for row in rows:
         scores, shared = row["scores"], row.get("vs_teacher")
@@ -207,7 +207,6 @@ def print_table(rows: Iterable[Mapping[str, Any]]) -> None:
             *([stacked(shared, scale=100, decimals=1) if shared else ""] if related else []),
             *(f"{scores[task]['mean']:.3f}" if task in scores else "" for task in tasks),
             f"{row['visual_tokens']:.1f}",
-            f"{row['seconds_per_page']:.3f}",
         )
     screen = Console()
     (screen if screen.is_terminal else Console(width=120)).print(table)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -141,11 +140,9 @@ class PageReader(LightningModule, ABC):
 
     def read(self, batch: Batch, evaluation: Evaluation, side: str = "student") -> list[Record]:
         """Read a batch of pages and add the scored answers to an evaluation."""
-        start = time.perf_counter()
         predictions = self.answers(batch, side)
         if batch.idle:
             return []
-        seconds = time.perf_counter() - start
         tokens = batch.num_tiles * self.layout.tokens_per_tile[side]
         return evaluation.add(
             keys=batch.keys,
@@ -154,7 +151,6 @@ class PageReader(LightningModule, ABC):
             references=batch.references,
             predictions=predictions,
             visual_tokens=tokens.tolist(),
-            seconds=seconds,
         )
 
     @contextmanager

@@ -3,7 +3,6 @@
 import json as json_lib
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ import webdataset as wds
 
 import fcot
 from fcot.batch import PageLayout
-from fcot.bench.measure import Timing, timed_in_turn
+from fcot.bench.measure import Gain, Timing, timed_in_turn
 from fcot.bench.output import Table, publish
 from fcot.internvl.checkpoint import ModelFolder
 from shards.build import build_set
@@ -25,6 +24,7 @@ from shards.order import Order
 from shards.shard_set import ShardSet
 
 FAR, FAR_SHARD = 100_000, 4_000
+CPU = torch.device("cpu")
 
 
 def data(
@@ -46,7 +46,9 @@ def data(
         source = shards or drawn(folder, samples)
         ways: list[Callable[[], int]] = [lambda: ours(source), lambda: plain(source)]
         counts = [way() for way in ways]
-        verified, usual = timed_in_turn(ways, torch.device("cpu"), repeats)
+        times = timed_in_turn(ways, CPU, repeats)
+        verified, usual = map(Timing.of, times)
+        gain = Gain.over([spent / counts[1] for spent in times[1]], [spent / counts[0] for spent in times[0]])
         found: dict[str, Any] = {
             "bench": "data",
             "device": "cpu",
@@ -54,20 +56,21 @@ def data(
             "bytes": sum(path.stat().st_size for path in source.glob("*.tar")),
             "verified": {"seconds": verified.json(), "samples_per_second": counts[0] / verified.median},
             "webdataset": {"seconds": usual.json(), "samples_per_second": counts[1] / usual.median},
-            "times_as_fast": (counts[0] / verified.median) / (counts[1] / usual.median),
-            **({"resume": resumed(folder)} if resume else {}),
+            "times_as_fast": gain.json(),
+            **({"resume": resumed(folder, repeats)} if resume else {}),
         }
     rows = [
         [name, str(Timing(**found[kind]["seconds"])), f"{found[kind]['samples_per_second']:,.0f}"]
         for kind, name in (("verified", "verified, shuffled over the set"), ("webdataset", "webdataset, shuffle(1000)"))
     ]
-    notes = [f"{found['times_as_fast']:.2f} times as fast as plain webdataset"]
+    notes = [f"{gain} times as fast as plain webdataset"]
     if resume:
         notes.append(
             f"first batch from sample {FAR:,} of {found['resume']['samples']:,}, set opened and ordered anew: "
-            f"{found['resume']['seconds']:.2f} s"
+            f"{Timing(**found['resume']['seconds'])}, median of {repeats}"
         )
-    publish(found, [Table(f"{counts[0]} samples as bytes", ("way", "time", "samples/s"), rows)], json, notes)
+    columns = ("way", f"time, median of {repeats}", "samples/s")
+    publish(found, [Table(f"{counts[0]} samples as bytes", columns, rows)], json, notes)
 
 
 @contextmanager
@@ -105,20 +108,23 @@ def plain(source: Path) -> int:
     return sum(1 for _ in wds.WebDataset(urls, shardshuffle=False).shuffle(1000))
 
 
-def resumed(folder: Path) -> dict[str, Any]:
-    """Time from nothing to the first batch at sample 100,000 of a set."""
+def resumed(folder: Path, repeats: int) -> dict[str, Any]:
+    """Time from nothing to the first batch at sample 100,000 of a set, the files read before."""
     source = many(folder / "many")
     encoder = ModelFolder(Path(fcot.__file__).parent / "tiny" / "teacher").encoder()
     layout = PageLayout(encoder, 448, 12, {"student": 256})
-    start = time.perf_counter()
-    sets = Shards(source.parent, batch_size=32, num_workers=0)
-    loader = sets.loader(source.name, training=True, layout=layout, at=(0, FAR))
-    batch = next(iter(loader))
+
+    def first() -> tuple[Shards, int]:
+        sets = Shards(source.parent, batch_size=32, num_workers=0)
+        return sets, len(next(iter(sets.loader(source.name, training=True, layout=layout, at=(0, FAR)))))
+
+    (times,) = timed_in_turn([first], CPU, repeats)
+    sets, batch = first()
     return {
-        "seconds": time.perf_counter() - start,
+        "seconds": Timing.of(times).json(),
         "samples": len(sets.samples(source.name)),
         "at": FAR,
-        "batch": len(batch),
+        "batch": batch,
     }
 
 

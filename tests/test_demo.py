@@ -39,7 +39,7 @@ def test_report_has_a_row_for_each_stage(report):
     for row in rows:
         assert row["split"] == "test" and row["n"] == 28 and row["seed"] == 0
         assert row["scores"]["mean"]["low"] <= row["scores"]["mean"]["mean"] <= row["scores"]["mean"]["high"]
-        assert row["visual_tokens"] > 0 and row["seconds_per_page"] > 0
+        assert row["visual_tokens"] > 0
 
 
 def test_student_sees_half_of_the_visual_tokens(report):

@@ -1,6 +1,8 @@
+import json
+
 import pytest
 
-from fcot.evaluation import Evaluation, as_text, conclusion, print_further, print_table, read_records
+from fcot.evaluation import Evaluation, Record, as_text, conclusion, print_further, print_table, read_records
 
 
 def evaluation(metrics=None, rows=()):
@@ -13,7 +15,6 @@ def evaluation(metrics=None, rows=()):
             references=[[reference]],
             predictions=[prediction],
             visual_tokens=[8],
-            seconds=0.5,
         )
     return found
 
@@ -112,12 +113,11 @@ def test_any_accepted_answer_counts():
         references=[["grey", "gray"]],
         predictions=["gray"],
         visual_tokens=[1],
-        seconds=1.0,
     )
     assert scored.mean() == 1.0
 
 
-def test_time_and_tokens_are_means_over_pages():
+def test_tokens_are_a_mean_over_pages():
     scored = Evaluation({"*": ["exact_match"]})
     scored.add(
         keys=["0", "1"],
@@ -126,9 +126,7 @@ def test_time_and_tokens_are_means_over_pages():
         references=[["x"], ["x"]],
         predictions=["x", "x"],
         visual_tokens=[4, 8],
-        seconds=3.0,
     )
-    assert scored.summary()["seconds_per_page"] == 1.5
     assert scored.summary()["visual_tokens"] == 6.0
 
 
@@ -137,6 +135,13 @@ def test_records_survive_the_disk(tmp_path):
     scored.write_records(tmp_path / "test.jsonl")
     assert read_records(tmp_path / "test.jsonl") == scored.records
     assert len((tmp_path / "test.jsonl").read_text(encoding="utf-8").split("\n")) == 6
+
+
+def test_records_of_earlier_versions_are_read_without_their_seconds(tmp_path):
+    record = {"key": "0", "task": "text", "question": "?", "references": ["x"], "prediction": "x"}
+    line = json.dumps({**record, "scores": {"anls": 1.0}, "visual_tokens": 8, "seconds": 0.5})
+    (tmp_path / "test.jsonl").write_text(line + "\n")
+    assert read_records(tmp_path / "test.jsonl") == [Record(**record, scores={"anls": 1.0}, visual_tokens=8)]
 
 
 def test_no_records_make_an_empty_file(tmp_path):

@@ -4,6 +4,7 @@ import io
 import statistics
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from transformers import GenerationConfig
 
 from fcot.batch import Batch
 from fcot.bench.answer_flops import MODEL_PARTS, TERA, count_all
-from fcot.bench.measure import Timing, matmul_rate, on_accelerator, seconds
+from fcot.bench.measure import Gain, Product, Timing, clocked, in_turn, on_accelerator, seconds
 from fcot.bench.meter import ANSWER_PARTS, Meter, answer_parts
 from fcot.bench.output import Table, flop_unit, publish
 from fcot.bench.picture import Bars
@@ -90,8 +91,7 @@ def infer(
         if place.type != "meta":
             kinds = [(1, False), (batch, False), (questions, True)]
             kinds = [kind for number, kind in enumerate(kinds) if number == 0 or kind[0] > 1]
-            found["matmul_tflops"] = matmul_rate(place, torch.bfloat16 if half else torch.float32) / TERA
-            found["measured"] = measure(folder, each, kinds, found, place, repeats)
+            found |= measure(folder, each, kinds, found, place, repeats)
     publish(found, tables(found), json, notes(found), plot=plot, panels=panels(found))
 
 
@@ -102,8 +102,10 @@ def measure(
     asked: dict[str, Any],
     device: torch.device,
     repeats: int,
-) -> list[dict[str, Any]]:
-    """Return the times of each part for each kind of batch and ratio, ratios in turn so that drift meets all alike.
+) -> dict[str, Any]:
+    """Return the times of each part for each kind of batch and ratio, all ratios of a kind in turn in this process.
+
+    A large matrix product runs in turn with them, for its rate.
 
     Args:
         folder: Where the configuration is.
@@ -119,20 +121,29 @@ def measure(
     students = {ratio: with_ratio(pair, ratio, device, dtype) for ratio in ratios}
     file = io.BytesIO()
     page_image(*asked["page"]).save(file, "jpeg", quality=90)
-    rows: list[dict[str, Any]] = []
+    product, products = Product(device, dtype), []
+    times: dict[tuple[int, bool], dict[int, list[dict[str, float]]]] = {}
+
+    def read(ratio: int, pages: Batch, files: list[bytes]) -> dict[str, float]:
+        pair.student = students[ratio]
+        return answer(pair, pages, files, asked, device)
+
     for size, one_page in kinds:
         pages = {
             r: Pages(asked["tiles"], asked["prompt"], 1, size).of(students[r].config, {"student": r}) for r in ratios
         }
-        times: dict[int, list[dict[str, float]]] = {ratio: [] for ratio in ratios}
-        for repeat in range(repeats + 1):
-            for ratio in ratios:
-                pair.student = students[ratio]
-                parts = answer(pair, pages[ratio], [file.getvalue()] * (1 if one_page else size), asked, device)
-                if repeat:  # the first run warms up
-                    times[ratio].append(parts)
-        rows.extend({"one_page": one_page, **row} for row in summaries(size, one_page, times, asked))
-    return rows
+        files = [file.getvalue()] * (1 if one_page else size)
+        works = [partial(read, ratio, pages[ratio], files) for ratio in ratios]
+        of_product, *runs = in_turn([clocked(product, device), *works], repeats)
+        products += of_product
+        times[size, one_page] = dict(zip(ratios, runs, strict=True))
+    rate = product.rate(products) / TERA
+    rows = [
+        {"one_page": one_page, **row}
+        for (size, one_page), runs in times.items()
+        for row in summaries(size, one_page, runs, {**asked, "matmul_tflops": rate})
+    ]
+    return {"matmul_tflops": rate, "measured": rows}
 
 
 def with_ratio(pair: StudentTeacher, ratio: int, device: torch.device, dtype: torch.dtype) -> Any:
@@ -177,12 +188,10 @@ def summaries(
     counted, pages = (asked["one_page"], 1) if one_page else (asked, batch)
     first = next(iter(times))
 
-    def over(ratio: int, parts: tuple[str, ...]) -> float:
-        """Return the median of the gains, each over the first ratio's run beside it."""
-        pairs = zip(times[first], times[ratio], strict=True)
-        return statistics.median(
-            sum(slow[part] for part in parts) / sum(fast[part] for part in parts) for slow, fast in pairs
-        )
+    def over(ratio: int, parts: tuple[str, ...]) -> Gain:
+        """Return the gain in some parts over the first ratio."""
+        slow, fast = ([sum(run[part] for part in parts) for run in times[each]] for each in (first, ratio))
+        return Gain.over(slow, fast)
 
     for ratio, runs in times.items():
         model_gain, limit = over(ratio, MODEL_PARTS), counted["limits"][ratio]
@@ -191,12 +200,12 @@ def summaries(
             "batch": batch,
             "ratio": ratio,
             "parts": {part: Timing.of([run[part] for run in runs]).json() for part in PARTS},
-            "seconds_per_token": statistics.median(run["decode"] for run in runs) / (asked["new_tokens"] - 1),
+            "seconds_per_token": Timing.of([run["decode"] / (asked["new_tokens"] - 1) for run in runs]).json(),
             "total": Timing.of([sum(run.values()) for run in runs]).json(),
-            "gain": over(ratio, PARTS),
-            "gain_of_model": model_gain,
+            "gain": over(ratio, PARTS).json(),
+            "gain_of_model": model_gain.json(),
             "limit": limit,
-            "share_of_limit": model_gain / limit,
+            "share_of_limit": model_gain.median / limit,
             "share_of_matmul_rate": least / statistics.median(sum(run[part] for part in MODEL_PARTS) for run in runs),
         }
 
@@ -230,11 +239,11 @@ def tables(found: dict[str, Any]) -> list[Table]:
         cells = [
             [
                 str(row["ratio"]),
-                *(f"{1000 * row['parts'][part]['median']:,.0f}" for part in PARTS[:-1]),
-                f"{1000 * row['seconds_per_token']:,.1f}",
-                str(Timing(**row["total"])),
-                f"{row['gain']:.2f}",
-                f"{row['gain_of_model']:.2f}",
+                *(Timing(**row["parts"][part]).figures(1000, 0, "\n") for part in PARTS[:-1]),
+                Timing(**row["seconds_per_token"]).figures(1000, 1, "\n"),
+                Timing(**row["total"]).figures(1000, 0, "\n"),
+                Gain(**row["gain"]).figures(1, 2, "\n"),
+                Gain(**row["gain_of_model"]).figures(1, 2, "\n"),
                 f"{row['limit']:.2f}",
                 f"{row['share_of_limit']:.0%}",
                 f"{row['share_of_matmul_rate']:.0%}",
@@ -245,7 +254,8 @@ def tables(found: dict[str, Any]) -> list[Table]:
         gains = ("gain", "gain of model", "its limit", "reached", "of matmul")
         columns = ("ratio", *PARTS[:-1], "a token", "in all", *gains)
         kind = f"{batch} questions on one page" if one_page else f"batch {batch}"
-        title = f"{kind}, {found['new_tokens']} tokens an answer, {found['precision']}, ms (medians)"
+        title = f"{kind}, {found['new_tokens']} tokens an answer, {found['precision']}, ms, "
+        title += f"medians of {rows[0]['total']['repeats']} runs in turn"
         drawn.append(Table(title, columns, cells))
     return drawn
 
@@ -262,6 +272,6 @@ def panels(found: dict[str, Any]) -> list[Bars]:
         mine = {f"1/{row['ratio']}": row for row in same}
         kind = f"{batch} questions on one page" if one_page else f"batch {batch}"
         spent = {name: {part: row["parts"][part]["median"] for part in PARTS} for name, row in mine.items()}
-        gains = {name: f"{row['gain']:.2f}x" for name, row in mine.items()}
+        gains = {name: Gain(**row["gain"]).mark(".2f", "x") for name, row in mine.items()}
         drawn.append(Bars(f"seconds, {kind}, and the gain", spent, gains))
     return drawn

@@ -1,6 +1,7 @@
 """The verb `bench loss`: the re-alignment loss in chunks beside full logits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fcot.bench.measure import Timing, on_accelerator, peak_memory, timed
+from fcot.bench.measure import Timing, on_accelerator, peak_memory, timed_in_turn
 from fcot.bench.output import Table, gigabytes, publish
 from fcot.bench.picture import Bars
 from fcot.bench.workload import find_device
@@ -55,10 +56,11 @@ def loss(
         "temperature": temperature,
         "device": str(place),
         "precision": "bf16" if half else "fp32",
-        "chunked": run(lambda given: chunked(given, chunk_rows, temperature), inputs, place, repeats),
     }
+    ways = {"chunked": lambda given: chunked(given, chunk_rows, temperature)}
     if full:
-        found["full"] = run(lambda given: full_logits(given, temperature), inputs, place, repeats)
+        ways["full"] = lambda given: full_logits(given, temperature)
+    found |= run(ways, inputs, place, repeats)
     title = f"loss of {rows:,} rows of width {width:,}, vocabulary {vocabulary:,}, {found['precision']}"
     kinds = {"chunked": f"chunks of {chunk_rows}", "full": "full logits"}
     cells = [
@@ -71,12 +73,13 @@ def loss(
         for kind, name in kinds.items()
         if kind in found
     ]
-    columns = ("loss and gradient", "time", "peak memory above inputs", "loss")
+    columns = ("loss and gradient", f"time, median of {repeats}", "peak memory above inputs", "loss")
     named = {name: found[kind] for kind, name in kinds.items() if kind in found}
     panels = [Bars("GB above inputs", {name: {"memory": kind["peak_bytes"] / 1e9} for name, kind in named.items()})]
     if place.type != "meta":
         spent = {name: {"time": kind["seconds"]["median"]} for name, kind in named.items()}
-        panels.append(Bars("seconds", spent))
+        marks = {name: Timing(**kind["seconds"]).mark() for name, kind in named.items()}
+        panels.append(Bars("seconds", spent, marks))
     publish(found, [Table(title, columns, cells)], json, plot=plot, panels=panels)
 
 
@@ -92,20 +95,30 @@ def make_inputs(rows: int, vocabulary: int, width: int, device: torch.device, dt
         return student.requires_grad_(), teacher, head, torch.randint(vocabulary, (rows,))
 
 
-def run(kind: Callable[[Inputs], Tensor], inputs: Inputs, device: torch.device, repeats: int) -> dict[str, Any]:
-    """Return time, peak memory above the inputs and value of a loss with its gradient; on meta the memory alone."""
+def run(
+    ways: Mapping[str, Callable[[Inputs], Tensor]], inputs: Inputs, device: torch.device, repeats: int
+) -> dict[str, dict[str, Any]]:
+    """Return of ways to compute the loss with its gradient, timed in turn: times, peak memory above the inputs, value.
 
-    def once() -> Tensor:
-        inputs[0].grad = None
-        value = kind(inputs)
+    On the meta device it is the memory alone.
+    """
+
+    def once(way: Callable[[Inputs], Tensor]) -> Tensor:
+        value = way(inputs)
         value.backward()
-        return value
+        inputs[0].grad = None
+        return value.detach()
 
-    if device.type == "meta":
-        return {"peak_bytes": peak_memory(once, device)}
-    timing = timed(once, device, repeats)
-    inputs[0].grad = None
-    return {"seconds": timing.json(), "peak_bytes": peak_memory(once, device), "loss": float(once().detach())}
+    works = {name: partial(once, way) for name, way in ways.items()}
+    found: dict[str, dict[str, Any]] = {name: {} for name in ways}
+    if device.type != "meta":
+        for each, times in zip(found.values(), timed_in_turn(list(works.values()), device, repeats), strict=True):
+            each["seconds"] = Timing.of(times).json()
+    for name, work in works.items():
+        found[name]["peak_bytes"] = peak_memory(work, device)
+        if device.type != "meta":
+            found[name]["loss"] = float(work())
+    return found
 
 
 def chunked(inputs: Inputs, chunk_rows: int, temperature: float) -> Tensor:

@@ -5,22 +5,24 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from fcot.errors import UserError
+
 
 @dataclass(frozen=True)
-class Timing:
-    """Seconds of one piece of work.
+class Spread:
+    """What several measurements of one thing gave.
 
     Attributes:
         median: Of all repeats.
-        low: Shortest.
-        high: Longest.
+        low: Lowest.
+        high: Highest.
         repeats: How often it was measured, after one run that was not.
     """
 
@@ -29,19 +31,43 @@ class Timing:
     high: float
     repeats: int
 
-    @staticmethod
-    def of(seconds: list[float]) -> "Timing":
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
         """Summarise the repeats."""
-        return Timing(statistics.median(seconds), min(seconds), max(seconds), len(seconds))
+        return cls(statistics.median(values), min(values), max(values), len(values))
 
     def json(self) -> dict[str, float]:
         """Return it as plain values."""
         return asdict(self)
 
+    def figures(self, scale: float, digits: int, between: str = " ") -> str:
+        """Return the median and, dim, the lowest and highest, for a cell of a table."""
+        median, low, high = (f"{scale * value:,.{digits}f}" for value in (self.median, self.low, self.high))
+        return f"{median}{between}[dim]{low}\N{EN DASH}{high}[/dim]"
+
+    def mark(self, form: str = ".3g", unit: str = "") -> str:
+        """Return the median above the lowest and highest, to stand over a bar of a picture."""
+        return f"{self.median:{form}}{unit}\n{self.low:{form}}\N{EN DASH}{self.high:{form}}"
+
+
+class Timing(Spread):
+    """Seconds of one piece of work."""
+
     def __str__(self) -> str:
         scale, unit, digits = (1, "s", 2) if self.median >= 10 else (1000, "ms", 1 if self.median < 1 else 0)
-        median, low, high = (f"{scale * value:,.{digits}f}" for value in (self.median, self.low, self.high))
-        return f"{median} {unit} [dim]{low}\N{EN DASH}{high}[/dim]"
+        return self.figures(scale, digits, between=f" {unit} ")
+
+
+class Gain(Spread):
+    """How many times as fast one piece of work is as another, each run beside the other's of the same turn."""
+
+    @classmethod
+    def over(cls, slow: Sequence[float], fast: Sequence[float]) -> Self:
+        """Return the gain of the times of one over those of another that ran in turn with it."""
+        return cls.of([one / other for one, other in zip(slow, fast, strict=True)])
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f}\N{EN DASH}{self.high:.2f})"
 
 
 def seconds(device: torch.device) -> float:
@@ -51,20 +77,37 @@ def seconds(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def timed(work: Callable[[], Any], device: torch.device, repeats: int) -> Timing:
-    """Time some work, after one run to warm up."""
-    return timed_in_turn([work], device, repeats)[0]
+def in_turn(works: Sequence[Callable[[], Any]], repeats: int) -> list[list[Any]]:
+    """Do several pieces of work in turn, A B A B, so that what else the machine does meets all alike.
+
+    Times of different moments do not compare: whatever is set beside each other has to come from one call of this.
+
+    Returns:
+        What each work returned in each repeat, without that of the first turn, which warms up.
+
+    Raises:
+        UserError: If there is no repeat.
+    """
+    if repeats < 1:
+        raise UserError(f"repeats is {repeats}.\nGive at least 1.")
+    turns = [[work() for work in works] for _ in range(repeats + 1)]
+    return [list(results) for results in zip(*turns[1:], strict=True)]
 
 
-def timed_in_turn(works: Sequence[Callable[[], Any]], device: torch.device, repeats: int) -> list[Timing]:
-    """Time several pieces of work, each after one run to warm up; in turn, so that drift meets all alike."""
-    spent: list[list[float]] = [[] for _ in works]
-    for _ in range(repeats + 1):
-        for work, times in zip(works, spent, strict=True):
-            start = seconds(device)
-            work()
-            times.append(seconds(device) - start)
-    return [Timing.of(times[1:]) for times in spent]
+def clocked(work: Callable[[], Any], device: torch.device) -> Callable[[], float]:
+    """Return what does some work and returns its seconds."""
+
+    def spent() -> float:
+        start = seconds(device)
+        work()
+        return seconds(device) - start
+
+    return spent
+
+
+def timed_in_turn(works: Sequence[Callable[[], Any]], device: torch.device, repeats: int) -> list[list[float]]:
+    """Return the seconds of several pieces of work in each repeat: see `in_turn`."""
+    return in_turn([clocked(work, device) for work in works], repeats)
 
 
 def on_accelerator(device: torch.device) -> bool:
@@ -130,9 +173,23 @@ def weight_bytes(*modules: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in unique.values())
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the FLOPs a second of a large matrix product, which nothing on this device outdoes."""
-    side = 8192 if on_accelerator(device) else 2048
-    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    best: float = 2 * side**3 / timed(lambda: left @ right, device, repeats=5).low
-    return best
+class Product:
+    """A large matrix product, which nothing on a device outdoes: its rate is what other work is held against.
+
+    Args:
+        device: Where to compute.
+        dtype: Of the factors.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        side = 8192 if on_accelerator(device) else 2048
+        self.flops = 2 * side**3
+        self.left, self.right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+
+    def __call__(self) -> Tensor:
+        """Compute it."""
+        return self.left @ self.right
+
+    def rate(self, times: Sequence[float]) -> float:
+        """Return the FLOPs a second of the fastest run."""
+        return self.flops / min(times)

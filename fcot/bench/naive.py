@@ -39,22 +39,24 @@ class NaiveStep(nn.Module):
         self.register_buffer("std", std, persistent=False)
 
     @classmethod
-    def of(cls, pair: StudentTeacher, native_config: Any, side: str = "student") -> "NaiveStep":
-        """Make the two models that a container shares the weights of, on its device.
+    def of(cls, pair: StudentTeacher, native_config: Any) -> dict[str, "NaiveStep"]:
+        """Make the two models that a container shares the weights of, on its device, for each student's side.
+
+        The teacher is made of the container's own frozen parts, and the students share a copy of these, so that
+        container and naive steps can be measured in turn in the memory that a naive step needs alone.
 
         Args:
-            pair: With a teacher.
+            pair: With a teacher, the projector alone learning.
             native_config: Configuration of the teacher.
-            side: Which of the container's students.
         """
-        student = copy.deepcopy(pair.students()[side])
         with torch.device("meta"):
             teacher = AutoModelForImageTextToText.from_config(native_config)
-        teacher.model.vision_tower = copy.deepcopy(pair.student.model.vision_tower)
-        teacher.model.language_model = copy.deepcopy(pair.student.model.language_model)
-        teacher.model.multi_modal_projector = copy.deepcopy(pair.teacher_projector)
-        teacher.lm_head = copy.deepcopy(pair.student.lm_head)
-        return cls(teacher, student, pair.mean.clone(), pair.std.clone())
+        teacher.model.vision_tower = pair.student.model.vision_tower
+        teacher.model.language_model = pair.student.model.language_model
+        teacher.model.multi_modal_projector = pair.teacher_projector
+        teacher.lm_head = pair.student.lm_head
+        students = copy.deepcopy(pair.students())
+        return {side: cls(teacher, student, pair.mean.clone(), pair.std.clone()) for side, student in students.items()}
 
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield name and parameter of what the optimizer is given: projector and compressor."""

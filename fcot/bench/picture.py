@@ -51,7 +51,7 @@ def draw(panels: Sequence[Bars], target: Path, caption: str) -> None:
             )
         axis.set_xticks(range(len(panel.bars)), panel.bars)
         axis.set_title(panel.title, fontsize=10)
-        axis.margins(y=0.12)
+        axis.margins(y=0.12 if all("\n" not in mark for mark in panel.marks.values()) else 0.2)
         axis.spines[["top", "right"]].set_visible(False)
     if any(len(parts) > 1 for panel in panels for parts in panel.bars.values()):
         from matplotlib.patches import Patch

@@ -1,20 +1,27 @@
 """The verb `bench step`: what a step of re-alignment costs, and what its savings save."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
-from torch import nn
 
 from fcot.batch import Batch
 from fcot.bench.flops import counting
-from fcot.bench.measure import matmul_rate, on_accelerator, peak_memory, seconds, timed, weight_bytes
+from fcot.bench.measure import (
+    Gain,
+    Product,
+    Timing,
+    clocked,
+    in_turn,
+    on_accelerator,
+    seconds,
+)
 from fcot.bench.meter import STEP_PARTS, Meter, step_parts
 from fcot.bench.naive import NaiveStep
 from fcot.bench.output import publish
 from fcot.bench.step_results import notes, panels, tables
+from fcot.bench.way import Way, naively
 from fcot.bench.workload import Pages, find_device, model_folder, numbers, random_pair
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.realign import Realign
@@ -112,8 +119,8 @@ def count(folder: Path, ratios: Sequence[int], pages: Pages, *, naive: bool = Fa
     }
     if naive:
         with counting() as flops:
-            for side in module.sides:
-                NaiveStep.of(module.pair, ModelFolder(folder).config, side).loss(batch, side).backward()
+            for side, two in NaiveStep.of(module.pair, ModelFolder(folder).config).items():
+                two.loss(batch, side).backward()
             counted["naive_total"] = flops() / TERA
     return counted
 
@@ -140,7 +147,7 @@ def measure(
     chunk_rows: int,
     repeats: int,
 ) -> dict[str, Any]:
-    """Return time, memory and loss of the step on a real device, and of other kinds with the same weights.
+    """Return time, memory and loss of the step on a real device, and of other kinds with the same weights, in turn.
 
     Args:
         folder: Where the configuration is.
@@ -154,73 +161,37 @@ def measure(
     """
     dtype = torch.bfloat16 if half else torch.float32
     module, batch = assemble(folder, ratios, pages, device, dtype, chunk_rows)
+    ways = {"step": Way([module.pair], [lambda: module.losses(batch)["loss"]])}
+    if "naive" in kinds:
+        ways["naive"] = naively(module, batch)
+    if "compiled" in kinds:
+        module.pair.compile_layers()
+        ways["compiled"] = Way(ways["step"].models, ways["step"].losses, compiled=True)
+    product = Product(device, dtype)
 
-    def ours() -> torch.Tensor:
-        return module.losses(batch)["loss"]
+    def by_part() -> dict[str, float]:
+        with torch.compiler.set_stance("force_eager"):
+            return run_by_part(module, batch, Meter(lambda: seconds(device)))
 
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
-        measured: dict[str, Any] = {"matmul_tflops": matmul_rate(device, dtype) / TERA}
-        measured["step"] = run(ours, module.pair, device, pages.batch, repeats)
-        runs = [run_by_part(module, batch, Meter(lambda: seconds(device))) for _ in range(repeats)]
-        measured["step"]["seconds_by_part"] = {part: median(spent[part] for spent in runs) for part in runs[0]}
-        if "compiled" in kinds:
-            module.pair.compile_layers()
-            measured["compiled"] = run(ours, module.pair, device, pages.batch, repeats)
-        if "naive" in kinds:
-            measured["naive"] = one_after_another(
-                [run_naive(module, batch, side, device, repeats) for side in reversed(module.sides)]
-            )
+        works: list[Callable[[], Any]] = [product, *ways.values()]
+        parts, products, *spent = in_turn([by_part, *(clocked(work, device) for work in works)], repeats)
+        times = dict(zip(ways, spent, strict=True))
+        measured: dict[str, Any] = {"matmul_tflops": product.rate(products) / TERA}
+        for name, way in ways.items():
+            measured[name] = {"seconds": Timing.of(times[name]).json(), **way.measure(device, pages.batch, times[name])}
+    measured["step"]["seconds_by_part"] = {part: Timing.of([run[part] for run in parts]).json() for part in STEP_PARTS}
+    if "naive" in ways:
+        measured["times_faster"] = Gain.over(times["naive"], times["step"]).json()
     return measured
 
 
-def run_naive(module: Realign, batch: Batch, side: str, device: torch.device, repeats: int) -> dict[str, Any]:
-    """Measure the naive step of one student; the first student's, to be measured last, takes the weights' place."""
-    two = NaiveStep.of(module.pair, module.folder.config, side)
-    if side == "student":
-        del module.pair
-    return run(lambda: two.loss(batch, side), two, device, len(batch), repeats)
-
-
-def one_after_another(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what several steps cost that are taken in turn: times add up, memory is that of the largest."""
-    times = [found["seconds"] for found in runs]
-    spent = {name: sum(time[name] for time in times) for name in ("median", "low", "high")}
-    samples = runs[0]["samples_per_second"] * times[0]["median"]
-    return {
-        "loss": sum(found["loss"] for found in runs),
-        "seconds": {**spent, "repeats": times[0]["repeats"]},
-        "samples_per_second": samples / spent["median"],
-        **{name: max(found[name] for found in runs) for name in ("weight_bytes", "peak_bytes")},
-    }
-
-
-def run(loss: Any, weights: nn.Module, device: torch.device, samples: int, repeats: int) -> dict[str, Any]:
-    """Time forward and backward, and measure the memory of both."""
-
-    def once() -> None:
-        weights.zero_grad()
-        loss().backward()
-
-    timing = timed(once, device, repeats)
-    weights.zero_grad()
-    size = weight_bytes(weights)
-    return {
-        "loss": float(loss().detach()),
-        "seconds": timing.json(),
-        "samples_per_second": samples / timing.median,
-        "weight_bytes": size,
-        "peak_bytes": size + peak_memory(once, device),
-    }
-
-
 def compare(found: dict[str, Any]) -> None:
-    """Add how near the step is to the device's matrix products, and to the naive step."""
+    """Add how near each step is to the device's matrix products, and the share of the naive step's memory."""
     measured = found["measured"]
     for name, total in (("step", "total"), ("compiled", "total"), ("naive", "naive_total")):
         if name in measured:
             limit = found[total] / measured["matmul_tflops"]
             measured[name]["share_of_matmul_rate"] = limit / measured[name]["seconds"]["median"]
     if "naive" in measured:
-        fast, slow = measured["step"], measured["naive"]
-        measured["times_faster"] = slow["seconds"]["median"] / fast["seconds"]["median"]
-        measured["share_of_memory"] = fast["peak_bytes"] / slow["peak_bytes"]
+        measured["share_of_memory"] = measured["step"]["peak_bytes"] / measured["naive"]["peak_bytes"]

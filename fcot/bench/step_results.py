@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fcot.bench.measure import Timing
+from fcot.bench.measure import Gain, Timing
 from fcot.bench.output import Table, flop_unit, gigabytes
 from fcot.bench.picture import Bars
 
@@ -21,8 +21,8 @@ def tables(found: dict[str, Any]) -> list[Table]:
     if measured is None:
         return [Table(title, ("part", unit, "share"), rows)]
     times = measured["step"]["seconds_by_part"]
-    for row, spent in zip(rows, (*times.values(), sum(times.values()), None), strict=False):
-        row.append("" if spent is None else f"{1000 * spent:,.0f}")
+    for row, spent in zip(rows, times.values(), strict=False):
+        row.append(Timing(**spent).figures(1000, 0))
     cells = [
         [
             name,
@@ -37,7 +37,7 @@ def tables(found: dict[str, Any]) -> list[Table]:
         if name in measured
     ]
     columns = ("forward and backward", "time", "samples/s", "of matmul rate", "peak memory", "weights", "loss")
-    again = f"{found['precision']}, median of {measured['step']['seconds']['repeats']}"
+    again = f"{found['precision']}, medians of {measured['step']['seconds']['repeats']} runs in turn"
     return [Table(title, ("part", unit, "share", "ms"), rows), Table(again, columns, cells)]
 
 
@@ -51,11 +51,12 @@ def panels(found: dict[str, Any]) -> list[Bars]:
     measured = found.get("measured")
     if measured is None:
         return drawn
-    spent = {"this step": measured["step"]["seconds_by_part"]}
+    spent = {"this step": {part: time["median"] for part, time in measured["step"]["seconds_by_part"].items()}}
     kinds = {"this step": measured["step"]}
     if "naive" in measured:
         kinds["naive"] = measured["naive"]
         spent["naive"] = {"naive step": measured["naive"]["seconds"]["median"]}
+    marks = {name: Timing(**kind["seconds"]).mark() for name, kind in kinds.items()}
     memory = {
         name: {
             "weights": kind["weight_bytes"] / 1e9,
@@ -63,7 +64,7 @@ def panels(found: dict[str, Any]) -> list[Bars]:
         }
         for name, kind in kinds.items()
     }
-    return [*drawn, Bars("seconds", spent), Bars("GB at the peak", memory)]
+    return [*drawn, Bars("seconds", spent, marks), Bars("GB at the peak", memory)]
 
 
 def notes(found: dict[str, Any]) -> list[str]:
@@ -76,7 +77,8 @@ def notes(found: dict[str, Any]) -> list[str]:
     if "measured" in found:
         measured = found["measured"]
         said.append(
-            f"{measured['times_faster']:.2f} times as fast as the naive step, {measured['share_of_memory']:.2f} of its "
-            f"peak memory; matrix products run at {measured['matmul_tflops']:.3g} TFLOP/s here"
+            f"{Gain(**measured['times_faster'])} times as fast as the naive step, "
+            f"{measured['share_of_memory']:.2f} of its peak memory; "
+            f"matrix products run at {measured['matmul_tflops']:.3g} TFLOP/s here"
         )
     return said

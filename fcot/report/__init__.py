@@ -24,6 +24,7 @@ def report(run: Path, data: Path | None = None) -> None:
     from fcot.report.page import write_page
     from fcot.report.rows import compared_rows
     from fcot.report.runs import find_scored
+    from fcot.report.savings import savings
 
     scored = find_scored(run)
     rows, missing = compared_rows(scored)
@@ -31,6 +32,7 @@ def report(run: Path, data: Path | None = None) -> None:
     found = {
         "rows": rows,
         "claims": [sentence for said in claims.values() for sentence in said],
+        "savings": savings(sorted({model.ratio for model in scored})),
         "environment": environment(),
         "missing": missing,
     }
@@ -60,7 +62,6 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
         *relations.values(),
         *tasks,
         "visual tokens / page",
-        "s / page",
     ]
     rules = [":--" if title in ("model folder", "stage") else "--:" for title in titles]
     lines = [titles, rules]
@@ -76,7 +77,6 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
                 *(share(row[key]) if key in row else "" for key in relations),
                 *(f"{scores[task]['mean']:.3f}" if task in scores else "" for task in tasks),
                 f"{row['visual_tokens']:.1f}",
-                f"{row['seconds_per_page']:.3f}",
             ]
         )
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

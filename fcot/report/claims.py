@@ -20,7 +20,6 @@ def claims_of(rows: Sequence[Mapping[str, Any]], scored: Sequence[Scored]) -> di
             against_control(by_name, scored, ratio),
             by_realignment(scored, ratio),
             by_merge(scored, ratio),
-            in_time(scored, ratio),
         ]
         found[ratio] = [sentence for sentence in said if sentence]
     return {ratio: said for ratio, said in found.items() if said}
@@ -86,16 +85,3 @@ def by_merge(scored: Sequence[Scored], ratio: int) -> str | None:
 def verdict(change: Mapping[str, Any]) -> str:
     """Return a remark if an interval of a difference includes 0."""
     return ", which these pages cannot tell from no change" if change["low"] <= 0 <= change["high"] else ""
-
-
-def in_time(scored: Sequence[Scored], ratio: int) -> str | None:
-    """Say how long a page takes."""
-    model, teacher = final(scored, ratio), with_role(scored, "teacher")
-    if not model or not teacher:
-        return None
-    took, before = model.row["seconds_per_page"], teacher.row["seconds_per_page"]
-    relative = f"{100 * took / before:.0f} % of the teacher's {before:.3f} s" if before else "the teacher none"
-    return (
-        f"At ratio {ratio} a page takes {took:.3f} s, {relative} "
-        "(the whole answer generated, in batches, measured once)."
-    )

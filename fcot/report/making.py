@@ -69,6 +69,7 @@ def limits_section() -> str:
         "a model of a few million parameters reads small drawn pages in a few fonts. That shows that the method works "
         "as described and what each step contributes there; it does not show what a large model would keep on your "
         "documents. An interval covers the choice of test pages only: training again with another seed would shift "
-        "the scores by an amount that is not measured here. Time was measured once, on one machine, and is no "
-        "benchmark.</p>"
+        "the scores by an amount that is not measured here. Seconds are not shown: each model was "
+        "tested in a process of its own, and times of different moments do not compare. FLOPs and cache are counted at "
+        "the shapes of InternVL2, whichever models were tested.</p>"
     )

@@ -61,6 +61,11 @@ def with_interval(mean: str, interval: str) -> str:
     return f"{mean}<small>{interval}</small>"
 
 
+def with_bar(value: str, share: float) -> str:
+    """Return a figure and a bar as long as a share of its cell."""
+    return f'<span class="value">{value}</span><span class="bar"><span style="width:{100 * share:.1f}%"></span></span>'
+
+
 def bounds(values: Mapping[str, Any], scale: float = 1.0, decimals: int = 3, sign: str = "") -> str:
     """Return "0.880 &ndash; 0.941" for the ends of an interval; an infinite one is None."""
     ends = ("∞" if values[end] is None else f"{scale * values[end]:{sign}.{decimals}f}" for end in ("low", "high"))

@@ -51,7 +51,7 @@ def merge_figure(name: str, report: Mapping[str, Any]) -> str:
     alone = max(report["utilities"][player] for player in report["players"])
     notes = "".join(f" Note: {note}." for note in report.get("notes", []))
     facts = (
-        f"{name}: {report['evaluations']} mixtures scored in {report['wall_seconds']:.0f} s. "
+        f"{name}: {report['evaluations']} mixtures scored. "
         f"Chosen: {report['chosen'].replace('_', ' ')}, {chosen:.4f}; the best snapshot alone has {alone:.4f}. "
         f"{reason(report)} These scores found the candidates, so they flatter them; those above are of the test pages."
         f"{notes}"

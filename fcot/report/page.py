@@ -16,7 +16,8 @@ from fcot.report.pages import find_pages
 from fcot.report.reading import choose, readers, reading_section
 from fcot.report.rows import final, share, with_role
 from fcot.report.runs import Scored
-from fcot.report.scores import scores_section, time_section
+from fcot.report.savings import Savings, counted_page, saved_facts, savings_section
+from fcot.report.scores import scores_section
 from fcot.report.tokens import Eyes, draw_tokens, eyes_of
 from fcot.report.training import training_section
 
@@ -35,7 +36,7 @@ def write_page(
         data: Folder of the sets, or None to ask the run's configurations.
         scored: The tested models.
         claims: What was found, by ratio.
-        found: Rows, environment and what is missing; what the page has to leave out is added to the last.
+        found: Rows, savings, environment and what is missing; what the page has to leave out is added to the last.
 
     Raises:
         UserError: If `data` does not hold the pages that were tested.
@@ -49,11 +50,11 @@ def write_page(
     sections = {
         "What was found": claims_section(claims),
         "Scores": scores_section(rows),
+        "What it saves": savings_section(found["savings"], ratios_of(scored), missing),
         "The visual tokens of a page": tokens_section(run, scored, eyes, tiled, pages, missing),
         "What the models read": reading_section(models, examples, pages, missing),
         "Training": training_section(run, missing),
         "The merge": merge_section(run, missing),
-        "Time": time_section(rows),
         "How it was made": making_section(run, found, scored),
         "Limits": limits_section(),
     }
@@ -64,7 +65,7 @@ def write_page(
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{style}</style></head><body><main>"
-        f"<header><h1>{escape(title)}</h1>{introduction(claims, scored, rows)}</header>{body}"
+        f"<header><h1>{escape(title)}</h1>{introduction(claims, scored, found)}</header>{body}"
         f"{footer(missing)}</main></body></html>\n",
         encoding="utf-8",
     )
@@ -72,18 +73,22 @@ def write_page(
 
 def title_of(scored: Sequence[Scored]) -> str:
     """Return the page's title."""
-    ratios = sorted({model.ratio for model in scored} - {1})
-    if not ratios:
-        return "Reading with all of the visual tokens"
-    return f"Reading with {' or '.join(portion(ratio) for ratio in ratios)} of the visual tokens"
+    shares = " or ".join(portion(ratio) for ratio in ratios_of(scored))
+    return f"Reading with {shares or 'all'} of the visual tokens"
 
 
-def introduction(claims: Claims, scored: Sequence[Scored], rows: Sequence[Mapping[str, Any]]) -> str:
+def ratios_of(scored: Sequence[Scored]) -> list[int]:
+    """Return the ratios of the tested students."""
+    return sorted({model.ratio for model in scored} - {1})
+
+
+def introduction(claims: Claims, scored: Sequence[Scored], found: Found) -> str:
     """Return the main claim, the figures that matter most, and what this is about."""
     main = next(iter(claims.values()), ["No student was tested, so nothing is claimed."])[0]
     return (
         f'<p class="lead">{escape(main)}</p>'
-        + "".join(key_figures(ratio, scored, rows) for ratio in claims)
+        + "".join(key_figures(ratio, scored, found["rows"], found["savings"]) for ratio in claims)
+        + counted_note(found["savings"])
         + "<p>A vision-language model reads a page as hundreds or thousands of visual tokens, usually many more than "
         "the words around it, and pays for each in memory and time. Here a trained model, the <b>teacher</b>, is given "
         "a small compressor that merges neighbouring visual tokens. This <b>student</b> is re-aligned to speak as the "
@@ -92,21 +97,30 @@ def introduction(claims: Claims, scored: Sequence[Scored], rows: Sequence[Mappin
     )
 
 
-def key_figures(ratio: int, scored: Sequence[Scored], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return three figures of the last student of a ratio, the teacher's beside them."""
+def key_figures(ratio: int, scored: Sequence[Scored], rows: Sequence[Mapping[str, Any]], saved: Savings) -> str:
+    """Return what the last student of a ratio keeps of its teacher's score, and what its ratio saves at real size."""
     student, teacher = final(scored, ratio), with_role(scored, "teacher")
-    if student is None or teacher is None:
+    facts = saved_facts(saved, ratio)
+    if student is not None and teacher is not None:
+        row = next(row for row in rows if row["name"] == student.name)
+        before, after = (model.row["visual_tokens"] for model in (teacher, student))
+        if "vs_teacher" in row:
+            kept, _, interval = share(row["vs_teacher"]).partition(" [")
+            what = f"of the teacher's score [{interval}, with {after:.1f} instead of {before:.1f} visual tokens a page"
+            facts.insert(0, (kept, f"{what}, ratio {ratio}"))
+        else:
+            facts.insert(0, (f"{before:.1f} → {after:.1f}", f"visual tokens a page, ratio {ratio}"))
+    blocks = "".join(f"<div><b>{fact}</b><span>{escape(name)}</span></div>" for fact, name in facts)
+    return f'<div class="facts">{blocks}</div>' if facts else ""
+
+
+def counted_note(saved: Savings) -> str:
+    """Return what the figures at the top of the page are of: scores were tested, savings are counted."""
+    if not saved:
         return ""
-    row = next(row for row in rows if row["name"] == student.name)
-    before, after = teacher.row, student.row
-    facts = [
-        (f"{before['visual_tokens']:.1f} → {after['visual_tokens']:.1f}", f"visual tokens a page, ratio {ratio}"),
-        (f"{before['seconds_per_page']:.3f} → {after['seconds_per_page']:.3f}", "seconds a page"),
-    ]
-    if "vs_teacher" in row:
-        kept, _, interval = share(row["vs_teacher"]).partition(" [")
-        facts.insert(1, (kept, f"of the teacher's score [{interval}"))
-    return f'<div class="facts">{"".join(f"<div><b>{fact}</b><span>{name}</span></div>" for fact, name in facts)}</div>'
+    return (
+        f"<p><small>Scores: the models and pages tested here. TFLOP and MiB: counted for {counted_page()}.</small></p>"
+    )
 
 
 def claims_section(claims: Claims) -> str:

@@ -16,7 +16,7 @@ from fcot.evaluation import Evaluation, Record, read_records
 LAYERS = re.compile(r"eval|lightning_logs|version_\d+")  # folders that say nothing about what is in them
 NAME = re.compile(r"(?P<role>.*?)(?:-r(?P<ratio>\d+))?")
 TEST = re.compile(r"test(?P<student>-r\d+)?\.json")
-FIELDS = ("model", "ratio", "stage", "split", "n", "seed", "scores", "visual_tokens", "seconds_per_page")
+FIELDS = ("model", "ratio", "stage", "split", "n", "seed", "scores", "visual_tokens")
 
 ROLES = {
     "teacher": "Teacher",

@@ -1,10 +1,9 @@
-"""The scores as a picture and tables, and the time a page takes."""
+"""The scores as a picture and tables."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from fcot.evaluation import tested
 from fcot.report.markup import bounds, figure, picture, table, with_interval
 from fcot.report.plots import draw_scores
 from fcot.report.rows import provenance, tasks_of
@@ -45,7 +44,7 @@ def scores_section(rows: Rows) -> str:
 def comparison(rows: Rows) -> str:
     """Return the table of means and paired comparisons."""
     head = ["model", "ratio", "mean score", "% of teacher", "difference to<br>pooled start", "% of control",
-            "visual tokens<br>a page", "seconds<br>a page"]  # fmt: skip
+            "visual tokens<br>a page"]  # fmt: skip
     used = [column for column, field in ((3, "vs_teacher"), (4, "vs_start"), (5, "vs_control"))
             if not any(field in row for row in rows)]  # fmt: skip
     lines = []
@@ -59,7 +58,6 @@ def comparison(rows: Rows) -> str:
             compared(row.get("vs_start"), decimals=3, sign="+"),
             compared(row.get("vs_control"), scale=100, decimals=1),
             f"{row['visual_tokens']:.1f}",
-            f"{row['seconds_per_page']:.3f}",
         ]
         lines.append([cell for place, cell in enumerate(cells) if place not in used])
     return table([cell for place, cell in enumerate(head) if place not in used], lines, marks=breaks(rows))
@@ -99,32 +97,3 @@ def by_task(rows: Rows) -> str:
 def breaks(rows: Rows) -> dict[int, str]:
     """Return the mark of rows that start a new ratio."""
     return {place: "new" for place in range(1, len(rows)) if rows[place]["ratio"] != rows[place - 1]["ratio"]}
-
-
-def time_section(rows: Rows) -> str:
-    """Return the section: seconds and visual tokens of each model as bars."""
-    slowest = max(row["seconds_per_page"] for row in rows) or 1.0
-    most = max(row["visual_tokens"] for row in rows) or 1.0
-    lines = [
-        [
-            escape(row["label"]),
-            str(row["ratio"]),
-            with_bar(f"{row['visual_tokens']:.1f}", row["visual_tokens"] / most),
-            with_bar(f"{row['seconds_per_page']:.3f}", row["seconds_per_page"] / slowest),
-        ]
-        for row in rows
-    ]
-    head = ["model", "ratio", "visual tokens a page", "seconds a page"]
-    caption = (
-        "From prepared tiles to the finished answer (vision tower, compressor, language model): the time of a batch "
-        f"over its pages, measured once. {escape(tested(rows).capitalize())}."
-    )
-    return figure(table(head, lines, words=4, marks=breaks(rows)), caption) + (
-        "<p>The vision tower sees the whole page at every ratio, and the tokens of an answer are generated one by one, "
-        "so time need not fall as far as the visual tokens do. A model that says more also takes longer.</p>"
-    )
-
-
-def with_bar(value: str, share: float) -> str:
-    """Return a figure and a bar as long as a share of its cell."""
-    return f'<span class="value">{value}</span><span class="bar"><span style="width:{100 * share:.1f}%"></span></span>'

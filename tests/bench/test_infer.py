@@ -52,9 +52,11 @@ def test_each_ratio_is_measured_by_part_at_both_batch_sizes(tiny_checkpoint, tmp
         assert row["parts"].keys() == set(PARTS)
         assert all(part["median"] > 0 for part in row["parts"].values())
         limit = (found["one_page"] if row["one_page"] else found)["limits"][str(row["ratio"])]
-        assert row["share_of_limit"] == pytest.approx(row["gain_of_model"] / limit)
+        assert row["share_of_limit"] == pytest.approx(row["gain_of_model"]["median"] / limit)
         assert 0 < row["share_of_matmul_rate"] < 1
-    assert [row["gain"] for row in rows if row["ratio"] == 1] == [1.0] * 3
+        for name in ("total", "gain", "gain_of_model", "seconds_per_token"):
+            assert row[name]["low"] <= row[name]["median"] <= row[name]["high"] and row[name]["repeats"] == 2
+    assert [row["gain"]["high"] for row in rows if row["ratio"] == 1] == [1.0] * 3
     assert "measured on cpu" in capsys.readouterr().out
 
 

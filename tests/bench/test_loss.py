@@ -14,9 +14,8 @@ def peak(rows, vocabulary=VOCABULARY, device="meta", **options):
     place = torch.device(device)
     inputs = make_inputs(rows, vocabulary, WIDTH, place, torch.float32)
     chunk_rows = options.get("chunk_rows", 256)
-    return run(lambda given: chunked(given, chunk_rows, options.get("temperature", 1.0)), inputs, place, 1)[
-        "peak_bytes"
-    ]
+    ways = {"chunked": lambda given: chunked(given, chunk_rows, options.get("temperature", 1.0))}
+    return run(ways, inputs, place, 1)["chunked"]["peak_bytes"]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
@@ -28,8 +27,8 @@ def test_memory_stays_below_its_bound_whatever_the_number_of_rows(temperature):
 
 def test_full_logits_need_many_times_as_much():
     inputs = make_inputs(4096, VOCABULARY, WIDTH, torch.device("meta"), torch.float32)
-    full = run(lambda given: full_logits(given, 1.0), inputs, torch.device("meta"), 1)["peak_bytes"]
-    assert full > 10 * peak(4096)
+    full = run({"full": lambda given: full_logits(given, 1.0)}, inputs, torch.device("meta"), 1)["full"]
+    assert full["peak_bytes"] > 10 * peak(4096)
 
 
 def test_memory_is_the_same_when_it_is_computed():
@@ -42,3 +41,13 @@ def test_the_command_measures_both_and_they_agree(tmp_path):
     assert found["chunked"]["loss"] == pytest.approx(found["full"]["loss"], rel=1e-5)
     assert found["chunked"]["seconds"]["repeats"] == 2
     assert (found["device"], found["precision"]) == ("cpu", "fp32")
+
+
+def test_both_are_timed_in_turn():
+    done, inputs = [], make_inputs(4, 20, 8, torch.device("cpu"), torch.float32)
+
+    def way(name):
+        return lambda given: done.append(name) or full_logits(given, 1.0)
+
+    run({"a": way("a"), "b": way("b")}, inputs, torch.device("cpu"), 2)
+    assert done[:6] == ["a", "b"] * 3

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from fcot.bench.measure import weight_bytes
 from fcot.bench.naive import NaiveStep
 from fcot.bench.step import count, step
 from fcot.bench.workload import Pages, model_folder
@@ -64,7 +65,7 @@ def test_loss_and_gradients_equal_a_naive_step(tiny_checkpoint, make_batch, rati
     torch.manual_seed(0)
     for _, parameter in module.pair.trainable():  # far from the teacher: the divergence is no rounding error
         torch.nn.init.normal_(parameter, std=0.3)
-    naive = NaiveStep.of(module.pair, ModelFolder(tiny_checkpoint).config)
+    naive = NaiveStep.of(module.pair, ModelFolder(tiny_checkpoint).config)["student"]
     found = module.losses(batch)["loss"]
     found.backward()
     expected = naive.loss(batch, **{name: value for name, value in options.items() if name != "chunk_rows"})
@@ -98,10 +99,37 @@ def test_on_a_real_device_both_steps_are_measured_and_agree(tiny_checkpoint, tmp
     ours, naive = found["measured"]["step"], found["measured"]["naive"]
     assert ours["loss"] == pytest.approx(naive["loss"], rel=1e-5)
     assert ours["seconds_by_part"].keys() == PARTS
+    for spread in (*ours["seconds_by_part"].values(), found["measured"]["times_faster"]):
+        assert 0 < spread["low"] <= spread["median"] <= spread["high"]
     assert ours["samples_per_second"] == pytest.approx(2 / ours["seconds"]["median"])
     assert ours["weight_bytes"] < naive["weight_bytes"] < 2 * ours["weight_bytes"]
     assert 0 < ours["peak_bytes"] - ours["weight_bytes"] < naive["peak_bytes"] - naive["weight_bytes"]
     assert "measured on cpu" in capsys.readouterr().out
+
+
+def test_both_steps_are_timed_in_turn(tiny_checkpoint, monkeypatch):
+    done = []
+
+    def noted(kind, name):
+        method = getattr(kind, name)
+        monkeypatch.setattr(kind, name, lambda *args, **options: done.append(kind) or method(*args, **options))
+
+    noted(Realign, "losses")
+    noted(NaiveStep, "loss")
+    step(str(tiny_checkpoint), tiles=1, prompt=5, answer=3, device="cpu", repeats=2)
+    done = done[2:]  # the count of each on the meta device
+    assert done[:9] == [Realign, Realign, NaiveStep] * 3  # ours by part too
+
+
+def test_a_naive_step_beside_its_container_takes_no_third_copy_of_the_trunk(tiny_checkpoint):
+    module = Realign(tiny_checkpoint, ratios=[2, 4])
+    module.configure_model()
+    steps = list(NaiveStep.of(module.pair, ModelFolder(tiny_checkpoint).config).values())
+    trunk = weight_bytes(module.pair.student.model.language_model, module.pair.student.model.vision_tower)
+    learns = sum(parameter.nbytes for _, parameter in module.pair.trainable())
+    assert weight_bytes(module.pair, *steps) == weight_bytes(*steps) + learns
+    assert weight_bytes(*steps) == weight_bytes(steps[0]) + sum(weight.nbytes for _, weight in steps[1].trained())
+    assert weight_bytes(steps[0]) > 2 * trunk  # alone it has two, as a first version would
 
 
 @pytest.mark.parametrize(

@@ -63,9 +63,7 @@ def write_shards(root, pages=PAGES):
     return root
 
 
-def write_test(
-    folder, *, ratio=1, stage="teacher", wrong=1, pages=PAGES, metrics=METRICS, spoil="{} <b>x", seconds=0.02
-):
+def write_test(folder, *, ratio=1, stage="teacher", wrong=1, pages=PAGES, metrics=METRICS, spoil="{} <b>x"):
     """Write a test in which the last `wrong` pages of each task are answered with a spoilt reference."""
     evaluation = Evaluation(metrics)
     last = {task: [page for page in pages if page[1] == task][len(pages) // len(SIZES) - wrong :] for task in SIZES}
@@ -78,7 +76,6 @@ def write_test(
             spoil.format(answer) if (key, task, answer) in last[task] else answer for key, task, answer in pages
         ],
         visual_tokens=[TILES[task] * 16 // ratio for _, task, _ in pages],
-        seconds=seconds * len(pages) / ratio,
     )
     folder.mkdir(parents=True, exist_ok=True)
     evaluation.write_records(folder / "test.jsonl")

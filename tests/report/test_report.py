@@ -1,6 +1,7 @@
 import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -60,11 +61,11 @@ def test_page_of_a_whole_run_holds_every_section_and_needs_no_other_file(reporte
         "Reading with half of the visual tokens",
         "What was found",
         "Scores",
+        "What it saves",
         "The visual tokens of a page",
         "What the models read",
         "Training",
         "The merge",
-        "Time",
         "How it was made",
         "Limits",
     ]
@@ -96,7 +97,7 @@ def test_comparisons_are_paired_by_page(reported, made, tmp_path):
     assert "vs_teacher" not in rows["teacher"]
     assert "vs_start" not in rows["start-r2"] and "vs_start" not in rows["teacher"]
     assert not any("vs_control" in row for row in rows.values())
-    for name in ("model", "ratio", "stage", "split", "n", "seed", "scores", "visual_tokens", "seconds_per_page"):
+    for name in ("model", "ratio", "stage", "split", "n", "seed", "scores", "visual_tokens"):
         assert name in rows["teacher"]
 
 
@@ -261,10 +262,22 @@ def test_markdown_table_has_a_row_a_model_under_its_provenance(reported):
     assert text == markdown_table(rows)
     title, _, head, rules, *lines = text.splitlines()
     assert title.startswith("Split test, n = 18, seed 0")
-    assert head.count("|") == rules.count("|") == lines[0].count("|") == 1 + 5 + 3 + 2
+    assert head.count("|") == rules.count("|") == lines[0].count("|") == 1 + 5 + 3 + 1
     assert len(lines) == len(rows)
     share = rows[-1]["vs_teacher"]
     assert f"| {100 * share['mean']:.1f} % [{100 * share['low']:.1f}, {100 * share['high']:.1f}] |" in lines[-1]
+
+
+def test_no_seconds_are_shown_not_even_those_that_earlier_versions_wrote(run, capsys):
+    for path in (run / "eval").rglob("test.json*"):
+        field = "seconds" if path.suffix == ".jsonl" else "seconds_per_page"
+        rows = [json.loads(line) | {field: 0.482} for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report(run)
+    shown = capsys.readouterr().out + "".join((run / name).read_text() for name in ("report.json", "table.md"))
+    for text in (shown, read(run)[0].words):
+        assert "0.482" not in text
+        assert not re.search(r"\d s\b|s/page|\bs / page|seconds a page", text)
 
 
 def test_importing_the_verb_loads_no_torch():
