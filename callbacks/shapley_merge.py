@@ -43,7 +43,7 @@ class ShapleyMerge(Callback):
             that scores best on half of the dev pages beats it on the other half, where both answer the questions and
             the paired 95 % interval of their mean scores' difference must lie above zero.
         value: What a coalition is scored by, a mean over tasks: "answers", the metrics of generated answers, or
-            "tokens", the share of answer tokens predicted right after the reference's, about ten times faster.
+            "tokens", the share of answer tokens predicted right after the reference's, which takes a single pass.
         samples: Dev pages to use (default: all). A coalition is scored on them, on half of them by "auto".
         random_draws: Draws of the random-search control (default: as many as coalitions).
         permutations: Orders to sample the Shapley values from, which more than 8 snapshots need (default: exact).
