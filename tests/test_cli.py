@@ -286,9 +286,10 @@ def test_a_run_folder_holds_a_configuration_that_runs_again(run):
     assert Path("run/config_test.yaml").is_file()
 
 
-def test_resuming_without_a_checkpoint_starts_anew_and_says_so(run):
-    with pytest.warns(UserWarning, match="no last checkpoint available"):
-        main(["fit", "--config", "run.yaml", "--trainer.max_steps", "1", "--ckpt_path", "last"])
+def test_resuming_without_a_checkpoint_starts_anew_and_says_so(run, tmp_path, capsys):
+    main(["fit", "--config", "run.yaml", "--trainer.max_steps", "1", "--ckpt_path", "last"])
+    told = f"There is no checkpoint to go on from in {tmp_path}/run/checkpoints: this run begins anew.\n"
+    assert told in capsys.readouterr().out
     assert Path("run/checkpoints/step-000001.ckpt").is_dir()
 
 

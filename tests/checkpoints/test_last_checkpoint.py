@@ -5,6 +5,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from fcot.checkpoints.folder import newest_valid, write_checkpoint
+from fcot.checkpoints.last_checkpoint import newest_of_run
 from fcot.sft import SFT
 from fcot.trainer import Trainer
 
@@ -71,7 +72,7 @@ def test_weights_alone_are_no_checkpoint_to_resume_from(tmp_path):
         BoringModel()
     )
     assert checkpoints(tmp_path) == ["epoch=0-step=5.ckpt"]
-    assert trainer(tmp_path).last_checkpoints() == set()
+    assert newest_of_run(trainer(tmp_path)) is None
 
 
 def test_a_checkpoint_of_the_users_that_was_making_way_is_put_back_not_cleared_away(tmp_path):
