@@ -7,6 +7,8 @@ from lightning.pytorch.callbacks import (
     BatchSizeFinder,
     DeviceStatsMonitor,
     LearningRateFinder,
+    ModelPruning,
+    OnExceptionCheckpoint,
     StochasticWeightAveraging,
     WeightAveraging,
 )
@@ -28,6 +30,14 @@ REFUSED: dict[type[Callback], str] = {
     BatchSizeFinder: (
         "changes the batch size of a run, on which its order of samples, its schedule and its resuming depend.\n"
         "Leave it out; `python -m fcot doctor` says what memory a step takes. Then set --data.batch_size."
+    ),
+    ModelPruning: (
+        "gives the tensors of a model other names and masks, which no checkpoint and no model folder has.\n"
+        "Leave it out; prune a student's folder after its training."
+    ),
+    OnExceptionCheckpoint: (
+        "saves within a step, from where a run cannot go on exactly, and resumes without being asked.\n"
+        "Leave it out; a run keeps checkpoints of its own, every --trainer.checkpoint_every_n_steps."
     ),
 }
 

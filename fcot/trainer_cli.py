@@ -5,6 +5,7 @@ import warnings
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from traceback import walk_tb
 from typing import Any
 
 import yaml
@@ -46,6 +47,16 @@ def run_trainer(words: list[str]) -> None:
         make_cli(words, parser_kwargs={"prog": PROGRAM, **about})
     except MisconfigurationException as error:  # what Lightning calls a user error
         raise UserError(str(error)) from error
+    except (RuntimeError, ValueError) as error:
+        if not is_refusal(error):
+            raise
+        raise UserError(str(error)) from error
+
+
+def is_refusal(error: Exception) -> bool:
+    """Return whether one of Lightning's callbacks raised the error itself: `EarlyStopping` misses its metric, say."""
+    frames = list(walk_tb(error.__traceback__))
+    return str(frames[-1][0].f_globals.get("__name__")).startswith("lightning.pytorch.callbacks.")
 
 
 def about_verb(name: str) -> dict[str, Any]:

@@ -48,6 +48,8 @@ class ExactResume(Callback):
     - A `GradientAccumulationScheduler` is told of passes that begin, not of one that is resumed within: the batches
       to a step are set here.
     - That a callback asked the run to end early is kept, for an `EarlyStopping` does not ask again.
+    - What is saved while a batch changes gradients or weights (`save_on_exception`) gets no position: no run may go on
+      from there.
     """
 
     def __init__(self) -> None:
@@ -61,6 +63,7 @@ class ExactResume(Callback):
         self._data: dict[str, Any] = {}  # of the data module, when the last batch was done, or none yet
         self._gradients: dict[str, Tensor] = {}  # of a checkpoint, until training starts
         self._resumed = False
+        self._changing = False  # gradients or weights, by a batch that is not done
 
     def state_dict(self) -> dict[str, int | None]:
         """Return the position."""
@@ -105,6 +108,9 @@ class ExactResume(Callback):
         self, trainer: LightningTrainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Write all counters as they are between two batches, and gradients that wait for more."""
+        if self._changing:
+            del checkpoint["callbacks"][self.state_key]
+            return
         checkpoint["callbacks"][self.state_key]["ending"] = self.ending = trainer.should_stop
         self._settle(checkpoint, {name: value or 0 for name, value in self.state_dict().items()}, trainer.global_step)
         if self._data:
@@ -144,6 +150,7 @@ class ExactResume(Callback):
                 "Give the same --ckpt_path to all of them, on a disk that all of them see."
             )
         self.accumulate = batches_to_a_step(trainer, self.epoch)
+        self._changing = False
         self._data = state_of_data(trainer)
         parameters = dict(pl_module.named_parameters())
         for name, each in self._gradients.items():
@@ -172,10 +179,15 @@ class ExactResume(Callback):
         self.owed = False
         seed_all(self.seed, trainer.global_rank, self.total)
 
+    def on_before_backward(self, trainer: LightningTrainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """Note that the batch is about to leave its traces."""
+        self._changing = True
+
     def on_train_batch_end(
         self, trainer: LightningTrainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the batch."""
+        self._changing = False
         self.total += 1
         self.batches += 1
         if trainer.is_last_batch or self.batches == trainer.num_training_batches:
