@@ -139,9 +139,8 @@ def keep_checkpoints(options: dict[str, Any], folder: Path, every_n_steps: int) 
     chosen = listed(options.get("callbacks"))
     for callback in chosen:
         if isinstance(callback, ModelCheckpoint) and callback.dirpath is None and type(callback).setup is DEFAULT:
-            callback.dirpath = str(
-                folder.resolve()
-            )  # Lightning takes a folder of the first logger, new in each process
+            # Lightning takes a folder of the first logger, another one in each process
+            callback.dirpath = str(folder.resolve())
     # first in line: others may save or fail in the same hooks
     position = ExactResume()
     options["callbacks"] = [position, LastStep(position), Preemption(position), *chosen, OwedValidation(position)]

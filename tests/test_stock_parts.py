@@ -182,3 +182,7 @@ def test_a_run_with_parts_of_lightnings_has_the_same_future_and_one_folder(fit, 
         assert made(folder) == expected
         for name, weights in models(straight).items():
             assert same(models(folder)[name], weights), name
+    assert "This run was over" not in said(folder)
+    assert fit(folder, stage, group, "--ckpt_path", "last") == 0, said(folder)
+    assert f"This run was over at step {4 if group == 'ended early' else 6}" in said(folder)
+    assert made(folder) == expected

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from typing import ClassVar
 
 import pytest
 import torch
@@ -198,31 +197,39 @@ def test_groups_of_parameters_have_names_of_their_own_in_runs_from_old_checkpoin
     assert "lr-AdamW/vision_no_decay" in (tmp_path / "lightning_logs" / "version_0" / "metrics.csv").read_text()
 
 
+class SeesGradients(Callback):
+    """Keeps the gradients of a step as callbacks see them, and how many tokens its batches answer."""
+
+    def __init__(self):
+        self.tokens, self.gradients = [], {}
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.tokens.append(len(outputs["ce_rows"]))
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        self.gradients = {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+
+
 @pytest.mark.parametrize("clip", [None, 0.01])
 @pytest.mark.parametrize("batches", [1, 3])
-def test_callbacks_see_the_gradients_that_the_optimizer_uses(tmp_path, student_folder, pages, trainer, batches, clip):
-    class Sees(Callback):
-        tokens: ClassVar[list[int]] = []
-
-        def on_before_optimizer_step(self, trainer, module, optimizer):
-            self.gradients = {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
-
-        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-            self.tokens.append(len(outputs["ce_rows"]))
-
-    seen = Sees()
-    module = SFT(student_folder, optimizer=lambda p: torch.optim.SGD(p, lr=1.0), warmup=0)
-    before = load_student(student_folder).state_dict()
-    options = {"max_steps": 1, "accumulate_grad_batches": batches, "gradient_clip_val": clip}
-    trainer(tmp_path, seen, **options).fit(module, pages)
-    assert batches == 1 or len(set(seen.tokens)) > 1  # or a mean of means would be the same
+def test_callbacks_see_the_gradients_that_the_optimizer_uses(
+    tmp_path, student_folder, tiny_shards, trainer, batches, clip
+):
+    """They are those of one large batch, and are clipped after that."""
+    seen, whole = SeesGradients(), SeesGradients()
+    for callback, accumulate in ((whole, 1), (seen, batches)):
+        module = SFT(student_folder, optimizer=lambda p: torch.optim.SGD(p, lr=1.0), warmup=0)
+        options = {"max_steps": 1, "accumulate_grad_batches": accumulate, "gradient_clip_val": clip}
+        data = Shards(tiny_shards, batch_size=12 // accumulate, num_workers=0)
+        trainer(tmp_path, callback, **options).fit(module, data)
+    assert len(set(seen.tokens)) == batches and sum(seen.tokens) == sum(whole.tokens)
     norm = torch.stack([gradient.norm() for gradient in seen.gradients.values()]).norm().item()
     assert norm > 0.02
-    for name, weight in module.named_parameters():
-        if name in seen.gradients:
-            moved = before[name.removeprefix("pair.student.")] - weight.detach()
-            share = 1.0 if clip is None else clip / norm
-            torch.testing.assert_close(moved, seen.gradients[name] * share, rtol=1e-3, atol=1e-6)
+    before = load_student(student_folder).state_dict()
+    for name, gradient in seen.gradients.items():
+        torch.testing.assert_close(gradient, whole.gradients[name], rtol=1e-3, atol=1e-5)
+        moved = before[name.removeprefix("pair.student.")] - module.get_parameter(name).detach()
+        torch.testing.assert_close(moved, gradient * (1.0 if clip is None else clip / norm), rtol=1e-3, atol=1e-6)
 
 
 def test_vectors_do_not_decay(tmp_path, tiny_checkpoint, pages, trainer):

@@ -21,21 +21,18 @@ class LastStep(Callback):
 
     def __init__(self, position: ExactResume) -> None:
         self.position = position
-        self._start = 0  # the step that this process began with
 
     def on_train_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Have the step that a run goes on from saved once: a `ModelCheckpoint` does not know what it saved before."""
-        self._start = trainer.global_step
         for keeper in [] if self.position.owed else keepers_of(trainer):
             keeper._last_global_step_saved = trainer.global_step
 
     def on_train_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
-        """Save it, unless a checkpoint was of this very step."""
-        trained = trainer.global_step > self._start and not trainer.fast_dev_run  # type: ignore[attr-defined]
+        """Save it, unless it was."""
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         for keeper in keepers_of(trainer):
-            if not trained:  # what it would save at the end is not of this process
-                keeper._last_checkpoint_saved = keeper._last_checkpoint_saved or str(trainer.ckpt_path)
-            elif isinstance(keeper, LastCheckpoint):
+            if isinstance(keeper, LastCheckpoint):
                 keeper.write_unless_written(trainer)
             else:
                 ModelCheckpoint.on_train_end(keeper, trainer, pl_module)

@@ -1,5 +1,7 @@
 """Whatever ends a run, its last step is saved before the end changes weights, and a resumed run knows it is over."""
 
+import shutil
+
 import pytest
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
@@ -92,4 +94,6 @@ def test_a_model_checkpoint_that_saves_at_the_end_saves_what_was_trained(tmp_pat
         assert head(tmp_path / "checkpoints" / "last.ckpt").abs().sum() > 0
 
     run()
+    run("last")
+    shutil.rmtree(tmp_path / "checkpoints" / "last.ckpt")  # as if killed before that
     run("last")
