@@ -15,6 +15,7 @@ from torch.nn import functional
 from fcot.batch import Batch
 from fcot.errors import UserError
 from fcot.module import PageModule
+from fcot.run_folder import run_folder
 from fcot.sides import STUDENT, TEACHER
 
 UNLIKE = 10.0  # mean grey levels; drawn pages are within 6 of their thumbnail, wrong grids 13 and more away
@@ -130,8 +131,7 @@ class Predictions(Callback):
         self._show(trainer, pl_module, split="test")
 
     def _start(self, trainer: Trainer, *, active: bool) -> None:
-        folder = Path(trainer.log_dir or trainer.default_root_dir)  # asks all processes, so not of one alone
-        self._folder = None if trainer.fast_dev_run else folder  # type: ignore[attr-defined]
+        self._folder = None if trainer.fast_dev_run else run_folder(trainer)  # type: ignore[attr-defined]
         self._chosen, self._spare = [], None
         self._missing = self.pages if active and trainer.is_global_zero else 0
 

@@ -7,6 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from fcot.errors import UserError
 from fcot.model_folder import MODEL, save_students
 from fcot.module import PageModule
+from fcot.run_folder import run_folder
 from fcot.sides import named
 
 
@@ -46,7 +47,6 @@ class SaveStudent(Callback):
 
     def _folders(self, trainer: Trainer, module: LightningModule) -> dict[str, Path]:
         """Return where each student goes; further ones have their ratio behind the name, `student-r4` say."""
-        run = Path(trainer.log_dir or trainer.default_root_dir)  # asks all processes, so not of one alone
-        folder = self.folder or run / "student"
+        folder = self.folder or run_folder(trainer) / "student"
         sides = module.sides if isinstance(module, PageModule) else {}
         return {side: folder.with_name(named(folder.name, side)) for side in sides}

@@ -19,6 +19,7 @@ from fcot.merge import MAX_EXACT_PLAYERS, MERGED, MergeReport, merge_methods, me
 from fcot.merge.tensors import open_weights
 from fcot.module import PageModule
 from fcot.processes import first_alone
+from fcot.run_folder import run_folder
 from fcot.student import save_student
 from fcot.whole_folder import check_output
 from shards.halves import Half
@@ -92,7 +93,7 @@ class ShapleyMerge(Callback):
                 f"ShapleyMerge merges one student, and this run trains {', '.join(pl_module.sides)}.\n"
                 "Give one ratio, or leave the callback out and post-train each student by itself."
             )
-        output = self.folder or Path(trainer.log_dir or trainer.default_root_dir) / "merged"
+        output = self.folder or run_folder(trainer) / "merged"
         snapshots = snapshots_of(trainer)
         players = len(snapshots.due(trainer.max_steps)) if snapshots else 0
         self.check(output, players, "ShapleyMerge.overwrite: true, or another trainer.default_root_dir")
@@ -124,7 +125,7 @@ class ShapleyMerge(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Merge, unless there is nothing to merge."""
-        run = Path(trainer.log_dir or trainer.default_root_dir)  # asks all processes, so not of one alone
+        run = run_folder(trainer)
         snapshots = snapshots_of(trainer)
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.print("ShapleyMerge: nothing to merge in a fast_dev_run.")

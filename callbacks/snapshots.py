@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from fcot.errors import UserError
 from fcot.model_folder import save_students
 from fcot.module import PageModule
+from fcot.run_folder import run_folder
 from fcot.sides import named
 
 BASE, STEP = "base", "step-"
@@ -37,7 +38,7 @@ class Snapshots(ModelCheckpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Settle the folder."""
         if self.dirpath is None:
-            self.dirpath = str(Path(trainer.log_dir or trainer.default_root_dir) / "snapshots")
+            self.dirpath = str(run_folder(trainer) / "snapshots")
         self.max_steps = trainer.max_steps
 
     def due(self, max_steps: int) -> list[int]:

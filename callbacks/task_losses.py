@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from fcot.batch import Batch
 from fcot.errors import UserError
+from fcot.run_folder import run_folder
 
 Counts = dict[str, list[float]]  # by task: sum of losses, answer tokens, samples
 
@@ -99,8 +99,8 @@ class TaskLosses(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write `task_losses.json`."""
         self._close(trainer)
-        folder = Path(trainer.log_dir or trainer.default_root_dir)  # asks all processes, so not of one alone
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            folder = run_folder(trainer)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "task_losses.json").write_text(json.dumps(self.report(), indent=1) + "\n")
 

@@ -28,6 +28,7 @@ from fcot.reduction import StepMean, over_processes
 from fcot.schedule import warmup_cosine
 
 Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
+NO_DECAY = "_no_decay"  # ends the name of a group of parameters
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # those that leave in fp32 what must be
 
 
@@ -143,17 +144,17 @@ class PageModule(PageReader):
             )
         optimizer = self.make_optimizer(self.parameter_groups())
         for group in optimizer.param_groups:
-            group["lr"] *= self.lr_scale.get(group["name"], 1.0)
+            group["lr"] *= self.lr_scale.get(group["name"].removesuffix(NO_DECAY), 1.0)
         schedule = warmup_cosine(optimizer, warmup=self.warmup, total_steps=steps, floor=self.lr_floor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return what trains, by part, without weight decay on vectors (norms and biases)."""
+        """Return what trains, by part, vectors (norms and biases) without weight decay in a group of their own."""
         groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
         for name, parameter in self.pair.trainable():
             groups.setdefault((part_of(name), parameter.ndim > 1), []).append(parameter)
         return [
-            {"params": params, "name": part, **({} if decay else {"weight_decay": 0.0})}
+            {"params": params, **({"name": part} if decay else {"name": part + NO_DECAY, "weight_decay": 0.0})}
             for (part, decay), params in groups.items()
         ]
 
@@ -186,9 +187,12 @@ class PageModule(PageReader):
         else:
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Have a step of several batches be the mean over all their answer tokens."""
-        if self.trainer.accumulate_grad_batches > 1:
+    def on_after_backward(self) -> None:
+        """Have a step of several batches be the mean over all their answer tokens, after the last of them.
+
+        In `on_before_optimizer_step` callbacks would come first, and see other gradients than the optimizer.
+        """
+        if self.trainer.accumulate_grad_batches > 1 and not self.trainer.fit_loop._should_accumulate():
             gradients = [local(p.grad) for _, p in self.pair.trainable() if p.grad is not None]
             self.step_mean.finish(gradients, self.trainer.accumulate_grad_batches)
 
@@ -236,6 +240,9 @@ class PageModule(PageReader):
                 "Give the --model.checkpoint and compressor of the run that wrote it."
             )
         vars(self.step_mean).update(checkpoint.get("step_mean", {}))
+        for state in checkpoint.get("optimizer_states", []):  # of 0.1.0, where two groups of a part had one name
+            for group, saved in zip(self.parameter_groups(), state["param_groups"], strict=False):
+                saved["name"] = group["name"]
         trains = {f"pair.{name}" for name, _ in self.pair.trainable()}
         differing = sorted(trains ^ set(checkpoint["state_dict"]))
         if differing:

@@ -18,6 +18,7 @@ from fcot.evaluation import Evaluation, Record, print_further, print_table
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import tokens_per_tile
 from fcot.pair import StudentTeacher, answer_labels, answer_samples
+from fcot.run_folder import run_folder
 from fcot.sides import named
 
 
@@ -87,7 +88,7 @@ class PageReader(LightningModule, ABC):
         Further students have files of their own, `test-r4.json` say.
         """
         rows = []
-        folder = self.run_folder()  # asks all processes, so not of one alone
+        folder = self.run_folder()
         for side, evaluation in self.evaluations.items():
             evaluation.gather()
             rows.append(self.score_row(evaluation, split="test", side=side))
@@ -134,7 +135,7 @@ class PageReader(LightningModule, ABC):
 
     def run_folder(self) -> Path:
         """Return the run folder, made if missing."""
-        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        folder = run_folder(self.trainer)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 

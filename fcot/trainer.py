@@ -8,19 +8,24 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from fcot.accelerators.npu import NPUAccelerator, npu_precision, npu_strategy
-from fcot.checkpoints.exact_resume import ExactResume
-from fcot.checkpoints.last_checkpoint import LastCheckpoint
+from fcot.checkpoints.exact_resume import ExactResume, callbacks_of
+from fcot.checkpoints.last_checkpoint import LastCheckpoint, folders_of_run, newest_of_run
+from fcot.checkpoints.last_step import LastStep
 from fcot.checkpoints.owed_validation import OwedValidation
 from fcot.checkpoints.plugin import FolderCheckpointIO
 from fcot.checkpoints.preemption import NotedSignals, Preemption
 from fcot.errors import UserError
 from fcot.fsdp.strategy import FSDP2Strategy
+from fcot.refused_callbacks import refuse_callbacks
+from fcot.run_folder import CHECKPOINTS
+
+DEFAULT = ModelCheckpoint.setup  # others, such as Snapshots, settle their folder themselves
 
 
 class Trainer(LightningTrainer):
@@ -29,13 +34,13 @@ class Trainer(LightningTrainer):
     Args:
         default_root_dir: Folder of the run: configuration, logs, checkpoints.
         checkpoint_every_n_steps: Optimizer steps between two checkpoints in `checkpoints/`, of which
-            `--ckpt_path last` resumes from the newest valid one; 0 writes none.
+            `--ckpt_path last` resumes from the newest valid one; 0 writes none. A ModelCheckpoint's are written beside.
         collective_timeout: Seconds after which a process that waits for the others gives up.
         enable_model_summary: Print Lightning's table of layers.
         options: Everything else is Lightning's.
 
     Raises:
-        UserError: If an NPU is asked for and none is there.
+        UserError: If an NPU is asked for and none is there, or a callback cannot do here what it is for.
     """
 
     def __init__(
@@ -49,12 +54,13 @@ class Trainer(LightningTrainer):
     ) -> None:
         root = Path(default_root_dir)
         if not options.get("barebones"):  # which measures Lightning's overhead, and refuses all of this
-            keep_checkpoints(options, root / "checkpoints", checkpoint_every_n_steps)
+            keep_checkpoints(options, root / CHECKPOINTS, checkpoint_every_n_steps)
             if options.get("logger") in (None, True):
                 options["logger"] = TensorBoardLogger(root, name="", version="")
         use_npu(options)
         use_fsdp2(options)
         super().__init__(default_root_dir=root, enable_model_summary=enable_model_summary, **options)
+        refuse_callbacks(self)
         self._signal_connector = NotedSignals(self)
         if hasattr(self.strategy, "_timeout"):  # of the strategies with several processes
             self.strategy._timeout = timedelta(seconds=collective_timeout)
@@ -79,7 +85,12 @@ class Trainer(LightningTrainer):
             weights_only: Only such checkpoints are read, whatever is asked.
         """
         again = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
-        path = "last" if again and self.last_checkpoints() else ckpt_path
+        path: str | Path | None = ckpt_path
+        if again or ckpt_path == "last":
+            path = newest_of_run(self) or (None if ckpt_path == "last" else ckpt_path)
+            if path is None:
+                looked = " or ".join(str(folder) for folder in folders_of_run(self))
+                self.print(f"There is no checkpoint to go on from in {looked}: this run begins anew.")
         super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path=path, weights_only=weights_only)
 
     def save_checkpoint(self, filepath: Any, weights_only: bool | None = None, storage_options: Any = None) -> None:
@@ -99,17 +110,18 @@ class Trainer(LightningTrainer):
 
     def _run_stage(self) -> Any:
         """Run; a training that was killed after its last step still gets the work of its end."""
-        resumed = self.state.fn == "fit" and self.ckpt_path is not None and self.fit_loop.done
+        if self.state.fn != "fit" or self.ckpt_path is None:
+            return super()._run_stage()
+        self.should_stop |= any(position.asks_to_end(self) for position in callbacks_of(self, ExactResume))
+        over = self.fit_loop.done
         result = super()._run_stage()
-        if resumed:
+        if over:
+            early = self.should_stop and self.global_step != self.max_steps
+            why = ", where a callback ended it: leave that out or let it wait longer to go on" if early else ""
+            self.print(f"This run was over at step {self.global_step}{why}. Only the work of its end is done again.")
             self.fit_loop.on_run_start()
             self.fit_loop.on_run_end()
         return result
-
-    def last_checkpoints(self) -> set[str]:
-        """Return the files that `ckpt_path="last"` would choose from."""
-        keepers = [callback for callback in self.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
-        return {path for keeper in keepers for path in keeper._find_last_checkpoints(self)}
 
 
 def listed(value: Any) -> list[Any]:
@@ -125,12 +137,17 @@ def keep_checkpoints(options: dict[str, Any], folder: Path, every_n_steps: int) 
     if not any(isinstance(plugin, CheckpointIO) for plugin in options["plugins"]):
         options["plugins"].append(FolderCheckpointIO())
     chosen = listed(options.get("callbacks"))
+    for callback in chosen:
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None and type(callback).setup is DEFAULT:
+            # Lightning takes a folder of the first logger, another one in each process
+            callback.dirpath = str(folder.resolve())
     # first in line: others may save or fail in the same hooks
     position = ExactResume()
-    options["callbacks"] = [position, Preemption(position), *chosen, OwedValidation(position)]
-    kept = any(isinstance(callback, ModelCheckpoint) and callback.save_last for callback in chosen)
-    if every_n_steps > 0 and not kept and options.get("enable_checkpointing") is not False:
+    options["callbacks"] = [position, LastStep(position), Preemption(position), *chosen, OwedValidation(position)]
+    if every_n_steps > 0 and options.get("enable_checkpointing") is not False:
         options["callbacks"].append(LastCheckpoint(folder, every_n_steps))
+    elif options.get("enable_checkpointing") is None:  # or Lightning would add a ModelCheckpoint
+        options["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in chosen)
 
 
 def use_npu(options: dict[str, Any]) -> None:

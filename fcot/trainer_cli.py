@@ -5,20 +5,26 @@ import warnings
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from traceback import walk_tb
 from typing import Any
 
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule
+from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.callbacks.timer import Interval
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from transformers.utils.logging import disable_progress_bar
 
 import callbacks
 from callbacks.progress import Progress
+from fcot.checkpoints.last_checkpoint import newest_of_run
 from fcot.errors import UserError
 from fcot.explain import PlainHelp, RaisesParseError
 from fcot.module import PageModule
 from fcot.plugins import load_declared
+from fcot.run_folder import run_folder
 from fcot.trainer import Trainer
 from fcot.verbs import PROGRAM, VERBS
 from shards.datamodule import Shards
@@ -41,6 +47,16 @@ def run_trainer(words: list[str]) -> None:
         make_cli(words, parser_kwargs={"prog": PROGRAM, **about})
     except MisconfigurationException as error:  # what Lightning calls a user error
         raise UserError(str(error)) from error
+    except (RuntimeError, ValueError) as error:
+        if not is_refusal(error):
+            raise
+        raise UserError(str(error)) from error
+
+
+def is_refusal(error: Exception) -> bool:
+    """Return whether one of Lightning's callbacks raised the error itself: `EarlyStopping` misses its metric, say."""
+    frames = list(walk_tb(error.__traceback__))
+    return str(frames[-1][0].f_globals.get("__name__")).startswith("lightning.pytorch.callbacks.")
 
 
 def about_verb(name: str) -> dict[str, Any]:
@@ -77,7 +93,7 @@ def make_cli(args: list[str] | dict[str, Any], **options: Any) -> "TrainerCLI":
         seed_everything_default=0,
         parser_class=Parser,
         args=args,
-        **options,
+        **{"save_config_callback": RunConfig, **options},
     )
 
 
@@ -88,6 +104,8 @@ def load_classes() -> None:
     for name in MODULES:
         import_module(name)
     load_declared()
+    # jsonargparse writes defaults to YAML, and has no form for `interval: str = Interval.step` of Lightning's Timer
+    yaml.SafeDumper.add_representer(Interval, lambda dumper, each: dumper.represent_str(each.value))
 
 
 def quieten() -> None:
@@ -108,6 +126,16 @@ def is_no_tip(record: logging.LogRecord) -> bool:
 
 class Parser(RaisesParseError, LightningArgumentParser):
     """Lightning's parser with errors of a few lines."""
+
+
+class RunConfig(SaveConfigCallback):
+    """Saves the configuration in the run folder; a run that goes on writes it anew."""
+
+    def save_config(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
+        """Write it, on the first process."""
+        folder = run_folder(trainer)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, folder / self.config_filename, skip_none=False, overwrite=True, multifile=False)
 
 
 class TrainerCLI(LightningCLI):
@@ -142,7 +170,7 @@ class TrainerCLI(LightningCLI):
                 "Give a folder step-….ckpt, or `--ckpt_path last` for the newest one in the run's own folder."
             )
         filename = "config.yaml" if self.subcommand == "fit" else f"config_{self.subcommand}.yaml"
-        self.save_config_kwargs = {"config_filename": filename, "overwrite": True}
+        self.save_config_kwargs = {"config_filename": filename, "save_to_log_dir": False}
 
     def instantiate_classes(self) -> None:
         """Build model, data and trainer; a value that a constructor refuses is the user's to mend."""
@@ -168,9 +196,12 @@ class TrainerCLI(LightningCLI):
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
-        if kwargs.get("ckpt_path") == "last" and subcommand != "fit" and not self.trainer.last_checkpoints():
-            raise UserError(
-                f"There is no last checkpoint in {self.trainer.default_root_dir}.\n"
-                f"Train first, or give the --trainer.default_root_dir of the run that you want to {subcommand}."
-            )
+        if kwargs.get("ckpt_path") == "last" and subcommand != "fit":
+            newest = newest_of_run(self.trainer)
+            if newest is None:
+                raise UserError(
+                    f"There is no last checkpoint in {self.trainer.default_root_dir}.\n"
+                    f"Train first, or give the --trainer.default_root_dir of the run that you want to {subcommand}."
+                )
+            kwargs["ckpt_path"] = str(newest)
         return {**kwargs, "weights_only": True}

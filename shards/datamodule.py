@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from fcot.batch import Batch, PageLayout
 from fcot.errors import UserError
 from fcot.internvl.augment import check_quality
+from fcot.run_folder import run_folder
 from shards.ledger import Ledger, Skip
 from shards.manifest import is_indexed, read_manifest, set_fingerprint, set_size
 from shards.mixture import read_weights, reading_counts
@@ -90,7 +91,6 @@ class Shards(LightningDataModule):
         self._training: PageLoader | None = None
         self._at: tuple[int, int, dict[str, Any]] | None = None  # epoch, place, counts of the ledger
         self._identity: dict[str, Any] = {}  # what a place in an epoch means nothing without
-        self._run_folder: Path | None = None
 
     def setup(self, stage: str) -> None:
         """Have every run say what it skipped, and end if that is too much."""
@@ -227,10 +227,9 @@ class Shards(LightningDataModule):
         """Return the run's `skipped.jsonl`, its folder made; None without a run."""
         if self.trainer is None:
             return None
-        if self._run_folder is None:  # log_dir asks all processes: not again when one is alone, as in a merge
-            self._run_folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
-            self._run_folder.mkdir(parents=True, exist_ok=True)
-        return self._run_folder / "skipped.jsonl"
+        folder = run_folder(self.trainer)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / "skipped.jsonl"
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Training batches, from where a checkpoint left off."""

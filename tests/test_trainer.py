@@ -11,16 +11,12 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 
 from fcot.accelerators.npu import NPUAccelerator, NPUDDPStrategy, npu_precision
 from fcot.checkpoints.folder import newest_valid, read_checkpoint
-from fcot.checkpoints.last_checkpoint import LastCheckpoint
+from fcot.checkpoints.last_checkpoint import LastCheckpoint, newest_of_run
 from fcot.errors import UserError
-from fcot.trainer import Trainer
+from fcot.trainer import Trainer, listed
 
 QUIET = {"accelerator": "cpu", "limit_val_batches": 0, "enable_progress_bar": False}
 ROOT = Path(__file__).parents[1]
-
-
-def last_keepers(trainer):
-    return [callback for callback in trainer.checkpoint_callbacks if callback.save_last]
 
 
 def checkpoints(folder):
@@ -32,7 +28,7 @@ def test_a_run_folder_holds_logs_and_the_last_two_checkpoints(tmp_path):
     trainer.fit(BoringModel())
     assert list(tmp_path.glob("events.*"))
     assert checkpoints(tmp_path) == ["step-000004.ckpt", "step-000005.ckpt"]
-    assert trainer.last_checkpoints() == {str(tmp_path / "checkpoints" / "step-000005.ckpt")}
+    assert newest_of_run(trainer) == tmp_path / "checkpoints" / "step-000005.ckpt"
 
 
 def test_the_last_checkpoint_is_that_of_the_last_step_even_if_weights_change_at_the_end(tmp_path):
@@ -72,15 +68,15 @@ def test_the_checkpoint_before_a_damaged_one_is_resumed_from(tmp_path, capsys):
         ({"enable_checkpointing": False}, 0),
         ({"callbacks": ModelCheckpoint(save_last=True)}, 1),
         ({"callbacks": [ModelCheckpoint(monitor="loss")]}, 1),
+        ({"callbacks": ModelCheckpoint(save_last=True), "checkpoint_every_n_steps": 0}, 0),
         ({"barebones": True, "enable_progress_bar": None}, 0),
     ],
 )
-def test_one_last_checkpoint_is_kept_unless_told_otherwise(options, kept, tmp_path):
+def test_the_runs_own_checkpoints_are_kept_beside_others_unless_told_otherwise(options, kept, tmp_path):
     trainer = Trainer(default_root_dir=tmp_path, **{**QUIET, **options})
-    assert len(last_keepers(trainer)) == kept
-    assert any(isinstance(callback, LastCheckpoint) for callback in trainer.callbacks) == (
-        kept == 1 and not getattr(options.get("callbacks"), "save_last", False)
-    )
+    assert len([callback for callback in trainer.callbacks if isinstance(callback, LastCheckpoint)]) == kept
+    theirs = [] if "callbacks" not in options else listed(options["callbacks"])
+    assert len(trainer.checkpoint_callbacks) == kept + len(theirs)
 
 
 def test_npu_is_known_and_says_what_is_missing():

@@ -5,9 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.loggers import CSVLogger
 
 from callbacks import SaveStudent
-from fcot.checkpoints.folder import read_checkpoint
+from fcot.checkpoints.folder import read_checkpoint, write_checkpoint
 from fcot.errors import UserError
 from fcot.internvl.tokens import IGNORED, normalize
 from fcot.pair import part_of
@@ -169,6 +172,64 @@ def test_learning_rates_are_scaled_by_part(tmp_path, student_folder, pages, trai
     cosine = [0.5, 1.0, 1.0, 0.5 * (1 + math.cos(math.pi / 2))]
     for part, scale in (("projector", 1.0), ("vision", 0.1), ("llm", 0.5)):
         assert [rate[part] for rate in rates] == pytest.approx([PEAK * scale * share for share in cosine])
+
+
+def test_groups_of_parameters_have_names_of_their_own_in_runs_from_old_checkpoints_too(
+    tmp_path, student_folder, pages, trainer
+):
+    """Up to 0.1.0 both groups of a part had its name, which Lightning's LearningRateMonitor refuses."""
+    module = SFT(student_folder, optimizer=adamw, lr_scale={"vision": 0.5})
+    run = trainer(tmp_path, max_steps=2)
+    run.fit(module, pages)
+    run.save_checkpoint(tmp_path / "new.ckpt")
+    parts = ("vision", "projector", "llm")
+    names = {name for part in parts for name in (part, f"{part}_no_decay")}
+    rates = {group["name"]: group["initial_lr"] for group in run.optimizers[0].param_groups}
+    assert rates == {name: PEAK * (0.5 if name.startswith("vision") else 1) for name in names}
+    old = read_checkpoint(tmp_path / "new.ckpt")
+    for group in old["optimizer_states"][0]["param_groups"]:
+        group["name"] = group["name"].removesuffix("_no_decay")
+    write_checkpoint(old, tmp_path / "old.ckpt")
+    logged = {"logger": CSVLogger(tmp_path), "log_every_n_steps": 1}
+    again = trainer(tmp_path / "again", LearningRateMonitor(), max_steps=3, **logged)
+    again.fit(SFT(student_folder, optimizer=adamw, lr_scale={"vision": 0.5}), pages, ckpt_path=tmp_path / "old.ckpt")
+    assert {group["name"] for group in again.optimizers[0].param_groups} == names
+    assert "lr-AdamW/vision_no_decay" in (tmp_path / "lightning_logs" / "version_0" / "metrics.csv").read_text()
+
+
+class SeesGradients(Callback):
+    """Keeps the gradients of a step as callbacks see them, and how many tokens its batches answer."""
+
+    def __init__(self):
+        self.tokens, self.gradients = [], {}
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.tokens.append(len(outputs["ce_rows"]))
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        self.gradients = {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("clip", [None, 0.01])
+@pytest.mark.parametrize("batches", [1, 3])
+def test_callbacks_see_the_gradients_that_the_optimizer_uses(
+    tmp_path, student_folder, tiny_shards, trainer, batches, clip
+):
+    """They are those of one large batch, and are clipped after that."""
+    seen, whole = SeesGradients(), SeesGradients()
+    for callback, accumulate in ((whole, 1), (seen, batches)):
+        module = SFT(student_folder, optimizer=lambda p: torch.optim.SGD(p, lr=1.0), warmup=0)
+        options = {"max_steps": 1, "accumulate_grad_batches": accumulate, "gradient_clip_val": clip}
+        data = Shards(tiny_shards, batch_size=12 // accumulate, num_workers=0)
+        trainer(tmp_path, callback, **options).fit(module, data)
+    assert len(set(seen.tokens)) == batches and sum(seen.tokens) == sum(whole.tokens)
+    norm = torch.stack([gradient.norm() for gradient in seen.gradients.values()]).norm().item()
+    assert norm > 0.02
+    before = load_student(student_folder).state_dict()
+    for name, gradient in seen.gradients.items():
+        torch.testing.assert_close(gradient, whole.gradients[name], rtol=1e-3, atol=1e-5)
+        moved = before[name.removeprefix("pair.student.")] - module.get_parameter(name).detach()
+        torch.testing.assert_close(moved, gradient * (1.0 if clip is None else clip / norm), rtol=1e-3, atol=1e-6)
 
 
 def test_vectors_do_not_decay(tmp_path, tiny_checkpoint, pages, trainer):

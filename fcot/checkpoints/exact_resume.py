@@ -2,12 +2,13 @@
 
 import os
 import random
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
+from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationScheduler
 from torch import Tensor, distributed
 from torch.distributed.tensor import DTensor
 
@@ -15,6 +16,7 @@ from fcot.errors import UserError
 from fcot.fsdp.tensors import whole
 
 GRADIENTS = "gradients"
+Kind = TypeVar("Kind", bound=Callback)
 
 
 def seed_all(seed: int, rank: int, batch: int) -> None:
@@ -43,6 +45,11 @@ class ExactResume(Callback):
     - In the middle of gradient accumulation a checkpoint holds the gradients so far of each process. On another
       number of processes each goes on from their mean: the same step, but for rounding.
     - A validation that is due or under way is owed: the resumed run begins with it (`OwedValidation`).
+    - A `GradientAccumulationScheduler` is told of passes that begin, not of one that is resumed within: the batches
+      to a step are set here.
+    - That a callback asked the run to end early is kept, for an `EarlyStopping` does not ask again.
+    - What is saved while a batch changes gradients or weights (`save_on_exception`) gets no position: no run may go on
+      from there.
     """
 
     def __init__(self) -> None:
@@ -50,15 +57,17 @@ class ExactResume(Callback):
         self.epoch = 0  # whole passes over the data
         self.batches = 0  # batches of this pass that are done, on each process
         self.total = 0  # batches of the run that are done, on each process
-        self.accumulate = 1  # batches to a step
+        self.accumulate = 1  # batches to a step of this pass
         self.owed = False  # a validation is due, and has not ended
+        self.ending = False  # the run was asked to end before its last step
         self._data: dict[str, Any] = {}  # of the data module, when the last batch was done, or none yet
         self._gradients: dict[str, Tensor] = {}  # of a checkpoint, until training starts
         self._resumed = False
+        self._changing = False  # gradients or weights, by a batch that is not done
 
     def state_dict(self) -> dict[str, int | None]:
         """Return the position."""
-        names = ("seed", "epoch", "batches", "total", "accumulate", "owed")
+        names = ("seed", "epoch", "batches", "total", "accumulate", "owed", "ending")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
@@ -83,12 +92,13 @@ class ExactResume(Callback):
                 "The checkpoint does not say where in the data its run was, so it cannot go on from there.\n"
                 "Give one that a training with fcot's Trainer wrote, with all of its state."
             )
-        before, now = position["accumulate"], trainer.accumulate_grad_batches
+        before, now = position["accumulate"], batches_to_a_step(trainer, position["epoch"])
         if before != now:
             if position["batches"] % before:
                 raise UserError(
                     f"The checkpoint was written within a step of {before} batches, and a step has {now} now.\n"
-                    f"Set --trainer.accumulate_grad_batches {before}, or resume from an older checkpoint."
+                    f"Set it to {before} again (trainer.accumulate_grad_batches, or the schedule of a "
+                    "GradientAccumulationScheduler), or resume from an older checkpoint."
                 )
             position.update({name: position[name] // before * now for name in ("batches", "total")}, accumulate=now)
             self._settle(checkpoint, position, checkpoint["global_step"])
@@ -98,6 +108,10 @@ class ExactResume(Callback):
         self, trainer: LightningTrainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Write all counters as they are between two batches, and gradients that wait for more."""
+        if self._changing:
+            del checkpoint["callbacks"][self.state_key]
+            return
+        checkpoint["callbacks"][self.state_key]["ending"] = self.ending = trainer.should_stop
         self._settle(checkpoint, {name: value or 0 for name, value in self.state_dict().items()}, trainer.global_step)
         if self._data:
             checkpoint[type(_data_of(trainer)).__qualname__] = self._data
@@ -122,7 +136,7 @@ class ExactResume(Callback):
 
     def accumulating(self, trainer: LightningTrainer) -> bool:
         """Return whether gradients wait for more batches before the next step."""
-        return self.batches % trainer.accumulate_grad_batches > 0
+        return self.batches % batches_to_a_step(trainer, self.epoch) > 0
 
     def on_train_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Settle the seed, check that all processes start from the same batch, and put back gradients."""
@@ -135,7 +149,8 @@ class ExactResume(Callback):
                 f"The processes found different checkpoints to resume from (this one: step {trainer.global_step}).\n"
                 "Give the same --ckpt_path to all of them, on a disk that all of them see."
             )
-        self.accumulate = trainer.accumulate_grad_batches
+        self.accumulate = batches_to_a_step(trainer, self.epoch)
+        self._changing = False
         self._data = state_of_data(trainer)
         parameters = dict(pl_module.named_parameters())
         for name, each in self._gradients.items():
@@ -149,6 +164,7 @@ class ExactResume(Callback):
         """End the pass before, where its limit was beyond the data: Lightning did not know its last batch for one."""
         if self.batches:
             self._end_pass(trainer)
+            self.accumulate = batches_to_a_step(trainer, self.epoch)
             self._data = state_of_data(trainer)
 
     def on_train_batch_start(
@@ -158,19 +174,25 @@ class ExactResume(Callback):
         assert self.seed is not None
         if self._resumed:  # Lightning counts one step too many where the checkpoint followed a validation
             trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+            trainer.accumulate_grad_batches = self.accumulate  # not before: the scheduler refuses a number of others
             self._resumed = False
         self.owed = False
         seed_all(self.seed, trainer.global_rank, self.total)
+
+    def on_before_backward(self, trainer: LightningTrainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """Note that the batch is about to leave its traces."""
+        self._changing = True
 
     def on_train_batch_end(
         self, trainer: LightningTrainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the batch."""
+        self._changing = False
         self.total += 1
         self.batches += 1
-        self.accumulate = trainer.accumulate_grad_batches
         if trainer.is_last_batch or self.batches == trainer.num_training_batches:
             self._end_pass(trainer)
+        self.accumulate = batches_to_a_step(trainer, self.epoch)
         self._data = state_of_data(trainer)
         fetcher = trainer.fit_loop._data_fetcher
         self.owed = fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
@@ -184,6 +206,26 @@ class ExactResume(Callback):
     def on_validation_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Note that it is over."""
         self.owed = False
+
+    def asks_to_end(self, trainer: LightningTrainer) -> bool:
+        """Return whether the checkpoint's run was ended by an `EarlyStopping`; one without it now goes on."""
+        return self.ending and bool(callbacks_of(trainer, EarlyStopping))
+
+
+def batches_to_a_step(trainer: LightningTrainer, epoch: int) -> int:
+    """Return how many batches a step has in a pass over the data.
+
+    Args:
+        trainer: Has a number for all passes, or a callback with a schedule of them.
+        epoch: Number of the pass.
+    """
+    schedulers = callbacks_of(trainer, GradientAccumulationScheduler)
+    return schedulers[0].get_accumulate_grad_batches(epoch) if schedulers else trainer.accumulate_grad_batches
+
+
+def callbacks_of(trainer: LightningTrainer, kind: type[Kind]) -> list[Kind]:
+    """Return a trainer's callbacks of one kind."""
+    return [callback for callback in getattr(trainer, "callbacks", []) if isinstance(callback, kind)]
 
 
 def _data_of(trainer: LightningTrainer) -> LightningDataModule | None:

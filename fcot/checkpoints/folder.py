@@ -158,9 +158,9 @@ def _tensor(path: Path, weights: Mapping[str, Tensor], name: str, expected: Mapp
     return tensor
 
 
-def by_age(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder, the newest first."""
-    return sorted(folder.glob(f"*{SUFFIX}"), key=_written, reverse=True)
+def by_age(*folders: Path) -> list[Path]:
+    """Return the checkpoints in folders, the newest first."""
+    return sorted((path for folder in folders for path in folder.glob(f"*{SUFFIX}")), key=_written, reverse=True)
 
 
 def _written(path: Path) -> int:
@@ -179,21 +179,24 @@ def put_back(folder: Path) -> None:
 
 
 def newest_valid(
-    folder: Path, tell: Callable[[str], None] = print, resumable: Callable[[dict[str, Any]], bool] = lambda state: True
+    *folders: Path,
+    tell: Callable[[str], None] = print,
+    resumable: Callable[[dict[str, Any]], bool] = lambda state: True,
 ) -> Path | None:
-    """Return the newest checkpoint in a folder that is whole and can be resumed from, None if there is none at all.
+    """Return the newest checkpoint in folders that is whole and can be resumed from, None if there is none at all.
 
     Args:
-        folder: Holds folders `*.ckpt`.
+        folders: Hold folders `*.ckpt`.
         tell: Takes a line about each one that is passed over.
         resumable: Whether a run can go on from a checkpoint, by its plain state; one of weights alone is no place.
 
     Raises:
         DamagedCheckpoint: If there are damaged ones and no other; starting anew would be no resuming.
     """
-    put_back(folder)
+    for folder in folders:
+        put_back(folder)
     damaged: UserError | None = None
-    for path in by_age(folder):
+    for path in by_age(*folders):
         try:
             check(path)
         except UserError as error:

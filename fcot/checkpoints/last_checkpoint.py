@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from fcot.checkpoints.exact_resume import ExactResume
 from fcot.checkpoints.folder import SUFFIX, by_age, newest_valid, put_back
+from fcot.run_folder import CHECKPOINTS, run_folder
 
 KEPT = 2  # the newest, and one to fall back to
 OWN = re.compile(rf"step-\d{{6,}}{re.escape(SUFFIX)}")  # a ModelCheckpoint of the user's may write to the same folder
@@ -22,7 +23,8 @@ class LastCheckpoint(ModelCheckpoint):
     What another callback writes to the same folder is left alone, and resumed from if it is newer and has all it takes.
 
     A step is saved once it is over with all that belongs to it, validation and the end of an epoch included: before
-    the next batch. The last step is saved before `on_train_end`, where callbacks may change weights.
+    the next batch. The last step of all is saved at once, one that a run is ended at early by `LastStep`: before
+    `on_train_end`, where callbacks may change weights.
 
     Args:
         folder: Where to keep them.
@@ -50,7 +52,12 @@ class LastCheckpoint(ModelCheckpoint):
 
     def write_if_due(self, trainer: LightningTrainer) -> None:
         """Write the step that is over, if it is one of every n."""
-        if trainer.global_step % self._every_n_train_steps == 0 and not self._should_skip_saving_checkpoint(trainer):
+        if trainer.global_step % self._every_n_train_steps == 0:
+            self.write_unless_written(trainer)
+
+    def write_unless_written(self, trainer: LightningTrainer) -> None:
+        """Write the step that is over."""
+        if not self._should_skip_saving_checkpoint(trainer):
             self.write(trainer)
 
     def write(self, trainer: LightningTrainer) -> Path:
@@ -74,26 +81,42 @@ class LastCheckpoint(ModelCheckpoint):
 
     def on_train_batch_end(self, trainer: LightningTrainer, pl_module: LightningModule, *args: Any) -> None:
         """Write the last step, which has no next batch."""
-        if trainer.global_step == trainer.max_steps and not self._should_skip_saving_checkpoint(trainer):
-            self.write(trainer)
+        if trainer.global_step == trainer.max_steps:
+            self.write_unless_written(trainer)
 
     def on_validation_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Write nothing: checkpoints follow steps."""
 
     def on_train_epoch_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
-        """Write the last step where `max_epochs` ends the run."""
-        whole = trainer.fit_loop.epoch_loop._num_ready_batches_reached()
-        last = whole and trainer.current_epoch + 1 == trainer.max_epochs
-        if last and not self._should_skip_saving_checkpoint(trainer):
-            self.write(trainer)
+        """Write nothing: checkpoints follow steps."""
 
     def on_train_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Write nothing: see the class."""
 
     def _find_last_checkpoints(self, trainer: LightningTrainer) -> set[str]:
         """Return the one that `ckpt_path="last"` means."""
-        newest = newest_valid(Path(str(self.dirpath)), trainer.print, has_position)
+        newest = newest_of_run(trainer)
         return set() if newest is None else {str(newest)}
+
+
+def keepers_of(trainer: LightningTrainer) -> list[ModelCheckpoint]:
+    """Return the callbacks that keep checkpoints."""
+    return [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+
+
+def folders_of_run(trainer: LightningTrainer) -> list[Path]:
+    """Return the folders that checkpoints of a run may be in: its own, and those of every `ModelCheckpoint`."""
+    others = [Path(keeper.dirpath).resolve() for keeper in keepers_of(trainer) if keeper.dirpath]
+    return list(dict.fromkeys([(run_folder(trainer) / CHECKPOINTS).resolve(), *others]))
+
+
+def newest_of_run(trainer: LightningTrainer) -> Path | None:
+    """Return the newest checkpoint of a run that is whole and has all it takes to go on, None if there is none at all.
+
+    Raises:
+        DamagedCheckpoint: If there are damaged ones and no other.
+    """
+    return newest_valid(*folders_of_run(trainer), tell=trainer.print, resumable=has_position)
 
 
 def has_position(state: dict[str, Any]) -> bool:

@@ -21,7 +21,7 @@ from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnect
 from torch import distributed
 
 from fcot.checkpoints.exact_resume import ExactResume
-from fcot.checkpoints.last_checkpoint import LastCheckpoint
+from fcot.checkpoints.last_checkpoint import LastCheckpoint, keepers_of
 from fcot.checkpoints.workers import SECONDS_TO_LEAVE
 from fcot.fsdp.strategy import FSDP2Strategy
 
@@ -169,8 +169,9 @@ class Preemption(Callback):
 
 
 def keeper_of(trainer: LightningTrainer) -> ModelCheckpoint | None:
-    """Return the callback that keeps the last checkpoint, None without one."""
-    return next((c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.save_last), None)
+    """Return the callback that keeps the last checkpoint, the run's own if it has one, None without any."""
+    keepers = [keeper for keeper in keepers_of(trainer) if keeper.save_last]
+    return next((keeper for keeper in keepers if isinstance(keeper, LastCheckpoint)), keepers[0] if keepers else None)
 
 
 def requeue() -> None:

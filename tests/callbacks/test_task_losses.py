@@ -81,7 +81,7 @@ def test_losses_of_tasks_are_those_of_the_last_half_of_the_steps(tmp_path, tiny_
     logger = CSVLogger(tmp_path, name="", version="run")
     losses = TaskLosses(every_n_steps=1, generation_tasks=["hard"])
     _, module = fit(tmp_path, tiny_checkpoint, shards, losses, record, logger=logger)
-    report = json.loads((tmp_path / "run" / "task_losses.json").read_text())
+    report = json.loads((tmp_path / "task_losses.json").read_text())
     assert (report["split"], report["steps"]) == ("train", [3, 4])
     assert report["tasks"] == expected(module, record.batches[2:])
     assert report["weights"].keys() == report["tasks"].keys()

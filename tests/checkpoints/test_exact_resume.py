@@ -2,11 +2,13 @@
 
 import random
 import signal
+from functools import partial
 
 import pytest
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelCheckpoint
 
-from fcot.checkpoints.folder import read_checkpoint
+from fcot.checkpoints.folder import newest_valid, read_checkpoint
 from fcot.errors import UserError
 from fcot.sft import SFT
 
@@ -104,6 +106,59 @@ def test_a_checkpoint_of_any_moment_resumes_exactly(tmp_path, tiny_checkpoint, p
         assert run.global_step == 5
     assert len(seen) == 14
     assert all(len(found) == 1 for found in seen.values())
+
+
+SCHEDULED = {"max_steps": 6, "limit_train_batches": 3, "num_sanity_val_steps": 0, "checkpoint_every_n_steps": 0}
+
+
+class SavesEachBatch(Callback):
+    """Notes what each batch was, and saves after it, to a folder if there is one."""
+
+    def __init__(self, folder, seen):
+        self.folder, self.seen = folder, seen
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        done = trainer.callbacks[0].total
+        found = (outputs["loss"].item(), trainer.global_step, trainer.accumulate_grad_batches, *batch.keys)
+        self.seen.setdefault(done, set()).add(found)
+        if self.folder is not None:
+            trainer.save_checkpoint(self.folder / f"after-{done}.ckpt")
+
+
+def test_a_schedule_of_batches_to_a_step_resumes_exactly(tmp_path, tiny_checkpoint, pages, trainer):
+    """One batch to a step, then two: after any batch, in the middle of a step or between two passes."""
+    seen = {}
+    module = partial(SFT, tiny_checkpoint, drop_path=0.2)
+
+    def run(*, folder=None, path=None, schedule=((0, 1), (1, 2))):
+        parts = SavesEachBatch(folder, seen), GradientAccumulationScheduler(dict(schedule))
+        trainer(tmp_path / "run", *parts, **SCHEDULED).fit(module(), pages, ckpt_path=path)
+
+    run(folder=tmp_path)
+    steps = {done: next(iter(found))[1] for done, found in seen.items()}
+    assert list(steps.values()) == [1, 2, 3, 3, 4, 5, 5, 6]
+    for done in (2, 3, 4, 5, 6, 7):
+        run(path=tmp_path / f"after-{done}.ckpt")
+    assert all(len(found) == 1 for found in seen.values())
+    with pytest.raises(UserError, match=r"within a step of 2 batches, and a step has 3 now"):
+        run(path=tmp_path / "after-4.ckpt", schedule=((0, 1), (1, 3)))
+
+
+def test_no_run_goes_on_from_within_a_batch(tmp_path, tiny_checkpoint, pages, trainer, capsys):
+    class Fails(Callback):
+        def on_before_optimizer_step(self, trainer, module, optimizer):
+            if trainer.global_step == 3:
+                raise RuntimeError("in the third step")
+
+    saves = ModelCheckpoint(save_on_exception=True, every_n_train_steps=100)
+    options = {"max_steps": 4, "checkpoint_every_n_steps": 2}
+    with pytest.raises(RuntimeError, match="in the third step"):
+        trainer(tmp_path, saves, Fails(), **options).fit(SFT(tiny_checkpoint), pages)
+    assert newest_valid(tmp_path / "checkpoints").name == "epoch=0-step=3.ckpt"
+    run = trainer(tmp_path, **options)
+    run.fit(SFT(tiny_checkpoint), pages, ckpt_path="last")
+    assert str(run.ckpt_path).endswith("step-000002.ckpt")
+    assert "step=3.ckpt does not say where in the data" in capsys.readouterr().out
 
 
 def test_a_checkpoint_without_a_position_is_refused(tmp_path, tiny_checkpoint, pages, trainer):

@@ -71,10 +71,10 @@ def test_the_newest_whole_one_is_taken_whatever_its_step(tmp_path):
     for step in (7, 3, 5, 6):  # the run of step 7 was before; 3, 5 and 6 are of a run that began anew
         write_checkpoint({"step": step, "w": torch.ones(5)}, tmp_path / f"step-00000{step}.ckpt")
     told = []
-    assert newest_valid(tmp_path, told.append).name == "step-000006.ckpt" and not told
+    assert newest_valid(tmp_path, tell=told.append).name == "step-000006.ckpt" and not told
     (tmp_path / "step-000006.ckpt" / MANIFEST).unlink()
     flip(tmp_path / "step-000005.ckpt" / "model.safetensors", -1)
-    assert newest_valid(tmp_path, told.append).name == "step-000003.ckpt"
+    assert newest_valid(tmp_path, tell=told.append).name == "step-000003.ckpt"
     assert "manifest.json is missing" in told[0] and "tensor 'w' has changed" in told[1]
 
 

@@ -1,10 +1,13 @@
 """A run's own checkpoints beside those of a ModelCheckpoint that writes to the same folder."""
 
 import pytest
+from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch.loggers import CSVLogger
 
-from fcot.checkpoints.folder import newest_valid, write_checkpoint
+from fcot.checkpoints.folder import newest_valid, read_checkpoint, write_checkpoint
+from fcot.checkpoints.last_checkpoint import newest_of_run
 from fcot.sft import SFT
 from fcot.trainer import Trainer
 
@@ -21,6 +24,14 @@ class Fails(BoringModel):
 
     def on_train_batch_end(self, outputs, batch, batch_idx):
         if self.trainer.global_step == self.after:
+            raise RuntimeError("killed")
+
+
+class Saboteur(Callback):
+    """Fails in the fourth step."""
+
+    def on_train_batch_start(self, trainer, *args):
+        if trainer.global_step == 3:
             raise RuntimeError("killed")
 
 
@@ -71,7 +82,7 @@ def test_weights_alone_are_no_checkpoint_to_resume_from(tmp_path):
         BoringModel()
     )
     assert checkpoints(tmp_path) == ["epoch=0-step=5.ckpt"]
-    assert trainer(tmp_path).last_checkpoints() == set()
+    assert newest_of_run(trainer(tmp_path)) is None
 
 
 def test_a_checkpoint_of_the_users_that_was_making_way_is_put_back_not_cleared_away(tmp_path):
@@ -80,6 +91,24 @@ def test_a_checkpoint_of_the_users_that_was_making_way_is_put_back_not_cleared_a
     trainer(tmp_path, max_steps=1).fit(BoringModel())
     assert checkpoints(tmp_path) == ["best.ckpt", "step-000001.ckpt"]
     assert newest_valid(tmp_path / "checkpoints").name == "step-000001.ckpt"
+
+
+def test_last_is_the_newest_in_whatever_folder(tmp_path):
+    theirs = ModelCheckpoint(dirpath=tmp_path / "theirs", every_n_train_steps=1, save_top_k=-1)
+    options = {"checkpoint_every_n_steps": 2}
+    with pytest.raises(RuntimeError, match="killed"):
+        trainer(tmp_path, theirs, Saboteur(), **options).fit(BoringModel())
+    for callbacks, start in (([ModelCheckpoint(dirpath=tmp_path / "theirs")], 3), ([], 2)):
+        found = newest_of_run(trainer(tmp_path, *callbacks, **options))
+        assert read_checkpoint(found)["global_step"] == start
+
+
+@pytest.mark.parametrize("logger", [False, True])
+def test_a_model_checkpoint_without_a_folder_writes_to_the_runs_own(tmp_path, logger):
+    loggers = [CSVLogger(tmp_path / "logs")] if logger else False
+    trainer(tmp_path / "run", ModelCheckpoint(), max_steps=1, logger=loggers).fit(BoringModel())
+    assert checkpoints(tmp_path / "run") == ["epoch=0-step=1.ckpt", "step-000001.ckpt"]
+    assert not list((tmp_path / "logs").rglob("*.ckpt"))
 
 
 def test_a_run_that_replaces_another_says_so(tmp_path, student_folder, pages, trainer, capsys):
