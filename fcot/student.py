@@ -23,6 +23,7 @@ from fcot.compress import make_compressor
 from fcot.internvl.checkpoint import NESTED, PROCESSOR_FILE, ModelFolder, image_settings
 from fcot.internvl.json_files import read_optional, write_json
 from fcot.internvl.tokens import positions, raster_side, tokens_per_tile
+from fcot.internvl.video_token import mend_video_token
 from fcot.parts import require_parts
 from fcot.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
 
@@ -250,6 +251,7 @@ def save_student(
     for file in sorted(source.iterdir()):
         if file.suffix in (".json", ".jinja", ".model", ".txt") and not file.name.startswith(OF_ANOTHER_MODEL):
             shutil.copyfile(file, folder / file.name)
+    mend_video_token(folder)
     model.config.save_pretrained(folder)
     _say_tokens(folder / PROCESSOR_FILE, model.config.image_seq_length)
     if max_tiles:

@@ -11,6 +11,7 @@ from fcot.internvl.chat_template import template_of
 from fcot.internvl.json_files import read_optional
 from fcot.internvl.prompts import TEMPLATES, Template, template
 from fcot.internvl.tokens import ConversationEncoder, raster_side
+from fcot.internvl.video_token import mended_settings
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 WRITTEN_BY_RUNS = ("student", "merged")
@@ -111,7 +112,8 @@ class ModelFolder:
                 "Copy the tokenizer's files of the same model into it, or convert again from a folder that has them."
             )
         try:
-            return AutoTokenizer.from_pretrained(self.path, local_files_only=True, trust_remote_code=False)
+            mended = mended_settings(self.path)
+            return AutoTokenizer.from_pretrained(self.path, local_files_only=True, trust_remote_code=False, **mended)
         except (ValueError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
