@@ -23,9 +23,10 @@ def video_token(specials: Collection[str], named: Mapping[str, Any]) -> str:
         specials: Special tokens of the vocabulary.
         named: Those with a role, such as `pad_token`; padding or the unknown token serves where there is no better one.
     """
-    spare = [named.get("pad_token"), named.get("unk_token")]
-    spare = [token for token in spare if token is not None and token != named.get("eos_token")]
-    return next((token for token in (*CANDIDATES, *spare) if token in specials), CONTEXT)
+    spare = [
+        named[role] for role in ("pad_token", "unk_token") if named.get(role) not in (None, named.get("eos_token"))
+    ]
+    return next((str(token) for token in (*CANDIDATES, *spare) if token in specials), CONTEXT)
 
 
 def mended_settings(folder: Path) -> dict[str, Any]:
