@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
+from fcot.encodings import configurations_are_utf8, speak_to_any_terminal
 from fcot.errors import UserError
 from fcot.verbs import find_verb, groups, overview, run_tool
 
@@ -22,6 +23,7 @@ def main(args: list[str] | None = None) -> None:
         SystemExit: With code 2 and a few lines on stderr when the user's input is wrong.
     """
     words = list(sys.argv[1:] if args is None else args)
+    speak_to_any_terminal()
     try:
         dispatch(words)
     except UserError as error:
@@ -50,6 +52,7 @@ def dispatch(words: list[str]) -> None:
         return
     name, verb = find_verb(words)
     allow_imports(plugins)
+    configurations_are_utf8()
     from fcot.explain import ParseError, explain
 
     try:
