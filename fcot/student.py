@@ -290,5 +290,8 @@ def load_student(path: Path, **kwargs: Any) -> InternVLForConditionalGeneration:
     Raises:
         UserError: If a tensor is missing, not known or of another shape.
     """
-    require_parts(ModelFolder(path))
-    return AutoModelForImageTextToText.from_pretrained(path, local_files_only=True, trust_remote_code=False, **kwargs)
+    folder = ModelFolder(path)
+    require_parts(folder)
+    return AutoModelForImageTextToText.from_pretrained(
+        folder.path, local_files_only=True, trust_remote_code=False, **kwargs
+    )

@@ -10,6 +10,7 @@ from fcot.errors import UserError, nearest
 from fcot.internvl.chat_template import template_of
 from fcot.internvl.json_files import read_optional
 from fcot.internvl.prompts import TEMPLATES, Template, template
+from fcot.internvl.shipped import shipped
 from fcot.internvl.tokens import ConversationEncoder, raster_side
 from fcot.internvl.video_token import mended_settings
 
@@ -35,7 +36,7 @@ class ModelFolder:
     """A native InternVL model folder (`config.json`, tokenizer, image settings, safetensors).
 
     Args:
-        path: The folder.
+        path: The folder; one of the tiny models in the installed package goes by `fcot/tiny/…` too.
 
     Raises:
         UserError: If the folder or one of the files needed at once is missing, or it holds another model.
@@ -44,6 +45,7 @@ class ModelFolder:
     path: Path
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "path", shipped(self.path))
         if not (self.path / "config.json").is_file():
             beside = (file.parent.name for file in self.path.parent.glob("*/config.json"))
             near = nearest(self.path.name, beside)
