@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
+    AutoModel,
     AutoModelForImageTextToText,
     AutoProcessor,
     InternVLConfig,
@@ -177,6 +178,7 @@ def _length(cache: Any) -> int:
 
 
 AutoConfig.register("fcot_internvl", CompressedInternVLConfig)
+AutoModel.register(CompressedInternVLConfig, CompressedInternVL)  # all of it, as InternVL2's own AutoModel gives
 AutoModelForImageTextToText.register(CompressedInternVLConfig, CompressedInternVL)
 AutoProcessor.register(CompressedInternVLConfig, CompressedInternVLProcessor)
 AutoImageProcessor.register(

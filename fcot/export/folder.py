@@ -61,7 +61,8 @@ def write_settings(source: ModelFolder, folder: Path) -> None:
     """
     count = tokens_per_tile(source.config, source.config.ratio)
     written = read_json(source.path / "config.json")
-    auto = {"AutoConfig": CompressedInternVLConfig, "AutoModelForImageTextToText": CompressedInternVL}
+    models = ("AutoModel", "AutoModelForImageTextToText")
+    auto = {"AutoConfig": CompressedInternVLConfig, **dict.fromkeys(models, CompressedInternVL)}
     settings = {"architectures": [CompressedInternVL.__name__], "image_seq_length": count}
     write_json(folder / "config.json", {**written, **settings, "auto_map": auto_map(auto)})
     tiling = {
