@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
+from fcot.checkpoints.workers import end_workers
 from fcot.encodings import configurations_are_utf8, speak_to_any_terminal
 from fcot.errors import UserError
 from fcot.verbs import find_verb, groups, overview, run_tool
@@ -64,6 +65,8 @@ def dispatch(words: list[str]) -> None:
             run_trainer(words)
     except ParseError as error:
         raise UserError(explain(error.message, error.parser, words)) from error
+    finally:
+        end_workers()  # an error keeps alive what reads batches, and the process would wait for its workers
 
 
 def innermost(message: str) -> str:

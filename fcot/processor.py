@@ -179,7 +179,7 @@ class CompressedInternVLProcessor(ProcessorMixin):
                 total = prompt.count(self.image_token)
                 raise ValueError(
                     f"Text {number} has {total} visual tokens, and cut to {len(ids)} tokens it keeps {left[1]} of "
-                    "them. Truncate the text before pages are put in, give a larger max_length, or a smaller max_patches."
+                    "them. Truncate text without pages, or give a larger max_length or a smaller max_patches."
                 )
 
     def _expand(self, texts: list[str], counts: Sequence[int]) -> list[str]:
