@@ -13,8 +13,8 @@ from fcot.cli import main
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / "configs" / "sft_tiny.yaml")
 
-# Every worker gets stuck in its second batch, and the first one is an error: of the model, or for a merge of the reading,
-# as it reads all batches before any is scored.
+# Every worker gets stuck in its second batch, and the first one is an error: of the model, or in a merge of the
+# reading, as it reads all batches before any is scored.
 PLANTED = """
 import sys, time
 from pathlib import Path
