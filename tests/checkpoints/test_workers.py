@@ -38,7 +38,7 @@ shards.reader.prepare = slow
 fcot.sft.SFT.losses = fail
 fcot.module.PageModule.answers = fail
 if sys.argv[1] == "merge":
-    shards.ledger.Ledger.take = fail
+    shards.ledger.Ledger.counts = fail
 main(sys.argv[1:])
 """
 
