@@ -123,6 +123,24 @@ class ShapleyMerge(Callback):
                 f"ShapleyMerge.base is {self.base!r}, and there is no such model folder.{nearest(self.base, BASES)}"
             )
 
+    def check_files(self, snapshots: Snapshots) -> None:
+        """Refuse to begin a merge whose weights cannot be opened; only their headers are read.
+
+        Args:
+            snapshots: Knows the folders.
+
+        Raises:
+            UserError: If the base or a snapshot is missing, or is no safetensors.
+        """
+        base = self._base(snapshots)
+        for folder in (base, *snapshots.folders().values()):
+            try:
+                open_weights(folder)
+            except (OSError, ValueError) as error:
+                other = "Give another base: final (the last snapshot), or the folder of the model that was trained."
+                remedy = other if folder == base else "Train again, or move it away to merge the others."
+                raise UserError(f"{folder} cannot be merged ({str(error).split('. ')[0]}).\n{remedy}") from error
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Merge, unless there is nothing to merge."""
         run = run_folder(trainer)
@@ -162,6 +180,7 @@ class ShapleyMerge(Callback):
             run: The run folder.
             tell: Takes lines of progress.
         """
+        self.check_files(snapshots)
         student = module.pair.student
         before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
         output = self.folder or run / "merged"

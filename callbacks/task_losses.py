@@ -102,7 +102,7 @@ class TaskLosses(Callback):
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             folder = run_folder(trainer)
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "task_losses.json").write_text(json.dumps(self.report(), indent=1) + "\n")
+            (folder / "task_losses.json").write_text(json.dumps(self.report(), indent=1) + "\n", encoding="utf-8")
 
     def report(self) -> dict[str, Any]:
         """Return the content of `task_losses.json`."""

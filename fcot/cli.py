@@ -6,6 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
+from fcot.checkpoints.workers import end_workers
+from fcot.encodings import configurations_are_utf8, speak_to_any_terminal
 from fcot.errors import UserError
 from fcot.verbs import find_verb, groups, overview, run_tool
 
@@ -22,6 +24,7 @@ def main(args: list[str] | None = None) -> None:
         SystemExit: With code 2 and a few lines on stderr when the user's input is wrong.
     """
     words = list(sys.argv[1:] if args is None else args)
+    speak_to_any_terminal()
     try:
         dispatch(words)
     except UserError as error:
@@ -50,6 +53,7 @@ def dispatch(words: list[str]) -> None:
         return
     name, verb = find_verb(words)
     allow_imports(plugins)
+    configurations_are_utf8()
     from fcot.explain import ParseError, explain
 
     try:
@@ -61,6 +65,8 @@ def dispatch(words: list[str]) -> None:
             run_trainer(words)
     except ParseError as error:
         raise UserError(explain(error.message, error.parser, words)) from error
+    finally:
+        end_workers()  # an error keeps alive what reads batches, and the process would wait for its workers
 
 
 def innermost(message: str) -> str:

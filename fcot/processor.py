@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 import torch
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
-from transformers.image_transforms import to_pil_image
-from transformers.image_utils import is_pil_image, make_flat_list_of_images
+from transformers.image_utils import is_pil_image
 from transformers.processing_utils import ProcessorMixin
 
+from fcot.internvl.arrays import flat, picture_of
 from fcot.internvl.prompts import IMAGE
 from fcot.internvl.tiling import cut, grid, num_tiles
 from fcot.internvl.tokens import CONTEXT, END, START, normalize
@@ -65,7 +65,7 @@ class CompressedInternVLImageProcessor(BaseImageProcessor):
         """Cut pages into tiles.
 
         Args:
-            images: PIL images, arrays, paths or addresses; one, a list, or a list for each text.
+            images: PIL images, arrays (see `picture_of`), paths or addresses; one, a list, or a list for each text.
             max_patches: Most tiles of a page this time.
             min_patches: Fewest tiles of a page this time.
             crop_to_patches: Cut pages this time.
@@ -74,10 +74,14 @@ class CompressedInternVLImageProcessor(BaseImageProcessor):
         Returns:
             `pixel_values` `[tiles, 3, S, S]`, a page's tiles in reading order and its thumbnail last, and
             `num_patches`, the number of tiles of each page.
+
+        Raises:
+            ValueError: If there is no page, or an array is none (`picture_of`).
         """
         limits = self._limits(max_patches, min_patches, crop_to_patches)
-        pages = make_flat_list_of_images(self.fetch_images(images))
-        pages = [page if is_pil_image(page) else to_pil_image(page) for page in pages]
+        pages = [page if is_pil_image(page) else picture_of(page) for page in flat(self.fetch_images(images))]
+        if not pages:
+            raise ValueError("There is no page among the images. Give one, or leave images out.")
         cuts = [cut(page, limits[1], min_tiles=limits[0], tile_size=self.size["height"]) for page in pages]
         tiles = normalize(torch.cat(cuts), torch.tensor(self.image_mean), torch.tensor(self.image_std))
         data = {"pixel_values": tiles, "num_patches": [len(tiles) for tiles in cuts]}
@@ -147,7 +151,8 @@ class CompressedInternVLProcessor(ProcessorMixin):
             `input_ids` and `attention_mask` `[texts, length]`, and `pixel_values` `[tiles, 3, S, S]` of all pages.
 
         Raises:
-            ValueError: If there is no text, pages and placeholders differ in number, or there are videos or audio.
+            ValueError: If there is no text, pages and placeholders differ in number, a truncation would leave out
+                visual tokens, or there are videos or audio.
         """
         if text is None or videos is not None or audio is not None:
             raise ValueError("This model reads text and images. Give text=..., and images=... for its placeholders.")
@@ -160,7 +165,22 @@ class CompressedInternVLProcessor(ProcessorMixin):
         prompts = self._expand([text] if isinstance(text, str) else list(text), counts)
         defaults = {"padding": len(prompts) > 1, "padding_side": "left"}
         encoded = self.tokenizer(prompts, **{**defaults, **kwargs, **(text_kwargs or {})})
+        if counts:
+            self._check_whole(prompts, encoded["input_ids"])
         return BatchFeature({**encoded, **pixels}, tensor_type=return_tensors)
+
+    def _check_whole(self, prompts: Sequence[str], rows: Sequence[Any]) -> None:
+        """Refuse a truncation that cuts into pages: the model would get tiles without places for them."""
+        tokens = (START, self.image_token, END)
+        for number, (prompt, row) in enumerate(zip(prompts, rows, strict=False)):
+            ids = torch.as_tensor(row)
+            left = [int((ids == self.tokenizer.convert_tokens_to_ids(token)).sum()) for token in tokens]
+            if left != [prompt.count(token) for token in tokens]:
+                total = prompt.count(self.image_token)
+                raise ValueError(
+                    f"Text {number} has {total} visual tokens, and cut to {len(ids)} tokens it keeps {left[1]} of "
+                    "them. Truncate text without pages, or give a larger max_length or a smaller max_patches."
+                )
 
     def _expand(self, texts: list[str], counts: Sequence[int]) -> list[str]:
         """Give each page as many placeholders as its tiles have visual tokens."""

@@ -97,7 +97,7 @@ class PageReader(LightningModule, ABC):
                 logger.log_metrics({f"{name}/mean": rows[-1]["scores"]["mean"]["mean"]}, self.trainer.global_step)
             if self.trainer.is_global_zero:
                 evaluation.write_records(folder / f"{name}.jsonl")
-                (folder / f"{name}.json").write_text(json.dumps(rows[-1], indent=1) + "\n")
+                (folder / f"{name}.json").write_text(json.dumps(rows[-1], indent=1) + "\n", encoding="utf-8")
         if self.trainer.is_global_zero:
             print_table(rows)
             for row in rows:

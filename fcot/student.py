@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
+    AutoModel,
     AutoModelForImageTextToText,
     AutoProcessor,
     InternVLConfig,
@@ -23,6 +24,7 @@ from fcot.compress import make_compressor
 from fcot.internvl.checkpoint import NESTED, PROCESSOR_FILE, ModelFolder, image_settings
 from fcot.internvl.json_files import read_optional, write_json
 from fcot.internvl.tokens import positions, raster_side, tokens_per_tile
+from fcot.internvl.video_token import mend_video_token
 from fcot.parts import require_parts
 from fcot.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
 from fcot.transformers_api import CACHE, STUDENT, refusal, require_api, require_known_arguments
@@ -206,6 +208,7 @@ def _length(cache: Any) -> int:
 
 
 AutoConfig.register("fcot_internvl", CompressedInternVLConfig)
+AutoModel.register(CompressedInternVLConfig, CompressedInternVL)  # all of it, as InternVL2's own AutoModel gives
 AutoModelForImageTextToText.register(CompressedInternVLConfig, CompressedInternVL)
 AutoProcessor.register(CompressedInternVLConfig, CompressedInternVLProcessor)
 AutoImageProcessor.register(
@@ -280,6 +283,7 @@ def save_student(
     for file in sorted(source.iterdir()):
         if file.suffix in (".json", ".jinja", ".model", ".txt") and not file.name.startswith(OF_ANOTHER_MODEL):
             shutil.copyfile(file, folder / file.name)
+    mend_video_token(folder)
     model.config.save_pretrained(folder)
     _say_tokens(folder / PROCESSOR_FILE, model.config.image_seq_length)
     if max_tiles:
@@ -318,5 +322,8 @@ def load_student(path: Path, **kwargs: Any) -> InternVLForConditionalGeneration:
     Raises:
         UserError: If a tensor is missing, not known or of another shape.
     """
-    require_parts(ModelFolder(path))
-    return AutoModelForImageTextToText.from_pretrained(path, local_files_only=True, trust_remote_code=False, **kwargs)
+    folder = ModelFolder(path)
+    require_parts(folder)
+    return AutoModelForImageTextToText.from_pretrained(
+        folder.path, local_files_only=True, trust_remote_code=False, **kwargs
+    )

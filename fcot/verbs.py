@@ -3,6 +3,7 @@
 Nothing here imports torch or Lightning: the overview and the help of a tool verb answer at once.
 """
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -115,16 +116,26 @@ def repeatable(function: Callable[..., Any], words: list[str]) -> list[str]:
     """Let an option that takes a list be given several times, `--image A --image B`: each adds to it.
 
     jsonargparse takes the last one otherwise, and adds for `--image+=A` only.
+
+    Raises:
+        UserError: If a value is there and empty.
     """
     lists = {f"--{name}" for name, each in signature(function).parameters.items() if "list[" in str(each.annotation)}
-    pending, rewritten = iter(words), []
-    for word in pending:
+    options = {f"--{name}" for name in signature(function).parameters}
+    pending, rewritten = deque(words), []
+    while pending:
+        word = pending.popleft()
         option, equals, value = word.partition("=")
         if option not in lists:
             rewritten.append(word)
-        else:
-            value = value if equals else next(pending, "")
-            rewritten.append(f"{option}+={value}" if value else option)
+            continue
+        if not equals and (not pending or pending[0].partition("=")[0] in options):
+            rewritten.append(option)  # without a value, which the parser speaks about
+            continue
+        value = value if equals else pending.popleft()
+        if not value.strip():
+            raise UserError(f"The value of {option} is empty.\nWrite {option}=VALUE, or leave {option} out.")
+        rewritten.append(f"{option}+={value}")
     return rewritten
 
 

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from fcot.batch import Batch, PageLayout
+from fcot.checkpoints.workers import end_workers
 from fcot.errors import UserError
 from fcot.internvl.augment import check_quality
 from fcot.run_folder import run_folder
@@ -255,6 +256,10 @@ class Shards(LightningDataModule):
     def predict_dataloader(self) -> "LeftAsItIs":
         """The test batches again."""
         return LeftAsItIs(self.test_dataloader())
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Let no worker finish its batch when the trainer stops at an error: it would wait for all of them."""
+        end_workers()
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Stop the run when too many samples were unusable, and note which batch is trained on."""

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from fcot.batch import Batch, PageLayout
-from fcot.checkpoints.workers import outlive_sigterm
+from fcot.checkpoints.workers import OutlivesSigterm
 from fcot.errors import UserError
 from fcot.internvl.augment import jpeg_marks
 from fcot.internvl.tokens import SampleError
@@ -174,7 +174,7 @@ class PageLoader(DataLoader[Batch]):
         quarantined: Sequence[Skip] = (),
     ) -> None:
         ahead: dict[str, Any] = {"prefetch_factor": 4, "persistent_workers": True} if num_workers else {}
-        ahead["worker_init_fn"] = outlive_sigterm
+        ahead["worker_init_fn"] = OutlivesSigterm(self)
         super().__init__(cast(Any, stream), batch_size=None, num_workers=num_workers, **ahead)
         self.stream, self.ledger, self.quarantined = stream, ledger, quarantined
         self.begin_at(*at)

@@ -105,10 +105,10 @@ def write_set(
                 raise _already_there(folder, found)
             partial = folder.with_name(folder.name + PARTIAL)
             job = json.dumps([samples, shard_size, told])
-            if not (resume and (partial / JOB).is_file() and (partial / JOB).read_text() == job):
+            if not (resume and (partial / JOB).is_file() and (partial / JOB).read_text(encoding="utf-8") == job):
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir(parents=True)
-                (partial / JOB).write_text(job)
+                (partial / JOB).write_text(job, encoding="utf-8")
             manifest = _fill(partial, draw, samples, shard_size, workers, told, progress or (lambda rows, _: rows))
             _publish(partial, folder)
     except OSError as error:

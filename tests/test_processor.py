@@ -64,6 +64,76 @@ def test_internvls_own_placeholder_is_taken_too(processor):
     assert processor(text="an <image> tag")["input_ids"] == [processor.tokenizer("an <image> tag").input_ids]
 
 
+def as_array(kind):
+    """A page as a script may have it, and as the picture that it is of."""
+    colours = np.random.default_rng(7).integers(0, 256, (60, 90, 4), dtype=np.uint8)
+    grey = colours[..., 0]
+    return {
+        "grey": (grey, Image.fromarray(grey)),
+        "grey, one channel": (grey[..., None], Image.fromarray(grey)),
+        "grey, channel first": (torch.from_numpy(grey)[None], Image.fromarray(grey)),
+        "colours": (colours[..., :3], Image.fromarray(colours[..., :3])),
+        "colours first": (colours[..., :3].transpose(2, 0, 1), Image.fromarray(colours[..., :3])),
+        "with opacity": (colours, Image.fromarray(colours)),
+        "fractions": (colours[..., :3] / 255, Image.fromarray(colours[..., :3])),
+        "grey fractions": (torch.from_numpy(grey) / 255, Image.fromarray(grey)),
+        "black and white": (grey > 99, Image.fromarray((grey > 99).astype(np.uint8) * 255)),
+        "whole numbers": (grey.astype(np.int64), Image.fromarray(grey)),
+        "whole floats": (grey.astype(np.float32), Image.fromarray(grey)),
+    }[kind]
+
+
+ARRAYS = ("grey", "grey, one channel", "grey, channel first", "colours", "colours first", "with opacity", "fractions")
+ARRAYS += ("grey fractions", "black and white", "whole numbers", "whole floats")
+
+
+@pytest.mark.parametrize("kind", ARRAYS)
+def test_an_array_is_the_page_that_it_shows(processor, kind):
+    array, picture = as_array(kind)
+    expected = processor.image_processor(picture, return_tensors="pt")["pixel_values"]
+    for images in (array, [array], [[array]], array[None] if array.ndim == 3 else [array]):
+        found = processor.image_processor(images, return_tensors="pt")
+        assert torch.equal(found["pixel_values"], expected)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((60, 90, 2), np.uint8), r"shape \(60, 90, 2\)"),
+        (np.zeros((5, 60, 90), np.uint8), r"shape \(5, 60, 90\)"),
+        (np.zeros(60, np.uint8), r"shape \(60,\)"),
+        (np.zeros((0, 90), np.uint8), r"shape \(0, 90\)"),
+        (np.full((60, 90), -1.5), "numbers from -1.5 to -1.5"),
+        (np.full((60, 90), 1.5), "numbers from 1.5 to 1.5"),
+        (np.full((60, 90), np.nan), "numbers from nan"),
+        (np.full((60, 90), 65535, np.uint16), "numbers from 65535"),
+        (np.zeros((60, 90), complex), "complex128"),
+        ([], "no page"),
+    ],
+)
+def test_an_array_that_is_no_page_is_refused(processor, array, message):
+    with pytest.raises(ValueError, match=message):
+        processor.image_processor(array)
+
+
+def test_a_truncation_never_cuts_visual_tokens(processor):
+    text, pages = f"{CONTEXT}\nWhat is the total of this page?", [page(168, 112)]
+    whole = processor(images=pages, text=text)["input_ids"][0]
+    assert whole.count(processor.image_token_id) == 14
+    with pytest.raises(ValueError, match="Text 0 has 14 visual tokens, and cut to 10 tokens it keeps 9 of them"):
+        processor(images=pages, text=text, truncation=True, max_length=10)
+    with pytest.raises(ValueError, match="cut to 15 tokens it keeps 14 of them"):  # the closing tag is one
+        processor(images=pages, text=text, truncation=True, max_length=15, return_tensors="pt")
+    with pytest.raises(ValueError, match="Text 1 has 14 visual tokens"):
+        kwargs = {"truncation": True, "max_length": 30}
+        processor(images=[[], pages], text=["No page?", "So " * 30 + text], text_kwargs=kwargs)
+    cut_behind = processor(images=pages, text=text, truncation=True, max_length=20)["input_ids"][0]
+    assert cut_behind == whole[:20]
+    assert processor(text="What is it?", truncation=True, max_length=4)["input_ids"] == [
+        processor.tokenizer("What is it?").input_ids[:4]
+    ]
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [

@@ -12,14 +12,14 @@ from fcot.convert.sentencepiece import fast_tokenizer, read_model
 from fcot.errors import UserError
 from fcot.internvl.json_files import read_json, read_optional
 from fcot.internvl.tokens import CONTEXT, END, START
+from fcot.internvl.video_token import VIDEO_TOKEN, video_token
 
 SENTENCEPIECE_FILE, FAST_FILE, SETTINGS_FILE = "tokenizer.model", "tokenizer.json", "tokenizer_config.json"
-# what transformers' InternVLProcessor asks a tokenizer for; videos are given as images, one a frame
+# what transformers' InternVLProcessor asks a tokenizer for, besides a video token
 IMAGE_TOKENS = {
     "start_image_token": START,
     "end_image_token": END,
     "context_image_token": CONTEXT,
-    "video_token": CONTEXT,
 }
 NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")
 SENTENCEPIECE_NAMED = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
@@ -59,13 +59,14 @@ def load_tokenizer(folder: Path, model: LanguageModel) -> PreTrainedTokenizerFas
     for token in (START, CONTEXT, END):
         if backend.token_to_id(token) is None:
             raise UserError(f"The tokenizer in {folder} has no token {token!r}.\nGive the tokenizer of an InternVL.")
+    specials = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         **named,
         padding_side="left",
         clean_up_tokenization_spaces=bool(settings.get("clean_up_tokenization_spaces", False)),
         model_max_length=settings.get("model_max_length"),
-        extra_special_tokens=IMAGE_TOKENS,
+        extra_special_tokens={**IMAGE_TOKENS, VIDEO_TOKEN: video_token(specials | set(named.values()), named)},
     )
 
 

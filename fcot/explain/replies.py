@@ -128,7 +128,7 @@ def no_file(complaint: Complaint, found: Found, parser: Parser, words: list[str]
 
 def no_value(complaint: Complaint, found: Found, parser: Parser, words: list[str]) -> str:
     """Reply to an option at the end of the line, or before another one."""
-    given = next((word for word in reversed(words) if word.startswith(found[1])), found[1])
+    given = next((word for word in reversed(words) if word.startswith(found[1])), found[1]).rstrip("=")
     action = parser._option_string_actions.get(found[1])
     if getattr(action, "_typehint", None) is bool:
         return f"{given} has no value.\nWrite {given} true."

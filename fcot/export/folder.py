@@ -14,6 +14,7 @@ from fcot.internvl.chat_template import chat_template
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.json_files import write_json
 from fcot.internvl.tokens import tokens_per_tile
+from fcot.internvl.video_token import mend_video_token
 from fcot.pair import PARTS, part_of
 from fcot.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
 from fcot.report.environment import installed
@@ -60,7 +61,8 @@ def write_settings(source: ModelFolder, folder: Path) -> None:
     """
     count = tokens_per_tile(source.config, source.config.ratio)
     written = read_json(source.path / "config.json")
-    auto = {"AutoConfig": CompressedInternVLConfig, "AutoModelForImageTextToText": CompressedInternVL}
+    models = ("AutoModel", "AutoModelForImageTextToText")
+    auto = {"AutoConfig": CompressedInternVLConfig, **dict.fromkeys(models, CompressedInternVL)}
     settings = {"architectures": [CompressedInternVL.__name__], "image_seq_length": count}
     write_json(folder / "config.json", {**written, **settings, "auto_map": auto_map(auto)})
     tiling = {
@@ -83,6 +85,7 @@ def write_settings(source: ModelFolder, folder: Path) -> None:
     for other in ("chat_template", "processor_class", "auto_map"):  # one template, and no code but this folder's
         tokenizer.pop(other, None)
     write_json(folder / "tokenizer_config.json", tokenizer)
+    mend_video_token(folder)
 
 
 def auto_map(kinds: Mapping[str, type]) -> dict[str, str]:

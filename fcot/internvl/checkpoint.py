@@ -10,7 +10,9 @@ from fcot.errors import UserError, nearest
 from fcot.internvl.chat_template import template_of
 from fcot.internvl.json_files import read_optional
 from fcot.internvl.prompts import TEMPLATES, Template, template
+from fcot.internvl.shipped import shipped
 from fcot.internvl.tokens import ConversationEncoder, raster_side
+from fcot.internvl.video_token import mended_settings
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 WRITTEN_BY_RUNS = ("student", "merged")
@@ -34,7 +36,7 @@ class ModelFolder:
     """A native InternVL model folder (`config.json`, tokenizer, image settings, safetensors).
 
     Args:
-        path: The folder.
+        path: The folder; one of the tiny models in the installed package goes by `fcot/tiny/…` too.
 
     Raises:
         UserError: If the folder or one of the files needed at once is missing, or it holds another model.
@@ -43,6 +45,7 @@ class ModelFolder:
     path: Path
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "path", shipped(self.path))
         if not (self.path / "config.json").is_file():
             beside = (file.parent.name for file in self.path.parent.glob("*/config.json"))
             near = nearest(self.path.name, beside)
@@ -111,7 +114,8 @@ class ModelFolder:
                 "Copy the tokenizer's files of the same model into it, or convert again from a folder that has them."
             )
         try:
-            return AutoTokenizer.from_pretrained(self.path, local_files_only=True, trust_remote_code=False)
+            mended = mended_settings(self.path)
+            return AutoTokenizer.from_pretrained(self.path, local_files_only=True, trust_remote_code=False, **mended)
         except (ValueError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(

@@ -56,6 +56,7 @@ def merge(
             "Train with the callback Snapshots and a count of 2 or more."
         )
     merger.check(merger.folder or run / "merged", players, "--overwrite true, or --output FOLDER")
+    merger.check_files(snapshots)
     data.prepare_data()
     module.trainer = trainer  # as in the run: its precision, and its first device
     module.configure_model()

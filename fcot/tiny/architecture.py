@@ -124,5 +124,5 @@ def write_architecture(
         "image_std": [0.5, 0.5, 0.5],
         "resample": 3,
     }
-    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n")
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n", encoding="utf-8")
     return folder

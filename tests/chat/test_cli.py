@@ -62,7 +62,13 @@ def test_the_keyboards_end_ends_it(tiny_checkpoint, monkeypatch, capsys):
         (["--image", "text.png"], "text.png is not a JPEG, PNG or WebP image"),
         (["--max_new_tokens", "0"], "max_new_tokens is 0"),
         (["--device", "nonsense"], "There is no device 'nonsense' here"),
-        (["--image"], "--image has no value"),
+        (["--image"], "--image has no value.\nWrite --image=VALUE."),
+        (["--question"], "--question has no value.\nWrite --question=VALUE."),
+        (["--question", "--max_new_tokens", "2"], "--question has no value.\nWrite --question=VALUE."),
+        (["--question", ""], "The value of --question is empty.\nWrite --question=VALUE, or leave --question out."),
+        (["--question="], "The value of --question is empty.\nWrite --question=VALUE, or leave --question out."),
+        (["--question", "One?", "--question= "], "The value of --question is empty."),
+        (["--max-new-tokens"], "--max_new_tokens has no value.\nWrite --max_new_tokens=VALUE."),
     ],
 )
 def test_errors_are_short(tiny_checkpoint, tmp_path, monkeypatch, capsys, options, message):

@@ -46,6 +46,12 @@ def test_the_placeholder_and_its_count_agree_everywhere(native):
     assert len(tokenizer) == config.text_config.vocab_size == 915  # nothing was added
 
 
+def test_the_video_token_is_no_image_token(native):
+    tokenizer = AutoTokenizer.from_pretrained(native)
+    assert (tokenizer.video_token, tokenizer.video_token_id) == ("<quad>", 909)
+    assert native.joinpath("tokenizer_config.json").read_text().count(CONTEXT) == 1
+
+
 def test_the_chat_template_gives_the_originals_prompts(native):
     tokenizer, kind = AutoTokenizer.from_pretrained(native), template("internlm2-chat")
     question = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is the total?"}]}

@@ -15,13 +15,16 @@ else:
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor
 
 folder, expected = sys.argv[1], load_file(sys.argv[2])
 options = {"trust_remote_code": True} if sys.argv[3] == "without" else {}
 model = AutoModelForImageTextToText.from_pretrained(folder, **options).eval()
 processor = AutoProcessor.from_pretrained(folder, **options)
 assert type(model).__module__.startswith("transformers_modules" if options else "fcot."), type(model)
+idiom = AutoModel.from_pretrained(folder, **options)  # how InternVL2 itself is loaded
+assert type(idiom).__name__ == type(model).__name__ and idiom.can_generate(), type(idiom)
+assert all(torch.equal(each, model.state_dict()[name]) for name, each in idiom.state_dict().items())
 assert AutoConfig.from_pretrained(folder, **options).image_seq_length == processor.image_seq_length
 
 

@@ -46,6 +46,21 @@ def test_a_merge_scored_anew_is_the_one_of_the_run(run, capsys):
     assert merged_of(run) == before
 
 
+@pytest.mark.parametrize("missing", ["base", "step-000001/model.safetensors"])
+def test_weights_that_are_missing_are_named_before_any_work(run, missing, capsys, monkeypatch):
+    path = run / "snapshots" / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    monkeypatch.setattr("fcot.module.PageModule.configure_model", None)
+    with pytest.raises(SystemExit) as stopped:
+        main(["merge", str(run), "--overwrite", "true"])
+    error = capsys.readouterr().err.strip().splitlines()
+    error = error[next(number for number, line in enumerate(error) if line.startswith("error: ")) :]
+    assert stopped.value.code == 2
+    assert error[0].startswith(f"error: {run / 'snapshots' / missing.partition('/')[0]} cannot be merged (")
+    assert len(error) == 2
+    assert "Give another base: final" in error[1] if missing == "base" else "to merge the others" in error[1]
+
+
 def test_a_run_of_devices_that_are_not_here_is_refused_in_a_few_lines(run, capsys):
     config = run / "config.yaml"
     config.write_text(config.read_text().replace("accelerator: cpu", "accelerator: mps"))

@@ -10,6 +10,11 @@ from fcot.metrics.anls import anls
         ("kitten", ["sitting"], 1 - 3 / 7),
         ("abcd", ["abxy"], 0.5),  # exactly the threshold counts
         ("abc", ["axy"], 0.0),  # a third is below it
+        # On either side of the threshold, as near as short answers come: 6 and then 5 letters of 11 are right.
+        ("abcdefuvwxy", ["abcdefghijk"], 6 / 11),
+        ("abcdetuvwxy", ["abcdefghijk"], 0.0),
+        ("a" * 50 + "x" * 51, ["a" * 101], 0.0),
+        ("a" * 51 + "x" * 50, ["a" * 101], 51 / 101),
         ("KITTEN", ["kitten"], 1.0),
         ("  green \t\n tea ", ["Green Tea"], 1.0),
         ("greentea", ["green tea"], 1 - 1 / 9),

@@ -5,13 +5,15 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from html.parser import HTMLParser
-from io import BytesIO
+from io import BytesIO, TextIOWrapper
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fcot.cli import main
 from fcot.errors import UserError
 from fcot.metrics import paired_ratio_by_group
 from fcot.report import markdown_table, report
@@ -300,3 +302,13 @@ def test_students_of_one_run_are_rows_of_their_own(made, tmp_path):
     ]
     assert all(len(model.records) == len(made.PAGES) for model in scored)
     assert scored[1].by_task != scored[2].by_task
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_the_table_is_shown_on_any_terminal_and_the_page_is_utf8(encoding, run):
+    terminal = TextIOWrapper(BytesIO(), encoding=encoding)
+    with redirect_stdout(terminal):
+        main(["report", str(run)])
+    terminal.flush()
+    assert "realigned-r2" in terminal.buffer.getvalue().decode(encoding)
+    assert "Re-align" in (run / "report.html").read_text(encoding="utf-8")

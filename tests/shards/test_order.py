@@ -81,6 +81,26 @@ def test_ranks_share_a_batch_in_like_numbers_and_at_like_cost(samples, ranks):
         assert max(spent) < 1.05 * min(spent)
 
 
+@pytest.mark.parametrize("ranks", [2, 3, 8, 64])
+@pytest.mark.parametrize("samples", [1, 63, 64, 65, 127, 130, 200])
+@pytest.mark.parametrize(
+    "cost",
+    [
+        lambda place: 1e6 if place == 0 else 1.0,  # one long book among receipts
+        lambda place: 2.0 ** -min(place, 500),  # each dearer than all behind it
+        lambda place: 1e6 if place % 2 else 1.0,
+        lambda place: 0.0,
+    ],
+    ids=["one dear", "falling", "two kinds", "free"],
+)
+def test_shares_differ_by_one_sample_at_most_however_unlike_the_costs(samples, ranks, cost):
+    # a rank with two samples fewer would wait for others, or leave a collective out
+    shares = share(np.array([cost(place) for place in range(samples)]), ranks)
+    assert sorted(np.concatenate(shares).tolist()) == list(range(samples))
+    few, more = divmod(samples, ranks)
+    assert sorted(map(len, shares)) == [few] * (ranks - more) + [few + 1] * more
+
+
 def test_a_fraction_of_a_count_is_another_part_of_the_group_each_time():
     counts, groups = np.repeat([2.3, 0.5, 1.0], [10, 4, 2]), np.repeat([0, 1, 2], [10, 4, 2])
     draws = [occurrences(counts, groups, np.random.default_rng(seed)) for seed in range(2)]
