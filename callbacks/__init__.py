@@ -4,8 +4,8 @@ from callbacks.predictions import Predictions
 from callbacks.progress import Progress
 from callbacks.save_student import SaveStudent
 from callbacks.shapley_merge import ShapleyMerge
-from callbacks.skipped_samples import SkippedSamples
 from callbacks.snapshots import Snapshots
 from callbacks.task_losses import TaskLosses
+from shards.feed.skipped_samples import SkippedSamples
 
 __all__ = ["Predictions", "Progress", "SaveStudent", "ShapleyMerge", "SkippedSamples", "Snapshots", "TaskLosses"]

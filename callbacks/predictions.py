@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from fcot.batch import Batch
 from fcot.errors import UserError
-from fcot.module import PageModule
-from fcot.run_folder import run_folder
-from fcot.sides import STUDENT, TEACHER
+from fcot.models.branches import STUDENT, TEACHER
+from fcot.runtime.run_folder import run_folder
+from fcot.training.base_task import PageModule
 
 UNLIKE = 10.0  # mean grey levels; drawn pages are within 6 of their thumbnail, wrong grids 13 and more away
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fcot.errors import UserError
-from fcot.model_folder import MODEL, save_students
-from fcot.module import PageModule
-from fcot.run_folder import run_folder
-from fcot.sides import named
+from fcot.models.branches import named
+from fcot.runtime.run_folder import run_folder
+from fcot.training.base_task import PageModule
+from fcot.training.saving import MODEL, save_students
 
 
 class SaveStudent(Callback):

@@ -13,16 +13,16 @@ from torch import Tensor
 from callbacks.snapshots import Snapshots
 from fcot.batch import Batch
 from fcot.errors import UserError, nearest
-from fcot.fsdp.plan import is_shared_out
-from fcot.fsdp.tensors import shared_like
+from fcot.files.atomic_folder import check_output
+from fcot.files.weights import open_weights
 from fcot.merge import MAX_EXACT_PLAYERS, MERGED, MergeReport, merge_methods, merge_snapshots
-from fcot.merge.tensors import open_weights
-from fcot.module import PageModule
-from fcot.processes import first_alone
-from fcot.run_folder import run_folder
-from fcot.student import save_student
-from fcot.whole_folder import check_output
-from shards.halves import Half
+from fcot.models.sharded_tensors import shared_like
+from fcot.models.sharding import is_shared_out
+from fcot.models.student import save_student
+from fcot.runtime.processes import first_alone
+from fcot.runtime.run_folder import run_folder
+from fcot.training.base_task import PageModule
+from shards.feed.halves import Half
 
 VALUES = {"answers": "mean score of answers over tasks", "tokens": "mean answer-token accuracy over tasks"}
 BASES = ("init", "final")

@@ -8,10 +8,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from fcot.errors import UserError
-from fcot.model_folder import save_students
-from fcot.module import PageModule
-from fcot.run_folder import run_folder
-from fcot.sides import named
+from fcot.models.branches import named
+from fcot.runtime.run_folder import run_folder
+from fcot.training.base_task import PageModule
+from fcot.training.saving import save_students
 
 BASE, STEP = "base", "step-"
 

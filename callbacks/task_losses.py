@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fcot.batch import Batch
 from fcot.errors import UserError
-from fcot.run_folder import run_folder
+from fcot.runtime.run_folder import run_folder
 
 Counts = dict[str, list[float]]  # by task: sum of losses, answer tokens, samples
 

@@ -1,6 +1,6 @@
 """`python -m fcot`."""
 
-from fcot.cli import main
+from fcot.cli.main import main
 
 if __name__ == "__main__":
     main()

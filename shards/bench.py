@@ -12,16 +12,15 @@ import numpy as np
 import torch
 import webdataset as wds
 
-import fcot
 from fcot.batch import PageLayout
 from fcot.bench.measure import Gain, Timing, timed_in_turn
 from fcot.bench.output import Table, publish
 from fcot.internvl.checkpoint import ModelFolder
 from shards.build import build_set
-from shards.datamodule import Shards
-from shards.manifest import index_set
-from shards.order import Order
-from shards.shard_set import ShardSet
+from shards.feed.datamodule import Shards
+from shards.feed.order import Order
+from shards.format.manifest import index_set
+from shards.format.shard_set import ShardSet
 
 FAR, FAR_SHARD = 100_000, 4_000
 CPU = torch.device("cpu")
@@ -111,7 +110,7 @@ def plain(source: Path) -> int:
 def resumed(folder: Path, repeats: int) -> dict[str, Any]:
     """Time from nothing to the first batch at sample 100,000 of a set, the files read before."""
     source = many(folder / "many")
-    encoder = ModelFolder(Path(fcot.__file__).parent / "tiny" / "teacher").encoder()
+    encoder = ModelFolder(Path("fcot/tiny/teacher")).encoder()
     layout = PageLayout(encoder, 448, 12, {"student": 256})
 
     def first() -> tuple[Shards, int]:

@@ -8,9 +8,9 @@ from typing import Any
 from rich.progress import track
 
 from fcot.errors import UserError, nearest
-from shards.manifest import read_manifest
+from shards.format.manifest import read_manifest
+from shards.format.writer import write_set
 from shards.render.recipes import RECIPES, SPLITS, Draw
-from shards.writer import write_set
 
 
 def build_set(

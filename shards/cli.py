@@ -1,4 +1,4 @@
-"""The verbs `python -m fcot shards …`."""
+"""The verbs `fcot shards …`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -100,7 +100,7 @@ def index(folder: Path, *, again: bool = False, workers: int | None = None) -> N
 
     from rich.progress import track
 
-    from shards.manifest import index_set
+    from shards.format.manifest import index_set
 
     manifest = index_set(
         folder,
@@ -126,8 +126,8 @@ def verify(folder: Path, *, again: bool = False) -> None:
     """
     from rich.progress import track
 
-    from shards.shard_set import ShardSet
-    from shards.verify import verify_set
+    from shards.format.shard_set import ShardSet
+    from shards.format.verify import verify_set
 
     samples = ShardSet(folder)
     found = verify_set(
@@ -164,8 +164,8 @@ def inspect(
     """
     import json as json_lib
 
+    from shards.format.shard_set import ShardSet
     from shards.inspection import describe, save_sheet
-    from shards.shard_set import ShardSet
 
     found = ShardSet(folder)
     about = describe(found, max_tiles=max_tiles, tile_size=tile_size)

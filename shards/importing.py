@@ -9,8 +9,8 @@ from typing import Any
 from rich.progress import track
 
 from fcot.errors import UserError, nearest
+from shards.format.writer import write_set
 from shards.importers import IMPORTERS, Settings
-from shards.writer import write_set
 
 
 def import_set(

@@ -12,9 +12,9 @@ from fcot.errors import UserError
 from fcot.internvl.decode import decode_image
 from fcot.internvl.tiling import to_rgb
 from fcot.internvl.tokens import SampleError
-from shards.decode import is_image
+from shards.feed.decode import is_image
+from shards.format.shard_set import ShardSet
 from shards.render.page import font
-from shards.shard_set import ShardSet
 
 CELL, CAPTION, GAP = 300, 78, 12  # pixels of the contact sheet
 COLUMNS = 5

@@ -15,8 +15,8 @@ import pytest
 
 if TYPE_CHECKING:
     from fcot.batch import Batch
-    from fcot.trainer import Trainer
-    from shards.datamodule import Shards
+    from fcot.runtime.trainer import Trainer
+    from shards.feed.datamodule import Shards
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -72,7 +72,7 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def pages(tiny_shards: Path) -> Shards:
     """The tiny shards as the data of a run."""
-    from shards.datamodule import Shards
+    from shards.feed.datamodule import Shards
 
     return Shards(tiny_shards, batch_size=4, eval_batch_size=8, num_workers=0)
 
@@ -80,8 +80,8 @@ def pages(tiny_shards: Path) -> Shards:
 @pytest.fixture(scope="session")
 def student_folder(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A student as re-alignment saves it."""
-    from fcot.pair import StudentTeacher
-    from fcot.student import save_student
+    from fcot.models.student import save_student
+    from fcot.models.student_teacher import StudentTeacher
 
     folder = tmp_path_factory.mktemp("student")
     save_student(StudentTeacher(tiny_checkpoint, compressor="conv", ratio=2).student, folder, tiny_checkpoint)
@@ -91,7 +91,7 @@ def student_folder(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="session")
 def trainer() -> Callable[..., Trainer]:
     """Return a function that makes a Trainer for a folder, with callbacks and options."""
-    from fcot.trainer import Trainer
+    from fcot.runtime.trainer import Trainer
 
     def make(folder: Path, *callbacks: Any, **options: Any) -> Trainer:
         return Trainer(
@@ -113,9 +113,9 @@ def make_batch(tiny_checkpoint: Path) -> Callable[..., Batch]:
 
     from fcot.batch import PageLayout
     from fcot.internvl.checkpoint import ModelFolder
-    from fcot.sides import student_sides
-    from shards.collate import collate
-    from shards.decode import Prepared
+    from fcot.models.branches import student_sides
+    from shards.feed.collate import collate
+    from shards.feed.decode import Prepared
 
     encoder = ModelFolder(tiny_checkpoint).encoder()
 

@@ -19,12 +19,12 @@ import torch
 from lightning.pytorch import Callback
 
 from callbacks import Predictions, SaveStudent, ShapleyMerge, Snapshots
-from fcot.checkpoints.exact_resume import ExactResume
-from fcot.fsdp.tensors import whole
-from fcot.realign import Realign
-from fcot.sft import SFT
-from fcot.trainer import Trainer
-from shards.datamodule import Shards
+from fcot.models.sharded_tensors import whole
+from fcot.runtime.checkpoints.exact_resume import ExactResume
+from fcot.runtime.trainer import Trainer
+from fcot.training.realign import Realign
+from fcot.training.sft import SFT
+from shards.feed.datamodule import Shards
 
 
 class Recorder(Callback):

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fcot.cli import main
-from fcot.pair import StudentTeacher
-from fcot.student import save_student
+from fcot.cli.main import main
+from fcot.models.student import save_student
+from fcot.models.student_teacher import StudentTeacher
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RUNS = sorted(path.name for path in CONFIGS.glob("*.yaml"))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fcot.checkpoints.preemption import EXIT_PREEMPTED
-from fcot.cli import main
+from fcot.cli.main import main
+from fcot.runtime.checkpoints.preemption import EXIT_PREEMPTED
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,7 +44,7 @@ def tiny_run(checkpoint, shards):
 
 def test_callback_of_the_readme_runs_by_class_path(folder_with_callback, tiny_checkpoint, tiny_shards, capsys):
     (command,) = (line for line in README.splitlines() if "mine.LossAlarm" in line)
-    words = shlex.split(command)[3:]
+    words = shlex.split(command)[1:]
     main([*words, *tiny_run(tiny_checkpoint, tiny_shards)])
     assert re.search(r"step \d+: loss \d+\.\d\d on \[", capsys.readouterr().out)
 
@@ -75,12 +75,12 @@ def test_the_commands_about_shards_work_as_they_stand(tmp_path, monkeypatch, cap
     turns = [{"from": "human", "value": "2 + 2?"}, {"from": "gpt", "value": "4"}]
     (tmp_path / "some.jsonl").write_text(json.dumps({"conversations": turns}))
     (tmp_path / "meta.json").write_text(json.dumps({"sums": {"root": "", "annotation": "some.jsonl"}}))
-    commands = [line for line in README.splitlines() if line.startswith("python -m fcot shards")]
-    named = re.findall(r"`(python -m fcot shards.*?)`", README)
+    commands = [line for line in README.splitlines() if line.startswith("fcot shards")]
+    named = re.findall(r"`(fcot shards.*?)`", README)
     commands += [command.replace("FOLDER", "data/mine/train") for command in named]
     assert len(commands) >= 6
     for command in commands:
-        main(shlex.split(command)[3:])
+        main(shlex.split(command)[1:])
     assert (tmp_path / "sheet.png").is_file()
     assert "1 pages in 1 shards" in capsys.readouterr().out
 
@@ -105,4 +105,4 @@ def test_every_file_the_readme_names_exists():
 def test_a_conversation_with_the_tiny_student_goes_as_the_readme_shows_it(transcript, type_in_terminal):
     command, *shown = transcript.splitlines()
     typed = [line.removeprefix("> ") + "\n" for line in shown if line.startswith("> ")]
-    assert type_in_terminal(shlex.split(command)[4:], typed).splitlines() == shown
+    assert type_in_terminal(shlex.split(command)[2:], typed).splitlines() == shown

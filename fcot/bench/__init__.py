@@ -1,1 +1,1 @@
-"""What this machine makes of the method, and what it could: `python -m fcot bench …`."""
+"""What this machine makes of the method, and what it could: `fcot bench …`."""

@@ -10,7 +10,7 @@ from fcot.bench.flops import counting
 from fcot.bench.meter import ANSWER_PARTS, Meter, answer_parts
 from fcot.bench.workload import Pages, random_pair
 from fcot.internvl.tokens import tokens_per_tile
-from fcot.transformers_api import CACHE
+from fcot.models.transformers_api import CACHE
 
 MODEL_PARTS = ANSWER_PARTS[:-1]  # what the FLOP limit is about
 TERA = 1e12

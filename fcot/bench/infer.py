@@ -22,8 +22,8 @@ from fcot.bench.workload import Pages, find_device, model_folder, numbers, page_
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tiling import cut, grid, num_tiles
-from fcot.pair import StudentTeacher
-from fcot.student import student_of
+from fcot.models.student import student_of
+from fcot.models.student_teacher import StudentTeacher
 
 PARTS = ("decode image", "preprocess", *ANSWER_PARTS)
 NOTE = "gain of model: vit, projector and prefill; its limit: their FLOPs at the first ratio over those at this one"

@@ -13,7 +13,7 @@ from fcot.bench.measure import Timing, on_accelerator, peak_memory, timed_in_tur
 from fcot.bench.output import Table, gigabytes, publish
 from fcot.bench.picture import Bars
 from fcot.bench.workload import find_device
-from fcot.losses import distillation_loss
+from fcot.training.distillation import distillation_loss
 
 
 def loss(

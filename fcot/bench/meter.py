@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fcot.pair import StudentTeacher
+from fcot.models.student_teacher import StudentTeacher
 
 STEP_PARTS = ("vit", "projector", "teacher_llm", "student_llm_forward", "student_llm_backward", "head")
 ANSWER_PARTS = ("vit", "projector", "prefill", "decode")

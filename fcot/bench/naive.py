@@ -11,7 +11,7 @@ from transformers import AutoModelForImageTextToText
 
 from fcot.batch import Batch
 from fcot.internvl.tokens import normalize
-from fcot.pair import StudentTeacher, answer_labels
+from fcot.models.student_teacher import StudentTeacher, answer_labels
 
 
 class NaiveStep(nn.Module):

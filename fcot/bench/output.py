@@ -48,7 +48,7 @@ def publish(
     from rich.console import Console
     from rich.table import Table as Drawn
 
-    from fcot.report.environment import environment
+    from fcot.environment import environment
 
     machine = environment()
     screen = Console(stderr=target == "-")

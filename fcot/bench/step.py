@@ -24,7 +24,7 @@ from fcot.bench.step_results import notes, panels, tables
 from fcot.bench.way import Way, naively
 from fcot.bench.workload import Pages, find_device, model_folder, numbers, random_pair
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.realign import Realign
+from fcot.training.realign import Realign
 
 TERA = 1e12
 

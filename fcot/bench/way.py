@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fcot.batch import Batch
 from fcot.bench.measure import peak_memory, weight_bytes
 from fcot.bench.naive import NaiveStep
-from fcot.realign import Realign
+from fcot.training.realign import Realign
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from fcot.batch import Batch, Sequences
 from fcot.errors import UserError, nearest
 from fcot.internvl.sizes import SIZES, write_size
 from fcot.internvl.tokens import IGNORED, Encoded, expand, tokens_per_tile
-from fcot.pair import StudentTeacher
-from fcot.trunk import packed_attention
+from fcot.models.decoder import packed_attention
+from fcot.models.student_teacher import StudentTeacher
 
 TEXT_IDS = 256  # made-up text uses the first ids of a vocabulary, none of which is special
 

@@ -9,9 +9,9 @@ from transformers import PreTrainedTokenizerFast
 
 from fcot.convert.language import LanguageModel
 from fcot.convert.tokenizer import FAST_FILE, SENTENCEPIECE_FILE, SETTINGS_FILE, original_settings
+from fcot.files.json_files import read_optional, write_json
 from fcot.internvl.chat_template import chat_template
 from fcot.internvl.checkpoint import PREPROCESSING_FILE, PROCESSOR_FILE, image_settings
-from fcot.internvl.json_files import read_optional, write_json
 from fcot.internvl.prompts import Template
 
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}

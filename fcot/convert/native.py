@@ -13,10 +13,10 @@ from fcot.convert.source import open_checkpoint
 from fcot.convert.streams import mapped_tensors, original_name, to_native
 from fcot.convert.tokenizer import load_tokenizer
 from fcot.errors import UserError
-from fcot.internvl.json_files import read_json
+from fcot.files.json_files import read_json
+from fcot.files.weights import write_weights
 from fcot.internvl.prompts import template
 from fcot.internvl.tokens import CONTEXT
-from fcot.merge.tensors import write_weights
 
 NO_PLACEHOLDER = -1  # no token has this id: a model without a placeholder refuses images by itself
 

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 
 from fcot.convert.config import CONFIG_FILE, ORIGINAL_TYPE
 from fcot.errors import UserError
-from shards.one_writer import one_writer
+from fcot.files.lock import one_writer
 
 
 def native_folder(path: Path) -> Path:
@@ -60,7 +60,7 @@ def _convert(path: Path, converted: Path) -> None:
             print(f"{path} is in the original layout: converting it to {converted}, once.")
             done = convert_to_native(path, converted)
     except (OSError, SafetensorError) as error:
-        command = shlex.join(["python", "-m", "fcot", "convert", str(path), "FOLDER"])
+        command = shlex.join(["fcot", "convert", str(path), "FOLDER"])
         raise UserError(
             f"{converted} cannot be written ({error}).\nConvert to another place, and give that: {command}"
         ) from error

@@ -12,10 +12,10 @@ from fcot.convert.result import Converted, count_parameters, write_folder
 from fcot.convert.source import open_checkpoint
 from fcot.convert.streams import mapped_tensors, to_original
 from fcot.errors import UserError
+from fcot.files.json_files import read_json, write_json
+from fcot.files.weights import write_weights
 from fcot.internvl.checkpoint import ModelFolder, image_settings
-from fcot.internvl.json_files import read_json, write_json
 from fcot.internvl.prompts import name_of
-from fcot.merge.tensors import write_weights
 
 
 def convert_to_original(source: Path, destination: Path) -> Converted:

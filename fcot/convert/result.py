@@ -9,7 +9,7 @@ from fcot.convert.config import CONFIG_FILE
 from fcot.convert.llama import HEAD
 from fcot.convert.mapping import Mapped
 from fcot.errors import UserError
-from fcot.whole_folder import Kind, prepare_output, whole_folder
+from fcot.files.atomic_folder import Kind, prepare_output, whole_folder
 
 CONVERTED = Kind("a converted model", CONFIG_FILE)
 

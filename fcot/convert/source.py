@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from fcot.errors import UserError
-from fcot.internvl.json_files import read_json
-from fcot.merge.tensors import INDEX_FILE, SINGLE_FILE, Layout, LazyWeights
+from fcot.files.json_files import read_json
+from fcot.files.weights import INDEX_FILE, SINGLE_FILE, Layout, LazyWeights
 
 AGAIN = "Fetch the file again, or save the checkpoint again."
 

@@ -13,9 +13,9 @@ from fcot.convert.mapping import Mapped
 from fcot.convert.source import check_tensors
 from fcot.convert.vision import projector_tensors, vision_tensors
 from fcot.errors import UserError
+from fcot.files.finite import is_finite
+from fcot.files.weights import LazyWeights
 from fcot.internvl.names import as_written
-from fcot.merge.checks import is_finite
-from fcot.merge.tensors import LazyWeights
 
 
 def mapped_tensors(config: Any, model: LanguageModel) -> list[Mapped]:

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 from fcot.convert.language import LanguageModel
 from fcot.convert.sentencepiece import fast_tokenizer, read_model
 from fcot.errors import UserError
-from fcot.internvl.json_files import read_json, read_optional
+from fcot.files.json_files import read_json, read_optional
 from fcot.internvl.tokens import CONTEXT, END, START
 from fcot.internvl.video_token import VIDEO_TOKEN, video_token
 

@@ -9,7 +9,7 @@ from fcot.errors import UserError
 from fcot.internvl.checkpoint import PROCESSOR_FILE, ModelFolder, image_settings
 from fcot.internvl.names import in_memory
 from fcot.internvl.tokens import CONTEXT, END, START, tokens_per_tile
-from fcot.parts import missing_parts
+from fcot.models.weight_checks import missing_parts
 
 
 def problems(folder: ModelFolder, *, with_weights: bool = True) -> Iterator[str]:

@@ -55,15 +55,13 @@ def doctor(
     from fcot.doctor.versions import installed
     from fcot.errors import UserError
     from fcot.internvl.checkpoint import ModelFolder
-    from fcot.plugins import load_declared
-    from fcot.transformers_api import DECODER, STUDENT, require_api
+    from fcot.models.transformers_api import DECODER, STUDENT, require_api
 
     width, height = page_size(page)
     packages = list(installed())
     wrong = [package.problem for package in packages if package.problem]
     here = devices()
     print("\n".join(version_lines(packages, here)))
-    load_declared()  # a compressor may come from a plugin
     try:
         require_api((*STUDENT, *DECODER))
         with described(checkpoint) as given:

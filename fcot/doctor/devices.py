@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from fcot.report.environment import accelerator, processor
+from fcot.environment import accelerator, processor
 
 
 @dataclass(frozen=True)

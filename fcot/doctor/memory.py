@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # where torch's own do
 from transformers import AutoModelForImageTextToText
 
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.pair import PARTS, StudentTeacher, part_of
+from fcot.models.student_teacher import PARTS, StudentTeacher, part_of
 
 FP32, BF16 = 4, 2  # bytes
 ADAM = 2  # states of a parameter

@@ -142,7 +142,7 @@ def _merge(merge: Mapping[str, Any] | None) -> str:
 
 def _scores(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
-        return "Not measured. `python -m fcot test` writes scores, and `export --scores test.json` puts them here."
+        return "Not measured. `fcot test` writes scores, and `export --scores test.json` puts them here."
     return "\n\n".join(_score_table(row) for row in rows)
 
 

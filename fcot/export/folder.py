@@ -7,19 +7,19 @@ from pathlib import Path
 from safetensors import safe_open
 
 from fcot.compress import compressors
+from fcot.environment import installed
 from fcot.export.card import Facts, card
 from fcot.export.origin import MERGE_FILE, Origin, read_json
 from fcot.export.single_file import single_file
+from fcot.files.atomic_folder import Kind
+from fcot.files.json_files import write_json
 from fcot.internvl.chat_template import chat_template
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.internvl.json_files import write_json
 from fcot.internvl.tokens import tokens_per_tile
 from fcot.internvl.video_token import mend_video_token
-from fcot.pair import PARTS, part_of
-from fcot.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
-from fcot.report.environment import installed
-from fcot.student import CompressedInternVL, CompressedInternVLConfig
-from fcot.whole_folder import Kind
+from fcot.models.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
+from fcot.models.student import CompressedInternVL, CompressedInternVLConfig
+from fcot.models.student_teacher import PARTS, part_of
 
 CODE = "modeling_fcot_internvl"
 EXPORTED = Kind("an exported model", f"{CODE}.py")

@@ -149,12 +149,12 @@ def read_scores(file: Path, checkpoint: Path) -> dict[str, Any]:
     """
     row = read_json(file)
     if not isinstance(row.get("scores"), dict) or not {"split", "n", "seed"} <= set(row):
-        raise UserError(f"{file} holds no scores.\nGive the test.json that `python -m fcot test` wrote.")
+        raise UserError(f"{file} holds no scores.\nGive the test.json that `fcot test` wrote.")
     beside = file.with_name("config_test.yaml")
     if beside.is_file() and not was_tested(checkpoint, Run(beside, read_yaml(beside))):
         raise UserError(
             f"{file} has the scores of another model than {checkpoint}.\n"
-            f"Test this one: python -m fcot test --config … --model.checkpoint {checkpoint}"
+            f"Test this one: fcot test --config … --model.checkpoint {checkpoint}"
         )
     return row
 

@@ -15,7 +15,7 @@ from fcot.errors import UserError
 
 HEADER = '''"""{title}
 
-Written by `python -m fcot export` from the sources of {packages}. Do not edit: change those and export again.
+Written by `fcot export` from the sources of {packages}. Do not edit: change those and export again.
 """
 '''
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fcot.errors import UserError, nearest
+from fcot.files.json_files import read_optional
 from fcot.internvl.chat_template import template_of
-from fcot.internvl.json_files import read_optional
 from fcot.internvl.prompts import TEMPLATES, Template, template
 from fcot.internvl.shipped import shipped
 from fcot.internvl.tokens import ConversationEncoder, raster_side
@@ -62,7 +62,7 @@ class ModelFolder:
         if kind == "internvl_chat":
             raise UserError(
                 f"{self.path / 'config.json'} describes an 'internvl_chat' model: InternVL2 in its authors' layout.\n"
-                f"Convert it: python -m fcot convert {self.path} {self.path}-native"
+                f"Convert it: fcot convert {self.path} {self.path}-native"
             )
         if kind not in ("internvl", "fcot_internvl"):
             raise UserError(

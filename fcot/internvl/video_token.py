@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from fcot.internvl.json_files import read_optional, write_json
+from fcot.files.json_files import read_optional, write_json
 from fcot.internvl.tokens import CONTEXT
 
 VIDEO_TOKEN, MODEL_SPECIFIC = "video_token", "model_specific_special_tokens"

@@ -1,5 +1,6 @@
 """Merge snapshots of a run with weights from Shapley values: pure functions, out of core, no Lightning."""
 
+from fcot.files.weights import LazyWeights, open_weights, write_weights
 from fcot.merge.checks import check_same_tensors, fingerprint
 from fcot.merge.combine import Combination, coalition_weights, combine
 from fcot.merge.game import (
@@ -16,7 +17,6 @@ from fcot.merge.picture import draw_merge
 from fcot.merge.procedure import MERGED, merge_snapshots
 from fcot.merge.report import Control, MergeReport
 from fcot.merge.scores import ScoreBook, Utility
-from fcot.merge.tensors import LazyWeights, open_weights, write_weights
 
 __all__ = [
     "MAX_EXACT_PLAYERS",

@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from fcot.merge.tensors import Layout, LazyWeights
-
-# Elements: temporary copies stay small beside the largest tensor and within the processor's cache.
-PIECE = 2**18
-
-
-def pieces(tensor: Tensor) -> Iterator[Tensor]:
-    """Cut a tensor into flat views of bounded size; `[…]` → several `[≤ PIECE]`, in memory order."""
-    yield from torch.split(tensor.reshape(-1), PIECE)
-
-
-def is_finite(tensor: Tensor) -> bool:
-    """Say whether a tensor is free of NaN and infinity."""
-    if not tensor.is_floating_point():
-        return True
-    if tensor.element_size() == 1:  # float8 types have no isfinite of their own
-        tensor = tensor.float()
-    return all(bool(piece.isfinite().all()) for piece in pieces(tensor))
+from fcot.files.finite import is_finite, pieces
+from fcot.files.weights import Layout, LazyWeights
 
 
 def source_of(weights: Mapping[str, Tensor], position: int | None = None) -> str:

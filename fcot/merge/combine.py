@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fcot.merge.checks import blame, check_same_tensors, is_finite, pieces
+from fcot.files.finite import is_finite, pieces
+from fcot.merge.checks import blame, check_same_tensors
 
 
 class Combination(Mapping[str, Tensor]):

@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
+from fcot.files.atomic_folder import Kind, prepare_output, whole_folder
+from fcot.files.weights import open_weights, write_weights
 from fcot.merge.checks import check_same_tensors, fingerprint
 from fcot.merge.choice import Choice, Confirm, choose
 from fcot.merge.combine import combine
@@ -21,8 +23,6 @@ from fcot.merge.methods.shapley import ALL_NONPOSITIVE
 from fcot.merge.picture import draw_merge
 from fcot.merge.report import Control, MergeReport, check_extra
 from fcot.merge.scores import ScoreBook, Utility
-from fcot.merge.tensors import open_weights, write_weights
-from fcot.whole_folder import Kind, prepare_output, whole_folder
 
 REPORT_FILE = "merge.json"
 PICTURE_FILE = "merge.png"

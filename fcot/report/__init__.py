@@ -18,9 +18,9 @@ def report(run: Path, data: Path | None = None) -> None:
     """
     import json
 
-    from fcot.evaluation import print_table
+    from fcot.environment import environment
+    from fcot.evaluation.records import print_table
     from fcot.report.claims import claims_of
-    from fcot.report.environment import environment
     from fcot.report.page import write_page
     from fcot.report.rows import compared_rows
     from fcot.report.runs import find_scored

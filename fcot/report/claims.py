@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fcot.evaluation import as_text
+from fcot.evaluation.records import as_text
 from fcot.report.rows import difference_to, final, plain, share, signed, tasks_of, with_role
 from fcot.report.runs import Scored
 

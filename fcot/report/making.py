@@ -28,7 +28,7 @@ def making_section(run: Path, found: Mapping[str, Any], scored: Sequence[Scored]
         "models' answers to a page together. An answer with a written-out calculation is scored by its conclusion. "
         "Sets that this project draws have their test pages from documents and tables that no training page is "
         "from.</p>"
-        f"<p>This page again: <code>python -m fcot report {escape(str(run))}</code>. It was written with "
+        f"<p>This page again: <code>fcot report {escape(str(run))}</code>. It was written with "
         f"{escape(environment)}. The figures are also in report.json and table.md beside this page.</p>"
     )
 
@@ -36,7 +36,7 @@ def making_section(run: Path, found: Mapping[str, Any], scored: Sequence[Scored]
 def test_line(model: Scored) -> list[str]:
     """Return a test's row: its folder's name, the model and the command."""
     path = model.folder / "config_test.yaml"
-    command = f"<code>python -m fcot test --config {escape(str(path))}</code>" if path.is_file() else "&ndash;"
+    command = f"<code>fcot test --config {escape(str(path))}</code>" if path.is_file() else "&ndash;"
     return [escape(model.name), escape(f"{model.row['model']}, {model.row['stage']}"), command]
 
 
@@ -57,7 +57,7 @@ def training_line(name: str, path: Path) -> list[str]:
     )
     return [
         escape(name),
-        f"<code>python -m fcot fit --config {escape(str(path))}</code>",
+        f"<code>fcot fit --config {escape(str(path))}</code>",
         *(escape(str(value)) if value is not None else "&ndash;" for value in values),
     ]
 

@@ -37,7 +37,7 @@ def read_merge(path: Path) -> dict[str, Any]:
     try:
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}).\nMerge again: python -m fcot merge …") from error
+        raise UserError(f"{path} is not valid JSON ({error}).\nMerge again: fcot merge …") from error
     return report
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from fcot.evaluation import Record
+from fcot.evaluation.records import Record
 from fcot.report.claims import portion
 from fcot.report.making import limits_section, making_section
 from fcot.report.markup import absent, figure, picture, png_of
@@ -177,4 +177,4 @@ def tokens_section(
 def footer(missing: Sequence[str]) -> str:
     """Return the end of the page, with what was left out."""
     left_out = f"Left out of this report: {' '.join(missing)} " if missing else ""
-    return f"<footer>{escape(left_out)}Written by <code>python -m fcot report</code>.</footer>"
+    return f"<footer>{escape(left_out)}Written by <code>fcot report</code>.</footer>"

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from fcot.errors import UserError
-from fcot.evaluation import Record
+from fcot.evaluation.records import Record
 from fcot.internvl.tiling import to_rgb
 from fcot.report.runs import Scored, setting, settings_of, trainings
 

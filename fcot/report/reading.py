@@ -8,7 +8,7 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from fcot.evaluation import Record
+from fcot.evaluation.records import Record
 from fcot.report.markup import absent, picture, png_of
 from fcot.report.rows import final, with_role
 from fcot.report.runs import Scored

@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Any
 
 from fcot.errors import UserError
-from fcot.evaluation import tested
+from fcot.evaluation.records import tested
 from fcot.metrics import Interval, paired_difference_by_group, paired_ratio_by_group
 from fcot.report.runs import FIELDS, Scored, metrics_of
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from fcot.errors import UserError
-from fcot.evaluation import Evaluation, Record, read_records
+from fcot.evaluation.records import Evaluation, Record, read_records
 
 LAYERS = re.compile(r"eval|lightning_logs|version_\d+")  # folders that say nothing about what is in them
 NAME = re.compile(r"(?P<role>.*?)(?:-r(?P<ratio>\d+))?")
@@ -90,7 +90,7 @@ def find_scored(run: Path) -> list[Scored]:
     if not newest:
         raise UserError(
             f"There are no scores in {str(run)!r} (no test.json below it).\n"
-            f"Test a model first: python -m fcot test … --trainer.default_root_dir {run}/eval/NAME"
+            f"Test a model first: fcot test … --trainer.default_root_dir {run}/eval/NAME"
         )
     roles = list(ROLES)
 
@@ -106,7 +106,7 @@ def read_scored(name: str, path: Path) -> Scored:
     Raises:
         UserError: If a file is not what a test writes.
     """
-    again = "Test the model again: python -m fcot test …"
+    again = "Test the model again: fcot test …"
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
         answers = path.with_suffix(".jsonl")

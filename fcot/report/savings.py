@@ -76,7 +76,7 @@ def savings_section(saved: Savings, ratios: Sequence[int], missing: list[str]) -
         )
     if not saved:
         return absent(missing[-1] if unknown else "No student was tested, so no savings are counted.")
-    command = f"python -m fcot bench infer --model {MODELS[LEADING]} --ratios {','.join(map(str, counts))}"
+    command = f"fcot bench infer --model {MODELS[LEADING]} --ratios {','.join(map(str, counts))}"
     head = ["model", "ratio", "visual tokens", "TFLOP until<br>the first token", "of these, the<br>language model",
             "KV cache<br>in bf16, MiB"]  # fmt: skip
     lines = [line(name, ratio, each) for name, each in saved.items() for ratio in each]

@@ -1,4 +1,4 @@
-"""Importers from other formats, by the name that `python -m fcot shards import` knows them by."""
+"""Importers from other formats, by the name that `fcot shards import` knows them by."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

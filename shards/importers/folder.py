@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fcot.internvl.tokens import SampleError
-from shards.decode import is_image
+from shards.feed.decode import is_image
 from shards.importers.importer import ImportedSample, asked, imported, read_bounded
 
 QUESTION = "Read the text."

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from fcot.internvl.decode import decode_image
 from fcot.internvl.prompts import IMAGE
 from fcot.internvl.tokens import SampleError, turns
-from shards.decode import MAX_BYTES
+from shards.feed.decode import MAX_BYTES
 
 EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
 ROLES = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt", "chatgpt": "gpt", "system": "system"}

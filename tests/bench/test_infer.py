@@ -9,7 +9,7 @@ from fcot.bench.infer import PARTS, infer
 from fcot.bench.meter import Meter, answer_parts
 from fcot.bench.workload import Pages
 from fcot.errors import UserError
-from fcot.pair import StudentTeacher
+from fcot.models.student_teacher import StudentTeacher
 
 
 def test_the_limit_is_what_the_vision_tower_leaves(tmp_path):

@@ -9,9 +9,9 @@ from fcot.bench.measure import weight_bytes
 from fcot.bench.naive import NaiveStep
 from fcot.bench.step import count, step
 from fcot.bench.workload import Pages, model_folder
-from fcot.cli import main
+from fcot.cli.main import main
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.realign import Realign
+from fcot.training.realign import Realign
 
 PARTS = {"vit", "projector", "teacher_llm", "student_llm_forward", "student_llm_backward", "head"}
 SAMPLES = (("What?", "a short one", 2), ("And a longer question?", "x", 1), ("Total", "a rather longer answer", 3))

@@ -9,15 +9,15 @@ from PIL import Image
 
 from callbacks import Predictions
 from callbacks.predictions import page_picture
-from fcot.evaluation import read_records
+from fcot.evaluation.records import read_records
 from fcot.internvl.tiling import cut
-from fcot.pair import answer_samples
-from fcot.realign import Realign
-from fcot.sft import SFT
-from fcot.trainer import Trainer
-from shards.datamodule import Shards
+from fcot.models.student_teacher import answer_samples
+from fcot.runtime.trainer import Trainer
+from fcot.training.realign import Realign
+from fcot.training.sft import SFT
+from shards.feed.datamodule import Shards
+from shards.format.writer import write_set
 from shards.render.recipes import Draw
-from shards.writer import write_set
 
 
 def trainer(folder, *callbacks, **options):

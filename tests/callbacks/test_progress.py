@@ -8,10 +8,10 @@ from lightning.pytorch import Callback
 
 from callbacks import Progress
 from callbacks.progress import Rate, as_clock
-from fcot.realign import Realign
-from fcot.sft import SFT
-from fcot.trainer import Trainer
-from shards.datamodule import Shards
+from fcot.runtime.trainer import Trainer
+from fcot.training.realign import Realign
+from fcot.training.sft import SFT
+from shards.feed.datamodule import Shards
 
 
 class Terminal(io.StringIO):

@@ -5,8 +5,8 @@ import pytest
 from callbacks import SaveStudent, ShapleyMerge, Snapshots
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.sft import SFT
-from fcot.student import load_student
+from fcot.models.student import load_student
+from fcot.training.sft import SFT
 
 
 def test_a_folder_of_something_else_is_refused_before_training(tmp_path, student_folder, pages, trainer):

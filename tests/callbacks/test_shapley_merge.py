@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from callbacks import ShapleyMerge, Snapshots
 from callbacks.shapley_merge import Remembered
 from fcot.errors import UserError
-from fcot.sft import SFT
-from fcot.student import CompressedInternVL, load_student
+from fcot.models.student import CompressedInternVL, load_student
+from fcot.training.sft import SFT
 
 
 def adamw(parameters):

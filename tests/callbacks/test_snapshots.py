@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from callbacks import Snapshots
 from fcot.errors import UserError
-from fcot.sft import SFT
+from fcot.training.sft import SFT
 
 
 def test_a_run_started_again_replaces_the_snapshots_of_the_one_before(tmp_path, student_folder, pages, trainer):

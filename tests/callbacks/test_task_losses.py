@@ -12,12 +12,12 @@ from lightning.pytorch.loggers import CSVLogger
 from callbacks import TaskLosses
 from callbacks.task_losses import suggested_weights
 from fcot.errors import UserError
-from fcot.pair import answer_labels
-from fcot.sft import SFT
-from fcot.trainer import Trainer
-from shards.datamodule import Shards
+from fcot.models.student_teacher import answer_labels
+from fcot.runtime.trainer import Trainer
+from fcot.training.sft import SFT
+from shards.feed.datamodule import Shards
+from shards.format.writer import write_set
 from shards.render.recipes import Draw
-from shards.writer import write_set
 
 
 class Record(Callback):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from fcot.cli import main
+from fcot.cli.main import main
 
 
 def test_the_verb_converts_there_and_back(make_original, read_weights, tmp_path, capsys):

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 MEASURED = """
 import sys
 from pathlib import Path
-from fcot.cli import main
+from fcot.cli.main import main
 main(["convert", *sys.argv[1:]])
 # not getrusage: what it says of a new process includes the peak of the one that started it
 print("peak", Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])

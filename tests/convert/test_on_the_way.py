@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from fcot.cli import main
+from fcot.cli.main import main
 from fcot.convert.native import convert_to_native
 from fcot.convert.on_the_way import native_folder
 from fcot.convert.original import convert_to_original
 from fcot.errors import UserError
+from fcot.files.lock import one_writer
 from fcot.internvl.checkpoint import ModelFolder
-from shards.one_writer import one_writer
 
 REALIGN = Path(__file__).parents[2] / "configs" / "realign_tiny.yaml"
 
@@ -99,7 +99,7 @@ def test_a_folder_that_changed_since_is_not_silently_taken_for_the_old_one(origi
 
 
 def test_a_model_folder_in_the_original_layout_names_the_one_command(original):
-    with pytest.raises(UserError, match=r"python -m fcot convert \S+teacher \S+teacher-native"):
+    with pytest.raises(UserError, match=r"fcot convert \S+teacher \S+teacher-native"):
         ModelFolder(original)
 
 

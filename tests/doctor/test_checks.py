@@ -8,8 +8,8 @@ import pytest
 from fcot.doctor.checks import problems, too_long
 from fcot.doctor.page import page_cost
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.pair import StudentTeacher
-from fcot.student import save_student
+from fcot.models.student import save_student
+from fcot.models.student_teacher import StudentTeacher
 
 
 @pytest.fixture

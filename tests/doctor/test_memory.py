@@ -7,11 +7,11 @@ from transformers import AutoConfig
 
 from fcot.doctor.memory import Step, _kept_by_forward, cast, parameters_by_part, training_steps
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.pair import StudentTeacher, part_of
-from fcot.realign import Realign
-from fcot.sft import SFT
-from fcot.student import load_student, save_student
+from fcot.models.student import load_student, save_student
+from fcot.models.student_teacher import StudentTeacher, part_of
 from fcot.tiny import write_architecture
+from fcot.training.realign import Realign
+from fcot.training.sft import SFT
 
 
 @pytest.fixture(scope="module")

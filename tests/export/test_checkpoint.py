@@ -6,7 +6,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from fcot.cli import main
+from fcot.cli.main import main
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.names import in_memory
 

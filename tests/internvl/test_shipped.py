@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import fcot
-from fcot.cli import main
+from fcot.cli.main import main
 from fcot.internvl.checkpoint import ModelFolder
 
 TINY = Path(fcot.__file__).parent / "tiny"

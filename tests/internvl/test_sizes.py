@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fcot.internvl.sizes import SIZES, write_size
-from fcot.pair import StudentTeacher
+from fcot.models.student_teacher import StudentTeacher
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 import fcot
-from fcot.evaluation import Evaluation
+from fcot.evaluation.records import Evaluation
 from fcot.report import report
 
 TEACHER = Path(fcot.__file__).parent / "tiny" / "teacher"  # tiles of 112 pixels, 16 visual tokens

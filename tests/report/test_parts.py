@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from fcot.compress import make_compressor
-from fcot.evaluation import print_table
+from fcot.evaluation.records import print_table
 from fcot.report.plots import moving_average
 from fcot.report.reading import marked
 from fcot.report.runs import name_of

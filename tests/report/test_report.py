@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcot.cli import main
+from fcot.cli.main import main
 from fcot.errors import UserError
 from fcot.metrics import paired_ratio_by_group
 from fcot.report import markdown_table, report
@@ -213,7 +213,7 @@ def drop_line(path):
 
 
 def test_folder_without_scores_says_how_to_get_some(tmp_path):
-    with pytest.raises(UserError, match=r"no scores in(.|\n)*python -m fcot test"):
+    with pytest.raises(UserError, match=r"no scores in(.|\n)*fcot test"):
         report(tmp_path / "nowhere")
 
 

@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
-from fcot.sft import SFT
+from fcot.training.sft import SFT
+from shards.format.writer import write_set
 from shards.render.recipes import Draw
-from shards.writer import write_set
 from tests.shards.made import SAMPLES
 
 

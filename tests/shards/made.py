@@ -7,8 +7,8 @@ import tarfile
 import numpy as np
 from PIL import Image
 
-from shards.datamodule import Shards
-from shards.ledger import Ledger
+from shards.feed.datamodule import Shards
+from shards.feed.ledger import Ledger
 
 SAMPLES = 6
 KEYS = [f"{index:08d}" for index in range(2 * SAMPLES)]

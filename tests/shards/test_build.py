@@ -2,7 +2,7 @@ import tarfile
 
 import pytest
 
-from fcot.cli import main
+from fcot.cli.main import main
 from fcot.errors import UserError
 from shards.build import build_set
 from shards.cli import build

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcot.cli import main
+from fcot.cli.main import main
 from fcot.errors import UserError
 from shards.bench import data
+from shards.format.shard_set import ShardSet
+from shards.format.writer import write_set
 from shards.inspection import describe, save_sheet
 from shards.render.recipes import Draw
-from shards.shard_set import ShardSet
-from shards.writer import write_set
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +90,8 @@ def test_a_sheet_is_not_written_over_a_folder(source, tmp_path):
 
 
 def test_tiles_in_the_index_are_those_that_are_cut(source, tiny_checkpoint):
-    from fcot.sft import SFT
-    from shards.decode import prepare
+    from fcot.training.sft import SFT
+    from shards.feed.decode import prepare
 
     layout = SFT(tiny_checkpoint).layout
     samples = ShardSet(source)

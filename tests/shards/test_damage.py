@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from fcot.errors import UserError
-from shards.datamodule import Shards
-from shards.manifest import index_set
+from shards.feed.datamodule import Shards
+from shards.format.manifest import index_set
+from shards.format.writer import write_set
 from shards.render.recipes import Draw
-from shards.writer import write_set
 from tests.shards.made import FIRST, KEYS, SAMPLES, SECOND, header_at, read
 
 
@@ -76,7 +76,7 @@ def test_damage_after_indexing_costs_the_samples_it_hits_and_no_other(sets, layo
 def test_a_strict_run_refuses_damage_before_its_first_step(sets, layout, damage):
     Shards(sets, strict=True).samples("train")  # whole: nothing to refuse
     DAMAGES[damage][0](sets / "train" / "shard-000000.tar")
-    with pytest.raises(UserError, match=r"shard-000000\.tar.*\nSee python -m fcot shards verify"):
+    with pytest.raises(UserError, match=r"shard-000000\.tar.*\nSee fcot shards verify"):
         Shards(sets, strict=True).prepare_data()
 
 
@@ -137,7 +137,7 @@ def test_a_changed_index_or_manifest_is_refused(sets):
         with pytest.raises(UserError, match=r"is not the one its manifest names.*\nIndex the set again"):
             Shards(sets).samples("train")
     index.unlink()
-    with pytest.raises(UserError, match=r"cannot be read.*\nIndex the set again: python -m fcot shards index"):
+    with pytest.raises(UserError, match=r"cannot be read.*\nIndex the set again: fcot shards index"):
         Shards(sets).samples("train")
     (sets / "train" / "manifest.json").write_text('{"samples": "many"}')
     with pytest.raises(UserError, match="is no manifest of shards"):
@@ -146,7 +146,7 @@ def test_a_changed_index_or_manifest_is_refused(sets):
 
 def test_a_shard_that_the_manifest_does_not_know_is_not_left_out_in_silence(sets):
     shutil.copy(sets / "train" / "shard-000000.tar", sets / "train" / "shard-000009.tar")
-    with pytest.raises(UserError, match=r"shard-000009\.tar lies in .*\n.*python -m fcot shards index"):
+    with pytest.raises(UserError, match=r"shard-000009\.tar lies in .*\n.*fcot shards index"):
         Shards(sets).samples("train")
 
 

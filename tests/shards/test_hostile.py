@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from fcot.errors import UserError
-from shards.datamodule import Shards
+from shards.feed.datamodule import Shards
+from shards.feed.ledger import Ledger, Skip
+from shards.format.shard_set import ShardSet
 from shards.inspection import contact_sheet
-from shards.ledger import Ledger, Skip
-from shards.shard_set import ShardSet
 from tests.shards.made import header_at, page, read, record, write
 
 
@@ -221,7 +221,7 @@ def test_headers_that_lie_hide_no_other_sample(tmp_path, layout, what):
 
 
 def test_a_sample_of_many_large_members_is_refused_unread(tmp_path, layout, monkeypatch):
-    monkeypatch.setattr("shards.indexing.MAX_SAMPLE_BYTES", 10 * len(page()))
+    monkeypatch.setattr("shards.format.indexing.MAX_SAMPLE_BYTES", 10 * len(page()))
     many = [(f"x.{number}.jpg", page()) for number in range(11)]
     assert read(write(tmp_path, *many, ("x.json", record())), layout)[1] == [("s.tar", "x", "too_many_bytes")]
 

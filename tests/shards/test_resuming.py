@@ -5,10 +5,10 @@ import tarfile
 import pytest
 from lightning.pytorch import Callback
 
-from fcot.sft import SFT
-from shards.datamodule import Shards
+from fcot.training.sft import SFT
+from shards.feed.datamodule import Shards
+from shards.format.writer import write_set
 from shards.render.recipes import Draw
-from shards.writer import write_set
 
 
 class Keys(Callback):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shards.datamodule import Shards
+from shards.feed.datamodule import Shards
 from tests.shards.made import record, write
 
 GOOD_IMAGES = {

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from fcot.sft import SFT
+from fcot.training.sft import SFT
 from shards.build import build_set
-from shards.datamodule import Shards
+from shards.feed.datamodule import Shards
 
 TEACHER = Path(__file__).parents[2] / "fcot" / "tiny" / "teacher"
 

@@ -8,12 +8,12 @@ from PIL import Image
 
 from fcot.errors import UserError
 from shards.build import build_set
+from shards.format.shard_set import ShardSet
+from shards.format.verify import verify_set
+from shards.format.writer import write_set
 from shards.importers import IMPORTERS, Settings
 from shards.importing import import_set
 from shards.render.recipes import Draw
-from shards.shard_set import ShardSet
-from shards.verify import verify_set
-from shards.writer import write_set
 
 ASKED = {"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "this"}
 

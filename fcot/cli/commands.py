@@ -1,0 +1,150 @@
+"""The table of verbs of `fcot`, and how a tool verb is run.
+
+Nothing here imports torch or Lightning: the overview and the help of a tool verb answer at once.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from inspect import signature
+from typing import Any
+
+from fcot.errors import UserError, nearest
+
+PROGRAM = "fcot"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line.
+
+    Attributes:
+        summary: What it does, one line.
+        target: The function of a tool verb as "module:function"; None is a verb of the trainer.
+    """
+
+    summary: str
+    target: str | None = None
+
+
+VERBS = {
+    "demo": Verb("Re-align and compare a tiny model from start to end, on this machine", "fcot.reproduce.demo:demo"),
+    "fit": Verb("Train: re-align a student or post-train it, as a configuration says"),
+    "validate": Verb("Losses on the dev split"),
+    "test": Verb("Scores on the test split"),
+    "predict": Verb("Answers to the test split"),
+    "merge": Verb("Merge snapshots of a post-training by their Shapley values", "fcot.cli.merge:merge"),
+    "convert": Verb(
+        "Convert an InternVL2 folder from its authors' layout to transformers', or back", "fcot.convert.cli:convert"
+    ),
+    "report": Verb("Compare runs in one page", "fcot.report:report"),
+    "export": Verb("Write a student as a folder that transformers loads without fcot", "fcot.cli.export:export"),
+    "chat": Verb("Ask a model about pages, in a terminal", "fcot.serve.chat:chat"),
+    "doctor": Verb("Versions, devices, what a page costs, and what would fail later", "fcot.doctor:doctor"),
+    "bench step": Verb("FLOPs, time and memory of a re-alignment step, beside a naive one", "fcot.bench.step:step"),
+    "bench infer": Verb("Time of an answer by part, and the limit that FLOPs set", "fcot.bench.infer:infer"),
+    "bench loss": Verb("Time and memory of the re-alignment loss, beside full logits", "fcot.bench.loss:loss"),
+    "bench preprocess": Verb("Time of cutting a page into tiles", "fcot.bench.preprocess:preprocess"),
+    "bench data": Verb("Verified, shuffled reading beside plain webdataset; time to resume", "shards.bench:data"),
+    "shards build": Verb("Draw the tiny world's pages and write them as shards", "shards.cli:build"),
+    "shards import": Verb("Write InternVL, LLaVA, ShareGPT, Hugging Face, PDF or image data", "shards.cli:import_"),
+    "shards index": Verb("Index shards, whoever wrote them", "shards.cli:index"),
+    "shards verify": Verb("Verify every byte of a set against its index", "shards.cli:verify"),
+    "shards inspect": Verb("Counts, lengths, tiles and a contact sheet of a set", "shards.cli:inspect"),
+}
+
+
+def overview(group: str = "") -> str:
+    """Return the list of all verbs, or of those in a group such as "shards"."""
+    rows = {name: verb for name, verb in VERBS.items() if name.startswith(group)}
+    width = max(map(len, rows))
+    lines = [f"  {name:<{width}}  {verb.summary}" for name, verb in rows.items()]
+    return "\n".join(
+        [
+            f"Usage: {PROGRAM} VERB …",
+            "",
+            *lines,
+            "",
+            f"Options of a verb:    {PROGRAM} VERB --help",
+            f"A run from a file:    {PROGRAM} fit --config configs/….yaml --trainer.max_steps 100",
+            "Classes of your own:  modules in this folder or on PYTHONPATH by class_path; packages with --plugins",
+        ]
+    )
+
+
+def find_verb(words: list[str]) -> tuple[str, Verb]:
+    """Return the verb that a command line starts with, and its name.
+
+    Raises:
+        UserError: If there is none.
+    """
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        if name in VERBS:
+            return name, VERBS[name]
+    given = words[0] if words[0] not in groups() else " ".join(words[:2])
+    raise UserError(f"There is no verb {given!r}.{nearest(given, VERBS)}\nSee {PROGRAM} --help.")
+
+
+def groups() -> set[str]:
+    """Return first words of verbs of two words."""
+    return {name.split()[0] for name in VERBS if " " in name}
+
+
+def run_tool(name: str, target: str, options: list[str]) -> None:
+    """Run the function of a tool verb on the options that follow it."""
+    from jsonargparse import ArgumentParser, auto_cli
+
+    from fcot.cli.explain import PlainHelp, RaisesParseError
+    from fcot.cli.plugins import load_declared
+
+    class Parser(RaisesParseError, ArgumentParser):
+        pass
+
+    if not {"-h", "--help"} & set(options):  # whose answer does not wait for what plugins import
+        load_declared()
+    module, name_there = target.split(":")
+    function = getattr(import_module(module), name_there)
+    auto_cli(
+        function,
+        args=repeatable(function, [underscored(word) for word in options]),
+        prog=f"{PROGRAM} {name}",
+        parser_class=Parser,
+        formatter_class=PlainHelp,
+    )
+
+
+def repeatable(function: Callable[..., Any], words: list[str]) -> list[str]:
+    """Let an option that takes a list be given several times, `--image A --image B`: each adds to it.
+
+    jsonargparse takes the last one otherwise, and adds for `--image+=A` only.
+
+    Raises:
+        UserError: If a value is there and empty.
+    """
+    lists = {f"--{name}" for name, each in signature(function).parameters.items() if "list[" in str(each.annotation)}
+    options = {f"--{name}" for name in signature(function).parameters}
+    pending, rewritten = deque(words), []
+    while pending:
+        word = pending.popleft()
+        option, equals, value = word.partition("=")
+        if option not in lists:
+            rewritten.append(word)
+            continue
+        if not equals and (not pending or pending[0].partition("=")[0] in options):
+            rewritten.append(option)  # without a value, which the parser speaks about
+            continue
+        value = value if equals else pending.popleft()
+        if not value.strip():
+            raise UserError(f"The value of {option} is empty.\nWrite {option}=VALUE, or leave {option} out.")
+        rewritten.append(f"{option}+={value}")
+    return rewritten
+
+
+def underscored(word: str) -> str:
+    """Return an option with underscores for dashes in its name: `--image-token-id` is `--image_token_id`."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.removeprefix("--").partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"

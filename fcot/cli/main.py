@@ -1,0 +1,107 @@
+"""The command line: `fcot VERB …`, or `python -m fcot VERB …`."""
+
+import linecache
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NoReturn
+
+from fcot.cli.commands import find_verb, groups, overview, run_tool
+from fcot.cli.encodings import configurations_are_utf8, speak_to_any_terminal
+from fcot.cli.search_path import working_folder_last
+from fcot.errors import UserError
+from fcot.runtime.checkpoints.workers import end_workers
+
+PACKAGES = ("fcot", "shards", "callbacks")
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run a verb.
+
+    Args:
+        args: Words after `fcot` (default: those of this process).
+
+    Raises:
+        SystemExit: With code 2 and a few lines on stderr when the user's input is wrong.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    working_folder_last()
+    speak_to_any_terminal()
+    try:
+        dispatch(words)
+    except UserError as error:
+        fail(innermost(str(error)))
+    except ValueError as error:
+        if not is_for_the_user(error):
+            raise
+        fail(str(error))
+    except ImportError:
+        hidden = hidden_by()
+        if hidden is None:
+            raise
+        fail(f"{hidden} is imported in place of fcot's own {hidden.stem}.\nRename it, or change PYTHONPATH.")
+
+
+def dispatch(words: list[str]) -> None:
+    """Run the verb that the words start with, or print the overview."""
+    from fcot.cli.plugins import allow_imports, take_plugins
+
+    plugins, words = take_plugins(words)
+    if not words or words[0] in ("-h", "--help"):
+        print(overview())
+        return
+    if words[0] in groups() and words[1:] in ([], ["-h"], ["--help"]):
+        print(overview(words[0]))
+        return
+    name, verb = find_verb(words)
+    allow_imports(plugins)
+    configurations_are_utf8()
+    from fcot.cli.explain import ParseError, explain
+
+    try:
+        if verb.target is not None:
+            run_tool(name, verb.target, words[len(name.split()) :])
+        else:
+            from fcot.cli.train import run_trainer
+
+            run_trainer(words)
+    except ParseError as error:
+        raise UserError(explain(error.message, error.parser, words)) from error
+    finally:
+        end_workers()  # an error keeps alive what reads batches, and the process would wait for its workers
+
+
+def innermost(message: str) -> str:
+    """Return the user's part of an error, without the traceback a data worker wraps around it."""
+    return message.rpartition("UserError: ")[2].strip()
+
+
+def is_for_the_user(error: ValueError) -> bool:
+    """Return whether this project raised the error itself: it then names a value and says what to do."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    package = str(trace.tb_frame.f_globals.get("__name__")).split(".")[0]
+    line = linecache.getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+    return package in PACKAGES and line.lstrip().startswith("raise ")
+
+
+def hidden_by() -> Path | None:
+    """Return the user's own folder or file that hides a package of this project; Python looks where it is run first."""
+    home = Path(__file__).resolve().parents[2]
+    for name in PACKAGES:
+        spec = find_spec(name)
+        if spec is not None and spec.origin is not None:
+            origin = Path(spec.origin)
+            place = origin.parent if origin.stem == "__init__" else origin
+            if place.resolve() != home / name:
+                return place
+    return None
+
+
+def fail(message: str) -> NoReturn:
+    """Print an error and exit with code 2."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)

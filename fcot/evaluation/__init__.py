@@ -1,0 +1,1 @@
+"""Scored answers and tables of them."""

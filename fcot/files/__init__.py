@@ -1,0 +1,1 @@
+"""Files on disk: whole folders, locks, JSON, weights."""

@@ -1,0 +1,1 @@
+"""Teacher and students: the models, and how they read and answer."""

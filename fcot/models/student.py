@@ -1,0 +1,329 @@
+"""The student as a transformers model: InternVL with a compressor inside its projector."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+)
+from transformers.models.internvl.modeling_internvl import InternVLMultiModalProjector
+
+from fcot.compress import make_compressor
+from fcot.files.json_files import read_optional, write_json
+from fcot.internvl.checkpoint import NESTED, PROCESSOR_FILE, ModelFolder, image_settings
+from fcot.internvl.tokens import positions, raster_side, tokens_per_tile
+from fcot.internvl.video_token import mend_video_token
+from fcot.models.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
+from fcot.models.transformers_api import CACHE, STUDENT, refusal, require_api, require_known_arguments
+from fcot.models.weight_checks import require_parts
+
+OF_ANOTHER_MODEL = ("config", "model", "merge.json")  # starts of names in a model folder that are not copied
+
+
+class CompressedInternVLConfig(InternVLConfig):
+    """InternVL's configuration plus the compressor's.
+
+    Attributes:
+        compressor: Short name of the compressor.
+        ratio: How many visual tokens become one.
+        placement: "before" the projector (on pixel-shuffled features) or "after" it.
+        keep_positions: A visual token takes as many positions as it stands for, so that all tokens have the positions
+            they have in the teacher; otherwise positions are counted anew.
+    """
+
+    model_type = "fcot_internvl"
+
+    compressor: str = "conv"
+    ratio: int = 2
+    placement: str = "before"
+    keep_positions: bool = False
+
+
+class CompressedProjector(InternVLMultiModalProjector):
+    """InternVL's projector with a compressor before or after it.
+
+    Args:
+        config: Configuration of the student.
+
+    Raises:
+        ValueError: If the compressor, its ratio or its placement is unknown.
+    """
+
+    def __init__(self, config: CompressedInternVLConfig) -> None:
+        super().__init__(config)
+        if config.placement not in ("before", "after"):
+            raise ValueError(f"placement is {config.placement!r}. Use 'before' or 'after' (the projector).")
+        self.placement = config.placement
+        before = config.placement == "before"
+        self.compressor = make_compressor(
+            config.compressor,
+            ratio=config.ratio,
+            side=raster_side(config),
+            width=self.linear_1.in_features if before else self.linear_2.out_features,
+        )
+
+    def forward(self, image_features: Tensor) -> Tensor:
+        """Map pixel-shuffled features `[tiles, N, C]` to language rows `[tiles, N // ratio, H]`."""
+        if self.placement == "before":
+            projected: Tensor = super().forward(self.compressor(image_features))
+            return projected
+        compressed: Tensor = self.compressor(super().forward(image_features))
+        return compressed
+
+
+class CompressedInternVL(InternVLForConditionalGeneration):
+    """An InternVL that sees 1/ratio of its visual tokens (FCoT-VL, section 3.1).
+
+    Everything else, loading, saving and generation included, is `InternVLForConditionalGeneration`'s; its
+    `config.image_seq_length` is the number of visual tokens of a tile after compression.
+
+    Args:
+        config: Configuration of the student.
+
+    Raises:
+        UserError: If the installed transformers calls things otherwise than those this model is known to work with.
+    """
+
+    config_class = CompressedInternVLConfig
+
+    def __init__(self, config: CompressedInternVLConfig) -> None:
+        require_api(STUDENT)
+        super().__init__(config)
+        self.model.multi_modal_projector = CompressedProjector(config)
+        self.post_init()
+        # transformers has just given all linear maps and convolutions a start of its own
+        self.model.multi_modal_projector.compressor.reset_parameters()
+
+    def positions(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor | None:
+        """Return the positions of tokens `[batch, length]`, None where they simply count up."""
+        if not self.config.keep_positions:
+            return None
+        return positions(input_ids, attention_mask, self.config.image_token_id, self.config.ratio)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        labels: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
+        mm_encoder_outputs: dict[str, Any] | None = None,
+        cache: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run the model as transformers does; positions are the teacher's if the configuration says so.
+
+        transformers looks for arguments by name: without `logits_to_keep` all rows of a prompt meet the head, without
+        `mm_encoder_outputs` beams mix up the tiles of a page, without `labels` its trainer drops these. The cache is
+        `past_key_values` or, since 5.24, `cache`: either is understood under any version.
+
+        Raises:
+            UserError: If cache or positions do not arrive as this model needs them.
+        """
+        require_known_arguments(kwargs)
+        held = past_key_values if cache is None else cache
+        if self.config.keep_positions and input_ids is not None:
+            position_ids = self._kept(input_ids, attention_mask, position_ids, held)
+            if attention_mask is None and not _length(held) and bool((position_ids.diff() > 0).all()):
+                # without a mask, transformers takes positions with gaps for several sequences in one row
+                attention_mask = torch.ones_like(input_ids)
+        outputs = super().forward(
+            input_ids=input_ids,
+            pixel_values=pixel_values,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            labels=labels,
+            logits_to_keep=logits_to_keep,
+            mm_encoder_outputs=mm_encoder_outputs,
+            **{CACHE: held},
+            **kwargs,
+        )
+        made = getattr(outputs, CACHE, None) if held is None else held
+        prompted = input_ids is not None and input_ids.shape[1] > 1
+        if self.config.keep_positions and prompted and position_ids is not None and made is not None:
+            # what comes behind it goes on from the last position, not from the number of tokens
+            made.position_offset = position_ids[:, -1:] + 1 - made.get_seq_length()
+        return outputs
+
+    def _kept(self, input_ids: Any, attention_mask: Tensor | None, given: Tensor | None, cache: Any) -> Tensor:
+        """Return the positions of tokens: those given, or the teacher's, behind those of a cache.
+
+        Raises:
+            UserError: If part of the prompt is not here, nor in a cache, or the given positions count up where visual
+                tokens take several.
+        """
+        if given is None:
+            if attention_mask is not None and attention_mask.shape[-1] > input_ids.shape[1] and not _length(cache):
+                raise refusal("gives the model tokens behind others without a cache of these")
+            return self._positions_behind(input_ids, attention_mask, cache)
+        if not _length(cache) and input_ids.shape[1] > 1 and not input_ids.is_meta:
+            # who counts up has not asked this model: a student that was trained to keep positions would misread a page
+            anew = positions(input_ids, attention_mask, self.config.image_token_id, 1)
+            kept = positions(input_ids, attention_mask, self.config.image_token_id, self.config.ratio)
+            if torch.equal(given.expand_as(anew), anew) and not torch.equal(kept, anew):
+                raise refusal("counts the positions of visual tokens anew")
+        return given
+
+    def _positions_behind(self, input_ids: Any, attention_mask: Tensor | None, cache: Any) -> Tensor:
+        """Return the positions of tokens that come behind those of a cache, whose attention mask may include these."""
+        mask = None if attention_mask is None else attention_mask[:, -input_ids.shape[1] :]
+        own = positions(input_ids, mask, self.config.image_token_id, self.config.ratio)
+        behind = _length(cache)
+        return own + behind + getattr(cache, "position_offset", 0) if behind else own
+
+    def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
+        """Return the positions of a prompt; `generate` counts on from the last one.
+
+        A prompt that is given as embeddings is not known here: whoever has made them gives its positions too.
+        """
+        default: Tensor = super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
+        input_ids = model_kwargs.get("input_ids", inputs_tensor)
+        if not self.config.keep_positions or input_ids.ndim != 2 or not input_ids.shape[1]:
+            return default
+        cache, mask = model_kwargs.get(CACHE), model_kwargs.get("attention_mask")
+        behind = default.shape[1] - input_ids.shape[1]
+        if behind and behind == _length(cache):  # only what is new is given
+            new = self._positions_behind(input_ids, mask, cache)
+            return torch.cat([default[:, :behind].expand(len(new), -1), new], dim=1)
+        return default if behind else self.positions(input_ids, mask)  # type: ignore[return-value]  # it keeps them
+
+
+def _length(cache: Any) -> int:
+    """Return how many tokens a cache holds."""
+    return 0 if cache is None else int(cache.get_seq_length())
+
+
+AutoConfig.register("fcot_internvl", CompressedInternVLConfig)
+AutoModel.register(CompressedInternVLConfig, CompressedInternVL)  # all of it, as InternVL2's own AutoModel gives
+AutoModelForImageTextToText.register(CompressedInternVLConfig, CompressedInternVL)
+AutoProcessor.register(CompressedInternVLConfig, CompressedInternVLProcessor)
+AutoImageProcessor.register(
+    CompressedInternVLConfig,
+    image_processor_classes=dict.fromkeys(("pil", "torchvision"), CompressedInternVLImageProcessor),
+)
+
+
+def student_config(
+    teacher: Any, *, compressor: str, ratio: int, placement: str, keep_positions: bool = False
+) -> CompressedInternVLConfig:
+    """Return the configuration of a student of a teacher."""
+    settings = teacher.to_dict()
+    for owned in ("model_type", "architectures", "transformers_version"):
+        settings.pop(owned, None)
+    settings.update(
+        compressor=compressor,
+        ratio=ratio,
+        placement=placement,
+        keep_positions=keep_positions,
+        image_seq_length=tokens_per_tile(teacher, ratio),
+        architectures=[CompressedInternVL.__name__],
+    )
+    return CompressedInternVLConfig(**settings)
+
+
+def student_of(
+    teacher: InternVLForConditionalGeneration,
+    *,
+    compressor: str,
+    ratio: int,
+    placement: str,
+    keep_positions: bool = False,
+) -> CompressedInternVL:
+    """Make a student that shares the teacher's vision tower, language model and head.
+
+    Only the projector is new: it starts from the teacher's weights, the compressor from its own start.
+    """
+    config = student_config(
+        teacher.config, compressor=compressor, ratio=ratio, placement=placement, keep_positions=keep_positions
+    )
+    with torch.device("meta"):
+        student = CompressedInternVL(config)
+    projector = CompressedProjector(config)
+    projector.load_state_dict(teacher.model.multi_modal_projector.state_dict(), strict=False)
+    student.model.multi_modal_projector = projector
+    student.model.vision_tower = teacher.model.vision_tower
+    student.model.language_model = teacher.model.language_model
+    student.lm_head = teacher.lm_head
+    student.generation_config = teacher.generation_config
+    return student
+
+
+def save_student(
+    model: InternVLForConditionalGeneration,
+    folder: Path,
+    source: Path,
+    weights: Mapping[str, Tensor] | None = None,
+    *,
+    max_tiles: int | None = None,
+) -> None:
+    """Write a model folder that loads on its own: weights, configuration, tokenizer and preprocessing.
+
+    Args:
+        model: The student (or a native InternVL).
+        folder: Where to write; made if missing.
+        source: Folder the tokenizer, preprocessing and generation files are copied from.
+        weights: Other weights than the model's, by the names of its `state_dict`.
+        max_tiles: Most tiles of an image that it was trained with (default: what the source's files say).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in sorted(source.iterdir()):
+        if file.suffix in (".json", ".jinja", ".model", ".txt") and not file.name.startswith(OF_ANOTHER_MODEL):
+            shutil.copyfile(file, folder / file.name)
+    mend_video_token(folder)
+    model.config.save_pretrained(folder)
+    _say_tokens(folder / PROCESSOR_FILE, model.config.image_seq_length)
+    if max_tiles:
+        _say_tiles(folder, max_tiles)
+    whole: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in (model.state_dict() if weights is None else weights).items():
+        plain = tensor.detach().cpu().contiguous()
+        # tied tensors are written under each of their names, as a merge writes them
+        whole[name] = plain.clone() if plain.data_ptr() in seen else plain
+        seen.add(plain.data_ptr())
+    save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # safetensors makes it private to its writer
+
+
+def _say_tokens(file: Path, count: int) -> None:
+    """Write a tile's visual tokens where transformers' processor looks for them; it assumes 256 otherwise."""
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"processor_class": "InternVLProcessor"}
+    file.write_text(json.dumps({**known, "image_seq_length": count}, indent=2) + "\n", encoding="utf-8")
+
+
+def _say_tiles(folder: Path, most: int) -> None:
+    """Write the most tiles of an image where pages are cut from now on; nothing changes if the file says so already."""
+    name, settings = image_settings(folder)
+    if settings.get("max_patches") == most:
+        return
+    changed = {**settings, "max_patches": most}
+    if name == PROCESSOR_FILE:
+        changed = {**read_optional(folder / name), NESTED: changed}
+    write_json(folder / name, changed)
+
+
+def load_student(path: Path, **kwargs: Any) -> InternVLForConditionalGeneration:
+    """Load a model folder, compressed or native, from disk alone, without code of the folder's own.
+
+    Raises:
+        UserError: If a tensor is missing, not known or of another shape.
+    """
+    folder = ModelFolder(path)
+    require_parts(folder)
+    return AutoModelForImageTextToText.from_pretrained(
+        folder.path, local_files_only=True, trust_remote_code=False, **kwargs
+    )

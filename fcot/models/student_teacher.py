@@ -1,0 +1,303 @@
+"""Student and teacher in one container: one vision tower, one language model, two visual prefixes."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForImageTextToText, InternVLForConditionalGeneration
+
+from fcot.batch import Batch, Sequences
+from fcot.errors import UserError
+from fcot.internvl.checkpoint import ModelFolder
+from fcot.internvl.tokens import check_placeholders, normalize, raster_side
+from fcot.models.branches import student_sides
+from fcot.models.decoder import allow_packing, answer_rows
+from fcot.models.generation import answer
+from fcot.models.sharded_tensors import most_over_processes, whole
+from fcot.models.sharding import is_shared_out
+from fcot.models.student import CompressedInternVL, load_student, student_of
+from fcot.models.weight_checks import require_numbers
+
+PARTS = ("vision", "projector", "llm")
+
+
+def part_of(name: str) -> str:
+    """Return which part of the model a parameter of the student belongs to: vision, projector or llm."""
+    if ".vision_tower." in name:
+        return "vision"
+    return "projector" if ".multi_modal_projector." in name else "llm"
+
+
+class StudentTeacher(nn.Module):
+    """A student, or several at different ratios, and while they re-align their teacher (FCoT-VL, section 3.1).
+
+    Vision tower, language model and head exist once and belong to all; the teacher adds its projector only, a further
+    student its compressor and projector.
+
+    Args:
+        checkpoint: Model folder; a native InternVL becomes the teacher, a folder saved by fcot is a student.
+        compressor: Short name of a compressor for a new student; None takes the folder's model as it is.
+        ratio: How many visual tokens become one.
+        placement: Compressor "before" or "after" the projector.
+        keep_positions: A new student's tokens keep the positions they have in the teacher.
+        from_scratch: Take the configuration only and start from random weights.
+        more_ratios: Ratios of further students.
+        checkpointing: Keep only the inputs of layers that learn, or that a gradient passes, and compute the rest again
+            in the backward pass: less memory, a third more work. Never in the teacher's pass.
+
+    Raises:
+        UserError: If the folder is missing or not an InternVL, or a compressed model is to be compressed again.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        *,
+        compressor: str | None = None,
+        ratio: int = 1,
+        placement: str = "before",
+        keep_positions: bool = False,
+        from_scratch: bool = False,
+        more_ratios: Sequence[int] = (),
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        folder = ModelFolder(checkpoint)
+        if from_scratch:
+            model = AutoModelForImageTextToText.from_config(folder.config, dtype=torch.float32)
+        else:
+            model = load_student(checkpoint, dtype=torch.float32)
+            require_numbers(model, folder)
+        self.teacher_projector: nn.Module | None = None
+        self.further = nn.ModuleDict()  # students at more ratios, by their side of a batch
+        self.checkpointing = checkpointing
+        if checkpointing:
+            model.model.vision_tower.gradient_checkpointing_enable()  # which acts only while the tower learns
+        allow_packing(model.model.language_model)
+        if compressor is not None:
+            if folder.config.model_type == "fcot_internvl":
+                raise UserError(
+                    f"{checkpoint} is already a compressed student (ratio {folder.config.ratio}).\n"
+                    "Re-align from a native InternVL folder, or post-train this one with SFT."
+                )
+            self.teacher_projector = model.model.multi_modal_projector.requires_grad_(False)
+            students = [
+                student_of(model, compressor=compressor, ratio=each, placement=placement, keep_positions=keep_positions)
+                for each in (ratio, *more_ratios)
+            ]
+            model = students[0]
+            sides = student_sides((ratio, *more_ratios))
+            self.further.update(dict(zip(list(sides)[1:], students[1:], strict=True)))
+        self.student: InternVLForConditionalGeneration = model
+        preprocessing = folder.preprocessing
+        self.register_buffer("mean", torch.tensor(preprocessing["image_mean"]), persistent=False)
+        self.register_buffer("std", torch.tensor(preprocessing["image_std"]), persistent=False)
+
+    def train_parts(self, *parts: str) -> None:
+        """Let only these parts of the student learn; the rest is frozen and stays in evaluation mode.
+
+        Raises:
+            UserError: If a part is unknown.
+        """
+        unknown = set(parts) - set(PARTS)
+        if unknown:
+            raise UserError(f"There is no part {sorted(unknown)} to train. Parts are {', '.join(PARTS)}.")
+        for student in self.students().values():
+            for name, parameter in student.named_parameters():
+                # masking of tiles is for pretraining; a parameter that nothing uses would stop DDP
+                parameter.requires_grad_(part_of(name) in parts and not name.endswith(".mask_token"))
+
+    def train(self, mode: bool = True) -> "StudentTeacher":
+        """Set training mode on modules that learn, evaluation mode on frozen ones."""
+        super().train(mode)
+        if mode:
+            for module in (
+                self.student.model.vision_tower,
+                self.student.model.language_model,
+                self.teacher_projector,
+            ):
+                if module is not None and not any(p.requires_grad for p in module.parameters()):
+                    module.eval()
+        return self
+
+    def students(self) -> dict[str, Any]:
+        """Return the students by their side of a batch."""
+        return {"student": self.student, **self.further}
+
+    def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield name and parameter of everything that learns."""
+        return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
+
+    def frozen(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield name and tensor of everything that does not learn."""
+        return ((name, p) for name, p in self.named_parameters() if not p.requires_grad)
+
+    def keep_frozen_in(self, dtype: torch.dtype) -> None:
+        """Convert what does not learn; what learns stays as precise as it is."""
+        for _, tensor in self.frozen():
+            tensor.data = tensor.data.to(dtype)
+
+    def compile_layers(self) -> None:
+        """Have the layers of vision tower and language model compiled when they first run (torch.compile)."""
+        for layer in (*self.student.model.vision_tower.encoder.layer, *self.student.model.language_model.layers):
+            layer.compile(dynamic=True)
+
+    def frozen_digest(self) -> str:
+        """Return the sha256 of all frozen tensors, names included; where they are shared out, all processes ask."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.frozen()):
+            digest.update(name.encode())
+            digest.update(whole(tensor.detach()).cpu().contiguous().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def features(self, tiles: Tensor) -> Tensor:
+        """Return pixel-shuffled vision features `[tiles, tokens, 4·C]` of uint8 tiles, shared by all sides.
+
+        The vision tower runs without gradient unless it learns. Without tiles it runs only if it learns, on an empty
+        tile whose features are left out: all processes must have a gradient for the same parameters.
+        """
+        model: Any = self.student.model
+        tower = model.vision_tower
+        learns = torch.is_grad_enabled() and any(p.requires_grad for p in tower.parameters())
+        count = len(tiles)
+        if not count:  # transformers' attention cannot take an empty batch
+            if not learns:
+                width = model.multi_modal_projector.linear_1.in_features
+                return self.mean.new_zeros(0, raster_side(model.config) ** 2, width)
+            tiles = tiles.new_zeros(1, *tiles.shape[1:])
+        with torch.set_grad_enabled(learns):
+            layer = model.config.vision_feature_layer  # −1 in every InternVL2
+            seen = tower(normalize(tiles, self.mean, self.std), output_hidden_states=layer != -1)
+            hidden = (seen.last_hidden_state if layer == -1 else seen.hidden_states[layer])[:count, 1:]
+            side = int(hidden.shape[1] ** 0.5)
+            raster = hidden.unflatten(1, (side, side))
+            shuffled: Tensor = model.pixel_shuffle(raster, scale_factor=model.config.downsample_ratio)
+            return shuffled.flatten(1, 2)
+
+    def teacher_rows(self, batch: Batch, features: Tensor | None = None) -> Tensor:
+        """Return the teacher's final hidden rows at answer positions `[answers, width]`, without gradient.
+
+        Args:
+            batch: Must have the side "teacher".
+            features: Vision features, if already computed.
+
+        Raises:
+            RuntimeError: If the container has no teacher.
+        """
+        if self.teacher_projector is None:
+            raise RuntimeError("This container holds a student only. Build it with a compressor to have a teacher.")
+        with torch.no_grad():
+            return self._in_packs(batch, "teacher", self.features(batch.tiles) if features is None else features)
+
+    def student_rows(self, batch: Batch, features: Tensor | None = None, side: str = "student") -> Tensor:
+        """Return a student's final hidden rows at answer positions `[answers, width]`.
+
+        Args:
+            batch: Must have the side.
+            features: Vision features, if already computed.
+            side: Which student's: "student", or that of a further ratio.
+        """
+        return self._in_packs(batch, side, self.features(batch.tiles) if features is None else features)
+
+    def _in_packs(self, batch: Batch, side: str, features: Tensor) -> Tensor:
+        """Return rows at answer positions in the order of samples, from one pass for each of the side's packs."""
+        sequences = batch.sequences[side]
+        passes = 1 if sequences.packs is None else len(sequences.packs)
+        # where each pass gathers weights and sums up gradients, all processes must have as many
+        shared = is_shared_out(self) and torch.is_grad_enabled()
+        idle = most_over_processes(passes, features.device) - passes if shared else 0
+        if sequences.packs is None:
+            part, its_pages = batch, features
+            found = self._rows(batch, side, features)
+        else:
+            pages = features.split(batch.num_tiles.tolist())
+            rows: dict[int, Tensor] = {}
+            for pack in sequences.packs:
+                part = replace(
+                    batch,
+                    keys=[batch.keys[i] for i in pack],
+                    num_tiles=batch.num_tiles[list(pack)],
+                    sequences={side: sequences.take(pack)},
+                )
+                its_pages = torch.cat([pages[i] for i in pack])
+                rows_of_pack = self._rows(part, side, its_pages)
+                rows.update(zip(pack, rows_of_pack.split(part.sequences[side].segments().counts), strict=True))
+            found = torch.cat([rows[i] for i in range(len(batch))])
+        for _ in range(idle):
+            found = found + 0 * self._rows(part, side, its_pages).sum()
+        return found
+
+    def _projector(self, side: str) -> Any:
+        """Return what turns features into a side's visual tokens; a native InternVL alone is its own teacher."""
+        if side == "teacher" and self.teacher_projector is not None:
+            return self.teacher_projector
+        return self.students().get(side, self.student).model.multi_modal_projector
+
+    def _rows(self, batch: Batch, side: str, features: Tensor) -> Tensor:
+        sequences = batch.sequences[side]
+        segments = sequences.segments()
+        embeddings = self.embed(side, batch, sequences.input_ids, features, sequences.lengths)
+        where = self.positions(side, sequences.input_ids)
+        if where is None:
+            where = torch.arange(embeddings.shape[1], device=embeddings.device)[None]
+        if sequences.lengths is not None:
+            where = where - where[:, segments.first(where.device)]
+        return answer_rows(
+            self.student.model.language_model,
+            embeddings,
+            where,
+            sequences.answers,
+            segments,
+            packed=sequences.lengths is not None,
+            checkpointing=self.checkpointing,
+        )
+
+    def positions(self, side: str, ids: Tensor, mask: Tensor | None = None) -> Tensor | None:
+        """Return the positions of a side's tokens, None where they simply count up: the teacher's always do."""
+        model = self.students().get(side)
+        return model.positions(ids, mask) if isinstance(model, CompressedInternVL) else None
+
+    def embed(
+        self, side: str, batch: Batch, ids: Tensor, features: Tensor, lengths: Sequence[int] | None = None
+    ) -> Tensor:
+        """Return embeddings `[rows, length, width]`, visual tokens at the placeholders.
+
+        The projector runs on text-only batches too: the loss is then still connected to what learns.
+        """
+        embeddings: Tensor = self.student.get_input_embeddings()(ids)
+        projector = self._projector(side)
+        visual = projector(features.to(projector.linear_1.weight.dtype))
+        image_id = self.student.config.image_token_id
+        check_placeholders(ids, image_id, batch.num_tiles * visual.shape[1], batch.keys, lengths)
+        return embeddings.masked_scatter((ids == image_id)[..., None], visual.to(embeddings.dtype))
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The language model's head `[vocabulary, width]`."""
+        weight: Tensor = self.student.lm_head.weight
+        return weight
+
+    @torch.no_grad()
+    def answer(self, batch: Batch, side: str, **generation: Any) -> list[list[int]]:
+        """Generate greedily after each prompt of a batch: see `fcot.models.generation.answer`."""
+        return answer(self, batch, side, **generation)
+
+
+def answer_labels(sequences: Sequences) -> Tensor:
+    """Return the labels of answer rows in row order `[answers]`."""
+    return sequences.labels.flatten()[sequences.answers + 1]
+
+
+def answer_samples(sequences: Sequences) -> Tensor:
+    """Return which sample of the batch each answer row belongs to `[answers]`."""
+    if sequences.lengths is None:
+        return sequences.answers // sequences.labels.shape[1]
+    ends = sequences.segments().boundaries[1:].to(sequences.answers)
+    return torch.searchsorted(ends, sequences.answers, right=True)

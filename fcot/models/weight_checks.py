@@ -1,0 +1,75 @@
+"""Is every tensor of a model folder there, in the shape that its configuration says, and a number throughout."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoModelForImageTextToText
+
+from fcot.convert.source import open_checkpoint
+from fcot.errors import UserError
+from fcot.files.finite import is_finite
+from fcot.internvl.checkpoint import ModelFolder
+from fcot.internvl.names import in_memory
+
+Shape = tuple[int, ...]
+
+
+def missing_parts(folder: ModelFolder) -> list[str]:
+    """Return a sentence for everything that is wrong with a folder's weights; only their headers are read.
+
+    Args:
+        folder: A native InternVL or a student.
+    """
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(folder.config)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    if folder.config.tie_word_embeddings:
+        expected.pop("lm_head.weight", None)  # the embeddings stand in for it
+    try:
+        weights = open_checkpoint(folder.path, expected)
+    except UserError as error:
+        return [str(error).replace("\n", " ")]
+    found = {in_memory(name): (weights.file_of[name], shape) for name, (_, shape) in weights.layout.items()}
+    return [f"{problem}." for problem in _differences(folder.path, expected, found)]
+
+
+def require_parts(folder: ModelFolder) -> None:
+    """Check a folder's weights before they are loaded: transformers gives a tensor that is missing random values.
+
+    Raises:
+        UserError: If anything is wrong with them; names file and tensor.
+    """
+    problems = missing_parts(folder)
+    if problems:
+        raise UserError("\n".join([*problems[:4], "Fetch the folder again, or save it again."]))
+
+
+def require_numbers(model: nn.Module, folder: ModelFolder) -> None:
+    """Check the weights of a loaded model.
+
+    Raises:
+        UserError: If one is NaN or infinite; names file and tensor.
+    """
+    for name, tensor in model.state_dict().items():
+        if not is_finite(tensor):
+            files = {in_memory(held): file for held, file in open_checkpoint(folder.path).file_of.items()}
+            raise UserError(
+                f"Tensor {name!r} in {files.get(name, folder.path)} holds NaN or infinity.\n"
+                "Fetch the file again, or take a checkpoint from before training diverged."
+            )
+
+
+def _differences(folder: Path, expected: Mapping[str, Shape], found: Mapping[str, tuple[Path, Shape]]) -> Iterator[str]:
+    """Yield what is missing, not known or of another shape, each of the first two in one phrase."""
+    missing = [name for name in expected if name not in found]
+    unknown = [name for name in found if name not in expected and name != "lm_head.weight"]
+    if missing:
+        yield f"{folder}: {len(missing)} tensors are missing, {missing[0]!r} for one"
+    if unknown:
+        yield f"{found[unknown[0]][0]}: {len(unknown)} tensors are not of this model, {unknown[0]!r} for one"
+    for name, shape in expected.items():
+        if name in found and found[name][1] != shape:
+            file, actual = found[name]
+            yield f"{file}: tensor {name!r} has shape {list(actual)}, and the configuration says {list(shape)}"

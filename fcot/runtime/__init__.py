@@ -1,0 +1,1 @@
+"""What a run stands on: trainer, strategies, processes, checkpoints."""

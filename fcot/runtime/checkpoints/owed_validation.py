@@ -1,0 +1,34 @@
+"""Make up for a validation that a run was ended in."""
+
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Trainer as LightningTrainer
+
+from fcot.runtime.checkpoints.exact_resume import ExactResume
+
+
+class OwedValidation(Callback):
+    """Begins a resumed run with the validation that its checkpoint was written before or in, from its first batch.
+
+    Callbacks see it as they would have seen it, at the same step; so what depends on its metrics has the same future.
+    Where it was the last one of an epoch, its end is not told again: `on_train_epoch_end` belongs to the run before.
+
+    Args:
+        position: Knows whether one is owed. The last callback in line should run it: the others have begun then.
+    """
+
+    def __init__(self, position: ExactResume) -> None:
+        self.position = position
+
+    def on_train_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Run it."""
+        if not self.position.owed:
+            return
+        loop = trainer.fit_loop.epoch_loop
+        after = loop._batches_that_stepped
+        # loggers count a step once its validation is over
+        loop._batches_that_stepped = trainer.global_step - (not self.position.accumulating(trainer))
+        loop.val_loop.restarting = False
+        trainer.validating = True
+        loop.val_loop.run()
+        trainer.training = True
+        loop._batches_that_stepped = after

@@ -1,0 +1,107 @@
+"""The verb `chat`."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+PROMPT = "> "
+LAST_WORDS = ("exit", "quit")
+
+
+def chat(
+    model: Path,
+    image: list[Path] | None = None,
+    question: list[str] | None = None,
+    max_tiles: int | None = None,
+    max_new_tokens: int = 512,
+    device: str = "auto",
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+) -> None:
+    """Ask a model about pages, in a terminal: type a question, read the answer as it is made, ask on.
+
+    Ends at Ctrl-D or "exit"; Ctrl-C stops an answer. With --question nothing is read from the keyboard.
+
+    Args:
+        model: Folder of a student, an exported student or a native InternVL.
+        image: A page to ask about; may be given several times.
+        question: Ask this instead of reading questions from the keyboard; may be given several times.
+        max_tiles: Most tiles of a page, thumbnail not counted (default: the model's).
+        max_new_tokens: Longest answer in tokens.
+        device: Where to run: auto (an accelerator if there is one), cpu, cuda, …
+        dtype: Type of the weights (default: as they are stored).
+    """
+    from transformers.utils.logging import disable_progress_bar
+
+    from fcot.convert.on_the_way import native_folder
+    from fcot.errors import UserError
+    from fcot.internvl.checkpoint import ModelFolder
+    from fcot.internvl.decode import open_image
+    from fcot.internvl.tiling import cut
+
+    if max_new_tokens < 1:
+        raise UserError(f"max_new_tokens is {max_new_tokens}.\nGive at least 1.")
+    folder = ModelFolder(native_folder(model))
+    pictures = {path: open_image(path) for path in image or []}
+    from fcot.serve.dialogue import Dialogue
+    from fcot.serve.screen import Screen
+
+    most = max_tiles or folder.max_tiles
+    pages = {path: cut(picture, most, tile_size=folder.tile_size) for path, picture in pictures.items()}
+    disable_progress_bar()
+    dialogue = Dialogue(folder, list(pages.values()), device=chosen_device(device), dtype=dtype)
+    ratio = getattr(folder.config, "ratio", 1)
+    print(f"{folder.path.name}: {dialogue.tokens_per_tile} visual tokens a tile (ratio {ratio})")
+    for path, page in pages.items():
+        tokens = len(page) * dialogue.tokens_per_tile
+        instead = f" instead of {tokens * ratio}" if ratio > 1 else ""
+        print(f"{path.name}: {len(page)} tiles, {tokens} visual tokens{instead}")
+    for asked in given(question) if question else typed():
+        try:
+            dialogue.ask(asked, max_new_tokens=max_new_tokens, streamer=Screen(dialogue.tokenizer))
+        except KeyboardInterrupt:
+            print("\n(stopped; this turn is forgotten)")
+
+
+def chosen_device(name: str) -> str:
+    """Return the device to run on; "auto" is an accelerator if there is one.
+
+    Raises:
+        UserError: If there is no such device.
+    """
+    import torch
+
+    from fcot.errors import UserError
+
+    if name == "auto":
+        found = torch.accelerator.current_accelerator(check_available=True)
+        return "cpu" if found is None else found.type
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # torch raises either, by what it was built with
+        reason = str(error).splitlines()[0]
+        raise UserError(f"There is no device {name!r} here ({reason}).\nGive --device cpu, or none.") from error
+    return name
+
+
+def given(questions: list[str]) -> Iterator[str]:
+    """Yield questions, each shown as if it were typed."""
+    for asked in questions:
+        print(PROMPT + asked)
+        yield asked
+
+
+def typed() -> Iterator[str]:
+    """Yield questions from the keyboard until it ends, is interrupted, or says exit."""
+    with suppress(ImportError):
+        import readline  # noqa: F401 - gives `input` editing and history where the platform has it
+    while True:
+        try:
+            asked = input(PROMPT).strip()
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return
+        if asked.lower() in LAST_WORDS:
+            return
+        if asked:
+            yield asked

@@ -1,0 +1,1 @@
+"""LightningModules of re-alignment and post-training, and their losses."""

@@ -1,0 +1,252 @@
+"""What re-alignment and post-training share as LightningModules."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from fcot.batch import Batch
+from fcot.convert.on_the_way import native_folder
+from fcot.errors import UserError
+from fcot.internvl.checkpoint import ModelFolder
+from fcot.metrics import check_metrics
+from fcot.models.sharded_tensors import local
+from fcot.models.sharding import is_shared_out, make_whole, share_again, share_out
+from fcot.models.student_teacher import StudentTeacher, answer_samples, part_of
+from fcot.training.loss_weighting import StepMean, over_processes
+from fcot.training.page_reader import PageReader
+from fcot.training.schedule import warmup_cosine
+
+Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
+NO_DECAY = "_no_decay"  # ends the name of a group of parameters
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # those that leave in fp32 what must be
+
+
+class PageModule(PageReader):
+    """Trains a student in a `StudentTeacher` on batches of pages.
+
+    A subclass says how the container is built, which parts learn and what the loss is.
+
+    Args:
+        checkpoint: Model folder to start from; one in the original layout is converted first, to CHECKPOINT-native.
+        optimizer: Optimizer of the parameters that learn (default: AdamW).
+        warmup: Warm-up steps if 1 or more, otherwise their share of all steps.
+        lr_floor: Share of the peak learning rate that remains at the end.
+        max_length: Most tokens of a sample, counted as if nothing were compressed, so that every ratio takes the same
+            samples (default: the model's). Of a longer one the end of the text is cut off; one is skipped whose images
+            and question leave no room for an answer.
+        max_tiles: Most tiles of an image, thumbnail not counted (default: the model's).
+        max_new_tokens: Longest answer that is generated in tests and predictions.
+        metrics: Metrics of each task, the one that counts first, "*" for tasks not named (default: anls).
+        label: Name of this stage in tables (default: the class's).
+    """
+
+    stage: str
+    lr_scale: Mapping[str, float] = MappingProxyType({})  # factor on the learning rate of a part
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        *,
+        optimizer: Callable[[Parameters], Optimizer] = AdamW,
+        warmup: float = 0.03,
+        lr_floor: float = 0.0,
+        max_length: int | None = None,
+        max_tiles: int | None = None,
+        max_new_tokens: int = 256,
+        metrics: dict[str, list[str]] | None = None,
+        label: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.folder = ModelFolder(native_folder(Path(checkpoint)))
+        self.make_optimizer = optimizer
+        self.warmup, self.lr_floor = warmup, lr_floor
+        self.max_length, self.max_tiles = max_length, max_tiles
+        self.max_new_tokens = max_new_tokens
+        self.metrics = metrics or {"*": ["anls"]}
+        check_metrics(self.metrics)
+        self.label = label or self.stage
+        self.step_mean = StepMean()
+        self.strict_loading = False  # checkpoints hold what trains, not what is frozen
+
+    # -- what a subclass provides ------------------------------------------------------------------------
+
+    @abstractmethod
+    def build(self) -> StudentTeacher:
+        """Build the container and set which parts learn."""
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return "loss" with its gradient, further means to log, "ce_rows" `[answers]`, and the "weight" of the means.
+
+        Means are over this process's answer rows; the weight is the sum of those rows' weights.
+        """
+
+    # -- shared ------------------------------------------------------------------------------------------
+
+    def configure_model(self) -> None:
+        """Load the weights, once; share them out if the strategy of a training does.
+
+        Raises:
+            UserError: If they are to be shared out and there is a teacher, or to be converted, all of them.
+        """
+        if hasattr(self, "pair"):
+            return
+        precision = self.trainer.precision if self._trainer is not None else PRECISIONS[0]
+        if precision not in PRECISIONS:
+            raise UserError(
+                f"trainer.precision is {precision!r}: what learns, and frequencies of positions, would be converted.\n"
+                "Use bf16-mixed or 32-true."
+            )
+        mesh = self._device_mesh if self._trainer is not None and self.trainer.state.fn == "fit" else None
+        if mesh is not None and self.has_teacher:
+            raise UserError(
+                f"{type(self).__name__} trains few parameters, and trainer.strategy would share out all.\n"
+                "Set --trainer.strategy auto; fsdp2 is for SFT."
+            )
+        self.pair = self.build().train()  # from_pretrained leaves evaluation mode, and Lightning keeps it
+        mixed = precision == "bf16-mixed"
+        if mixed:
+            if self.trainer.state.fn == "fit" or self.trainer.ckpt_path:
+                _ = self.frozen_sha256  # of what was loaded: a checkpoint fits its base at any precision
+            self.pair.keep_frozen_in(torch.bfloat16)  # autocast would convert it anew at each step
+        if mesh is not None:
+            share_out(self.pair, mesh["data_parallel"], torch.bfloat16 if mixed else None)
+
+    @contextmanager
+    def weights_of_its_own(self) -> Iterator[None]:
+        """Give this process the folder's whole weights to work with, if its own are shared out, for a while."""
+        shared = self.pair
+        if is_shared_out(shared):
+            self.pair = self.build().to(self.device)
+        try:
+            yield
+        finally:
+            self.pair = shared
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return optimizer and schedule; the schedule ends at `trainer.max_steps`."""
+        steps = self.trainer.max_steps
+        if steps < 1:
+            raise UserError(
+                f"trainer.max_steps is {steps}, and the schedule must know its end.\n"
+                "Set --trainer.max_steps, for one pass: samples / (batch size x accumulation x devices)."
+            )
+        optimizer = self.make_optimizer(self.parameter_groups())
+        for group in optimizer.param_groups:
+            group["lr"] *= self.lr_scale.get(group["name"].removesuffix(NO_DECAY), 1.0)
+        schedule = warmup_cosine(optimizer, warmup=self.warmup, total_steps=steps, floor=self.lr_floor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return what trains, by part, vectors (norms and biases) without weight decay in a group of their own."""
+        groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.pair.trainable():
+            groups.setdefault((part_of(name), parameter.ndim > 1), []).append(parameter)
+        return [
+            {"params": params, **({"name": part} if decay else {"name": part + NO_DECAY, "weight_decay": 0.0})}
+            for (part, decay), params in groups.items()
+        ]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Return the loss of a batch, and its rows by sample for callbacks."""
+        sequences = batch.sequences["student"]
+        losses = over_processes(self.losses(batch))
+        if self.trainer.accumulate_grad_batches > 1:
+            losses["loss"] = self.step_mean.weigh(losses["loss"], losses["weight"])
+        for name, value in losses.items():
+            if value.ndim == 0 and name != "weight":
+                self.log(f"train/{name}", value.detach(), prog_bar=True, batch_size=len(batch))
+        return {
+            "loss": losses["loss"],
+            "ce_rows": losses["ce_rows"].detach(),
+            "row_samples": answer_samples(sequences),
+        }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradients: in bf16 of a fused optimizer too, which Lightning refuses for a loss scaler's sake."""
+        plugin = self.trainer.precision_plugin
+        if isinstance(plugin, MixedPrecision) and plugin.scaler is None:
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or GradClipAlgorithmType.NORM)
+            Precision.clip_gradients(plugin, optimizer, gradient_clip_val or 0.0, algorithm)
+        else:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_after_backward(self) -> None:
+        """Have a step of several batches be the mean over all their answer tokens, after the last of them.
+
+        In `on_before_optimizer_step` callbacks would come first, and see other gradients than the optimizer.
+        """
+        if self.trainer.accumulate_grad_batches > 1 and not self.trainer.fit_loop._should_accumulate():
+            gradients = [local(p.grad) for _, p in self.pair.trainable() if p.grad is not None]
+            self.step_mean.finish(gradients, self.trainer.accumulate_grad_batches)
+
+    def on_validation_start(self) -> None:
+        """Gather weights that are shared out: processes may have unlike numbers of pages, and answers of any length."""
+        if is_shared_out(self.pair):
+            make_whole(self.pair)
+
+    def on_validation_end(self) -> None:
+        """Free what was gathered."""
+        if is_shared_out(self.pair):
+            share_again(self.pair)
+
+    on_test_start = on_predict_start = on_validation_start
+    on_test_end = on_predict_end = on_validation_end
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the same losses on held-out pages, batches weighted as their rows are in a training step."""
+        losses = self.losses(batch)
+        # Lightning counts in whole numbers, and one of no weight at all would leave nothing to divide by
+        weight = 0 if batch.idle else max(1, round(1000 * float(losses["weight"])))
+        for name, value in losses.items():
+            if value.ndim == 0 and name != "weight":
+                self.log(f"val/{name}", value, prog_bar=name == "loss", batch_size=weight, sync_dist=True)
+
+    @cached_property
+    def frozen_sha256(self) -> str:
+        """Hash of what is frozen, as it was loaded; computed once, for it does not change."""
+        return self.pair.frozen_digest()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what trains, and a hash of what is frozen."""
+        trains = {f"pair.{name}" for name, _ in self.pair.trainable()}
+        state: Mapping[str, Tensor] = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: tensor for name, tensor in state.items() if name in trains}
+        checkpoint["frozen_sha256"] = self.frozen_sha256
+        checkpoint["step_mean"] = vars(self.step_mean).copy()  # of a step that is not over
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another frozen base, or of other trained tensors."""
+        expected = checkpoint.get("frozen_sha256")
+        if expected is not None and expected != self.frozen_sha256:
+            raise UserError(
+                f"The checkpoint was trained on another base than {self.folder.path} (frozen weights differ).\n"
+                "Give the --model.checkpoint and compressor of the run that wrote it."
+            )
+        vars(self.step_mean).update(checkpoint.get("step_mean", {}))
+        for state in checkpoint.get("optimizer_states", []):  # of 0.1.0, where two groups of a part had one name
+            for group, saved in zip(self.parameter_groups(), state["param_groups"], strict=False):
+                saved["name"] = group["name"]
+        trains = {f"pair.{name}" for name, _ in self.pair.trainable()}
+        differing = sorted(trains ^ set(checkpoint["state_dict"]))
+        if differing:
+            raise UserError(
+                f"The checkpoint and this model train different tensors, {differing[0]!r} for one.\n"
+                "Give the same model settings as the run that wrote it."
+            )

@@ -1,0 +1,206 @@
+"""Reading pages with the models of a module: answers, scores, and files of both for each student."""
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from fcot.batch import Batch, PageLayout
+from fcot.evaluation.records import Evaluation, Record, print_further, print_table
+from fcot.internvl.checkpoint import ModelFolder
+from fcot.internvl.tokens import tokens_per_tile
+from fcot.models.branches import named
+from fcot.models.student_teacher import StudentTeacher, answer_labels, answer_samples
+from fcot.runtime.run_folder import run_folder
+
+
+class PageReader(LightningModule, ABC):
+    """Answers questions about pages, and is tested on them.
+
+    Attributes:
+        pair: The models.
+        folder: Where they come from.
+        has_teacher: Whether a batch has a side for the teacher.
+        max_length: Longest sequence in tokens; None is the model's.
+        max_tiles: Most tiles of an image; None is the model's.
+        max_new_tokens: Longest answer.
+        metrics: Names of each task's metrics.
+        label: Name of this stage in tables.
+    """
+
+    pair: StudentTeacher
+    folder: ModelFolder
+    has_teacher: bool
+    max_length: int | None
+    max_tiles: int | None
+    max_new_tokens: int
+    metrics: dict[str, list[str]]
+    label: str
+
+    @property
+    @abstractmethod
+    def ratio(self) -> int:
+        """How many visual tokens become one in the student."""
+
+    @property
+    def sides(self) -> dict[str, int]:
+        """Sides of a batch that students read, and the ratio of each."""
+        return {"student": self.ratio}
+
+    @cached_property
+    def layout(self) -> PageLayout:
+        """What the data side needs to prepare pages for this module."""
+        config = self.folder.config
+        return PageLayout(
+            encoder=self.folder.encoder(self.max_length),
+            tile_size=self.folder.tile_size,
+            max_tiles=self.max_tiles or self.folder.max_tiles,
+            tokens_per_tile={
+                **({"teacher": tokens_per_tile(config)} if self.has_teacher else {}),
+                **{side: tokens_per_tile(config, ratio) for side, ratio in self.sides.items()},
+            },
+        )
+
+    def decode(self, ids: list[int]) -> str:
+        """Return the text of generated ids."""
+        text: str = self.folder.tokenizer.decode(ids, skip_special_tokens=True)
+        return text
+
+    def on_test_epoch_start(self) -> None:
+        """Start counting."""
+        self.evaluations = {side: Evaluation(self.metrics) for side in self.sides}
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Read a batch of pages and score the answers; each student's records are for callbacks."""
+        return {"records": {side: self.read(batch, scores, side) for side, scores in self.evaluations.items()}}
+
+    def on_test_epoch_end(self) -> None:
+        """Print the scores and save them: `test.json`, and every answer in `test.jsonl`.
+
+        Further students have files of their own, `test-r4.json` say.
+        """
+        rows = []
+        folder = self.run_folder()
+        for side, evaluation in self.evaluations.items():
+            evaluation.gather()
+            rows.append(self.score_row(evaluation, split="test", side=side))
+            name = named("test", side)
+            for logger in self.loggers:  # self.log would print a second table
+                logger.log_metrics({f"{name}/mean": rows[-1]["scores"]["mean"]["mean"]}, self.trainer.global_step)
+            if self.trainer.is_global_zero:
+                evaluation.write_records(folder / f"{name}.jsonl")
+                (folder / f"{name}.json").write_text(json.dumps(rows[-1], indent=1) + "\n", encoding="utf-8")
+        if self.trainer.is_global_zero:
+            print_table(rows)
+            for row in rows:
+                print_further(row)
+
+    def on_predict_epoch_start(self) -> None:
+        """Start the files anew."""
+        for file in self.prediction_files().values():
+            file.unlink(missing_ok=True)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, list[str]]:
+        """Answer a batch with each student and append the answers to `predict.jsonl` in the run folder.
+
+        Further students have files of their own, `predict-r4.jsonl` say.
+        """
+        answers = {side: self.answers(batch, side) for side in self.sides}
+        if batch.idle:
+            return {side: [] for side in answers}
+        for side, file in self.prediction_files().items():
+            rows = zip(batch.keys, batch.tasks, batch.questions, answers[side], strict=True)
+            lines = (dict(zip(("key", "task", "question", "prediction"), row, strict=True)) for row in rows)
+            with file.open("a", encoding="utf-8") as out:
+                out.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        return answers
+
+    def prediction_files(self) -> dict[str, Path]:
+        """Return where each student's answers go."""
+        folder = self.run_folder()
+        return {side: folder / f"{named('predict', side)}{self.rank_suffix}.jsonl" for side in self.sides}
+
+    @property
+    def rank_suffix(self) -> str:
+        """Return "" for a single process, "-3" for the fourth of several."""
+        return f"-{self.global_rank}" if self.trainer.world_size > 1 else ""
+
+    def run_folder(self) -> Path:
+        """Return the run folder, made if missing."""
+        folder = run_folder(self.trainer)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def read(self, batch: Batch, evaluation: Evaluation, side: str = "student") -> list[Record]:
+        """Read a batch of pages and add the scored answers to an evaluation."""
+        predictions = self.answers(batch, side)
+        if batch.idle:
+            return []
+        tokens = batch.num_tiles * self.layout.tokens_per_tile[side]
+        return evaluation.add(
+            keys=batch.keys,
+            tasks=batch.tasks,
+            questions=batch.questions,
+            references=batch.references,
+            predictions=predictions,
+            visual_tokens=tokens.tolist(),
+        )
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Be in evaluation mode and in the run's precision for a while, outside of the trainer's own loops."""
+        training = self.training
+        self.eval()
+        precise = self.trainer.precision_plugin.val_step_context() if self._trainer else nullcontext()
+        try:
+            with precise:
+                yield
+        finally:
+            self.train(training)
+
+    @torch.no_grad()
+    def evaluate(self, loader: Iterable[Batch]) -> Evaluation:
+        """Read all pages of a loader in evaluation mode and return the scored answers of this process."""
+        evaluation = Evaluation(self.metrics)
+        with self.evaluating():
+            for batch in loader:
+                self.read(batch.to(self.device), evaluation)
+        return evaluation
+
+    @torch.no_grad()
+    def token_accuracy(self, loader: Iterable[Batch]) -> float:
+        """Return the share of answer tokens predicted right after the reference's own, a mean over tasks."""
+        right: dict[str, list[Tensor]] = {}
+        with self.evaluating():
+            for batch in (batch.to(self.device) for batch in loader):
+                sequences = batch.sequences["student"]
+                predicted = nn.functional.linear(self.pair.student_rows(batch), self.pair.head_weight).argmax(-1)
+                hits, samples = predicted == answer_labels(sequences), answer_samples(sequences)
+                for sample, task in enumerate(batch.tasks):
+                    right.setdefault(task, []).append(hits[samples == sample])
+        return float(torch.stack([torch.cat(hits).double().mean() for hits in right.values()]).mean())
+
+    def score_row(self, evaluation: Evaluation, *, split: str, side: str = "student") -> dict[str, Any]:
+        """Return one row of a table of scores."""
+        return {
+            "model": self.folder.path.name,
+            "ratio": self.sides[side],
+            "stage": self.label,
+            "split": split,
+            "seed": int(os.environ.get("PL_GLOBAL_SEED", "0")),
+            **evaluation.summary(),
+        }
+
+    @torch.no_grad()
+    def answers(self, batch: Batch, side: str = "student") -> list[str]:
+        """Read a batch of pages: generate and decode an answer for each prompt."""
+        rows = self.pair.answer(batch, side, max_new_tokens=self.max_new_tokens)
+        return [self.decode(ids) for ids in rows]

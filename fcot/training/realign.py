@@ -1,0 +1,178 @@
+"""Re-alignment: compressor and projector learn to speak as the frozen teacher does (FCoT-VL, section 3.2)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from fcot.batch import Batch
+from fcot.errors import UserError
+from fcot.models.branches import student_sides
+from fcot.models.student_teacher import StudentTeacher, answer_labels
+from fcot.training.base_task import PageModule, Parameters
+from fcot.training.distillation import DistillationLoss, check_chunk_rows, distillation_loss
+
+
+class Realign(PageModule):
+    """Re-aligns a student to its teacher: KL plus cross-entropy on answer tokens.
+
+    Args:
+        checkpoint: Folder of the teacher, a native InternVL.
+        compressor: Short name of the compressor: conv (the paper's), conv2d, pool, qformer.
+        ratio: How many visual tokens become one: 2 halves them, 4 quarters them.
+        ratios: Train a student for each of these ratios in one run, in place of `ratio`: they share the vision tower's
+            and the teacher's work, and are otherwise as if trained alone.
+        placement: Compressor "before" the projector, on pixel-shuffled features, or "after" it.
+        keep_positions: Give every token the position it would have without compression (a visual token then takes
+            `ratio` positions); false numbers the remaining tokens 0, 1, 2, …, as in the paper.
+        kl_weight: Weight of KL(teacher || student).
+        ce_weight: Weight of the cross-entropy with the ground truth.
+        temperature: Softens both distributions in the KL.
+        chunk_rows: Answer tokens whose logits exist at a time; bounds memory, not the result.
+        checkpoint_activations: Compute the students' layers again in the backward pass instead of keeping what they
+            computed: memory for a third more work.
+        compile_layers: Compile the layers of vision tower and language model by torch.compile; `bench step --compile`
+            measures whether that helps.
+        optimizer: Optimizer of the parameters that learn (default: AdamW).
+        warmup: Warm-up steps if 1 or more, otherwise their share of all steps.
+        lr_floor: Share of the peak learning rate that remains at the end.
+        max_length: Most tokens of a sample, counted as if nothing were compressed, so that every ratio takes the same
+            samples (default: the model's). Of a longer one the end of the text is cut off; one is skipped whose images
+            and question leave no room for an answer.
+        max_tiles: Most tiles of an image, thumbnail not counted (default: the model's).
+        max_new_tokens: Longest answer that is generated in tests and predictions.
+        metrics: Metrics of each task, the one that counts first, "*" for tasks not named (default: anls).
+        label: Name of this stage in tables (default: "re-aligned").
+    """
+
+    stage = "re-aligned"
+    has_teacher = True
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        *,
+        compressor: str = "conv",
+        ratio: int = 2,
+        ratios: list[int] | None = None,
+        placement: str = "before",
+        keep_positions: bool = False,
+        kl_weight: float = 1.0,
+        ce_weight: float = 1.0,
+        temperature: float = 1.0,
+        chunk_rows: int = 256,
+        checkpoint_activations: bool = False,
+        compile_layers: bool = False,
+        optimizer: Callable[[Parameters], Optimizer] = AdamW,
+        warmup: float = 0.03,
+        lr_floor: float = 0.0,
+        max_length: int | None = None,
+        max_tiles: int | None = None,
+        max_new_tokens: int = 256,
+        metrics: dict[str, list[str]] | None = None,
+        label: str | None = None,
+    ) -> None:
+        super().__init__(
+            checkpoint,
+            optimizer=optimizer,
+            warmup=warmup,
+            lr_floor=lr_floor,
+            max_length=max_length,
+            max_tiles=max_tiles,
+            max_new_tokens=max_new_tokens,
+            metrics=metrics,
+            label=label,
+        )
+        self.compressor, self.placement, self.keep_positions = compressor, placement, keep_positions
+        self.ratios = [ratio] if ratios is None else ratios
+        if not self.ratios or len(set(self.ratios)) < len(self.ratios):
+            raise UserError(f"ratios is {self.ratios}.\nGive each ratio once, such as [2, 4].")
+        self.kl_weight, self.ce_weight, self.temperature = kl_weight, ce_weight, temperature
+        self.chunk_rows, self.checkpoint_activations = check_chunk_rows(chunk_rows), checkpoint_activations
+        self.compile_layers = compile_layers
+
+    @property
+    def ratio(self) -> int:
+        """How many visual tokens become one in the student, the first of several."""
+        return self.ratios[0]
+
+    @property
+    def sides(self) -> dict[str, int]:
+        """Sides of a batch that students read, and the ratio of each."""
+        return student_sides(self.ratios)
+
+    def build(self) -> StudentTeacher:
+        """Load the teacher and give it its students; projectors and compressors learn."""
+        pair = StudentTeacher(
+            self.folder.path,
+            compressor=self.compressor,
+            ratio=self.ratio,
+            placement=self.placement,
+            keep_positions=self.keep_positions,
+            more_ratios=self.ratios[1:],
+            checkpointing=self.checkpoint_activations,
+        )
+        pair.train_parts("projector")
+        if self.compile_layers:
+            pair.compile_layers()
+        return pair
+
+    def on_fit_start(self) -> None:
+        """Print what learns."""
+        trains = [f"{name} {list(p.shape)}" for name, p in self.pair.trainable()]
+        millions = sum(p.numel() for _, p in self.pair.trainable()) / 1e6
+        self.print(f"Re-alignment trains {millions:.2f} M parameters:\n  " + "\n  ".join(trains))
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """KL and cross-entropy over answer tokens, each a mean over all of them in the batch.
+
+        The loss is the sum of all students'. With several students the parts are named by ratio, `kl_r4` say.
+        """
+        labels = answer_labels(batch.sequences["teacher"])
+        features = self.pair.features(batch.tiles)
+        teacher = self.pair.teacher_rows(batch, features)
+        students = {side: self._student_rows(batch, features, side, labels) for side in self.sides}
+        results = {ratio: self._compare(students[side], teacher, labels) for side, ratio in self.sides.items()}
+        counted = torch.tensor(float(len(labels)), device=labels.device)
+        loss = torch.stack([result.loss for result in results.values()]).sum()
+        found = {"loss": loss, "ce_rows": results[self.ratio].ce_rows, "weight": counted}
+        for ratio, result in results.items():
+            suffix = f"_r{ratio}" if len(results) > 1 else ""
+            found |= {f"{name}{suffix}": getattr(result, name) for name in ("kl", "ce", "agreement")}
+        return found
+
+    def _student_rows(self, batch: Batch, features: Tensor, side: str, labels: Tensor) -> Tensor:
+        """Return a student's answer rows, which must predict the same tokens as the teacher's."""
+        # on the meta device, where FLOPs are counted, labels have no values
+        if not labels.is_meta and not torch.equal(labels, answer_labels(batch.sequences[side])):
+            raise RuntimeError(f"Teacher and {side} differ in their answer tokens in batch {batch.keys[:3]} …")
+        return self.pair.student_rows(batch, features, side)
+
+    def _compare(self, student: Tensor, teacher: Tensor, labels: Tensor) -> DistillationLoss:
+        return distillation_loss(
+            student,
+            teacher,
+            self.pair.head_weight,
+            labels,
+            kl_weight=self.kl_weight,
+            ce_weight=self.ce_weight,
+            temperature=self.temperature,
+            chunk_rows=self.chunk_rows,
+        )
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip each student's gradients by their own norm, as if it trained alone."""
+        if gradient_clip_algorithm == "value" or len(self.sides) == 1:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        if gradient_clip_val is None or gradient_clip_val <= 0:  # what Lightning takes for not to clip
+            return
+        for student in self.pair.students().values():
+            nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], gradient_clip_val)

@@ -1,0 +1,1 @@
+"""From shards to batches: order, decoding, packing, the account of what was skipped."""

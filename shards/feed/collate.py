@@ -1,0 +1,61 @@
+"""Batch prepared samples."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from fcot.batch import Batch, PageLayout, Sequences
+from fcot.internvl.tokens import IGNORED, Encoded, expand
+from shards.feed.decode import Prepared
+from shards.feed.packing import pack
+
+
+def collate(
+    samples: Sequence[Prepared], layout: PageLayout, token_budget: int | None = None, tile_budget: int = 0
+) -> Batch:
+    """Batch prepared samples for each side of the layout.
+
+    Args:
+        samples: At least one.
+        layout: What the models need.
+        token_budget: Pack samples without padding, on each side at most so many tokens in a pack; None to pad them.
+        tile_budget: Most tiles in a pack; 0 for any number.
+    """
+    image_id, fill = layout.encoder.image_token_id, layout.encoder.tokenizer.pad_token_id
+
+    def side(tokens: int) -> Sequences:
+        rows = [expand(sample.encoded, tokens, image_id) for sample in samples]
+        if token_budget is not None:
+            lengths, tiles = [len(ids) for ids, _ in rows], [len(sample.tiles) for sample in samples]
+            return Sequences.packed(rows, pack(lengths, token_budget, tiles, tile_budget))
+        prompts = [expand(sample.prompt, tokens, image_id)[0] for sample in samples if sample.prompt is not None]
+        return Sequences.padded(rows, fill, prompts)
+
+    return Batch(
+        keys=[sample.key for sample in samples],
+        tasks=[sample.task for sample in samples],
+        questions=[sample.question for sample in samples],
+        references=[sample.references for sample in samples],
+        num_tiles=torch.tensor([len(sample.tiles) for sample in samples]),
+        tiles=torch.cat([sample.tiles for sample in samples]),
+        sequences={name: side(tokens) for name, tokens in layout.tokens_per_tile.items()},
+    )
+
+
+def idle_batch(layout: PageLayout, *, with_prompt: bool = False) -> Batch:
+    """Return a batch that teaches nothing, for a rank without a sample in a step that other ranks take.
+
+    All ranks must take part in a step, with all that learns, or the others wait for ever: a black tile and a
+    conversation no token of which is learned. Its key is empty.
+
+    Args:
+        layout: What the models need.
+        with_prompt: Add a prompt for generation.
+    """
+    turns = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "-"}]
+    encoded = layout.encoder.encode(turns, [1])
+    nothing = Encoded(encoded.ids, np.full_like(encoded.labels, IGNORED), (1,))
+    prompt = layout.encoder.encode(turns, [1], prompt_only=True) if with_prompt else None
+    tile = torch.zeros(1, 3, layout.tile_size, layout.tile_size, dtype=torch.uint8)
+    return collate([Prepared("", "none", "-", ["-"], tile, nothing, prompt)], layout)

@@ -1,0 +1,210 @@
+"""Make the index of a shard by reading it once, with nothing in it trusted."""
+
+import hashlib
+import os
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fcot.internvl.tokens import SampleError
+from shards.feed.decode import ALLOWED, MAX_BYTES, MAX_SAMPLE_BYTES, MAX_TEXT_BYTES, image_size, is_image, record_of
+from shards.format.index import USABLE, Index, Keys
+from shards.format.tar import Fault, Member, open_shard, walk
+
+PIECE = 1 << 20
+
+
+@dataclass
+class Found:
+    """A sample as it is found in a shard.
+
+    Attributes:
+        key: Its key, "" for a lost stretch.
+        members: Extension and place of each member that may be read.
+        faults: Why it cannot be used, the first reason counts.
+        beside_loss: Members next to it are lost, so that it may be half of a sample.
+    """
+
+    key: str
+    members: list[tuple[str, Member]] = field(default_factory=list)
+    faults: list[tuple[str, str]] = field(default_factory=list)
+    beside_loss: bool = False
+
+    def extensions(self) -> frozenset[str]:
+        """Return what follows the key in the members' names."""
+        return frozenset(extension for extension, _ in self.members)
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Split a member's name at the first dot of its last part, as webdataset does, extension in lower case."""
+    folder, slash, last = name.rpartition("/")
+    stem, _, extension = last.partition(".")
+    return folder + slash + stem, extension.lower()
+
+
+def find_samples(file: int) -> list[Found]:
+    """Return the samples of an open shard in the order of their first members, and its lost stretches.
+
+    Members of a key need not be neighbours: a sample is whole wherever they lie.
+    """
+    samples: dict[str, Found] = {}
+    rows: list[Found] = []
+    last: Found | None = None
+    lost = False
+    for item in walk(file):
+        if isinstance(item, Fault) and not item.name:
+            rows.append(Found("", faults=[(item.reason, item.detail)]))
+            if last is not None:
+                last.beside_loss = True
+            lost = True
+            continue
+        key, extension = split_name(item.name)
+        sample = samples.get(key)
+        if sample is None:
+            samples[key] = sample = Found(key)
+            rows.append(sample)
+        if isinstance(item, Fault):
+            sample.faults.append((item.reason, item.detail))
+            continue
+        sample.beside_loss |= lost
+        last, lost = sample, False
+        wrong = refusal(item, key, extension, sample)
+        if wrong:
+            sample.faults.append(wrong)
+        else:
+            sample.members.append((extension, item))
+    _refuse_halves(rows)
+    for sample in rows:
+        if (size := sum(member.size for _, member in sample.members)) > MAX_SAMPLE_BYTES:
+            sample.faults.append(("too_many_bytes", f"{sample.key} has {size} bytes, over {MAX_SAMPLE_BYTES}"))
+            sample.members.clear()
+    return rows
+
+
+def refusal(member: Member, key: str, extension: str, sample: Found) -> tuple[str, str] | None:
+    """Return why a member is not read, None if it may be."""
+    if not key or extension.rpartition(".")[2] not in ALLOWED:
+        return "refused_member", f"{member.name} is none of {', '.join(ALLOWED)}"
+    most = MAX_BYTES if is_image(extension) else MAX_TEXT_BYTES
+    if member.size > most:
+        return "too_many_bytes", f"{member.name} has {member.size} bytes, over {most}"
+    if extension in sample.extensions():
+        return "duplicate_member", f"{member.name} is there twice"
+    return None
+
+
+def _refuse_halves(rows: Sequence[Found]) -> None:
+    """Refuse samples beside a lost stretch that others of the shard say may have had more members."""
+    whole = {sample.extensions() for sample in rows if not sample.beside_loss and not sample.faults}
+    for sample in rows:
+        if sample.beside_loss and not sample.faults:
+            own = sample.extensions()
+            if not whole or any(own < other for other in whole):
+                sample.faults.append(("half_sample", f"members beside {sample.key} are lost, it may not be whole"))
+
+
+def index_shard(path: Path, *, samples: int | None = None) -> Index:
+    """Read a shard and return its index.
+
+    Args:
+        path: The tar file, never inflated.
+        samples: How many samples it should have, if that is known; missing ones are counted as lost.
+    """
+    file = open_shard(path)
+    try:
+        before = os.fstat(file)
+        rows = find_samples(file)
+        table = _Table(file)
+        for row in rows:
+            table.add(row)
+        for _ in range(len(rows), samples or 0):
+            table.add(Found("", faults=[("cut_shard", f"{samples} samples were written, {len(rows)} are there")]))
+        digest, position = hashlib.sha256(), 0
+        while piece := os.pread(file, PIECE, position):
+            digest.update(piece)
+            position += len(piece)
+    finally:
+        os.close(file)
+    return Index(name=path.name, bytes=before.st_size, sha256=digest.hexdigest(), **table.columns())
+
+
+class _Table:
+    """Fills the columns of an index."""
+
+    def __init__(self, file: int) -> None:
+        self.file = file
+        self.keys: list[str] = []
+        self.names: dict[str, dict[Any, int]] = {name: {} for name in ("tasks", "sources", "extensions", "faults")}
+        self.samples: list[tuple[int, ...]] = []
+        self.members: list[tuple[int, ...]] = []
+        self.first = [0]
+
+    def add(self, sample: Found) -> None:
+        """Add a sample and its members."""
+        rows, record = [], None
+        fault = sample.faults[0] if sample.faults else None
+        try:
+            for extension, member in sample.members:
+                content, row = self._member(extension, member)
+                rows.append(row)
+                if extension == "json":
+                    record = record_of(content)
+            if fault is None and record is None:
+                raise SampleError("missing_json", f"{sample.key} has no .json member")
+        except SampleError as error:
+            fault = fault or (error.reason, str(error))
+        if len(rows) == len(sample.members):  # otherwise the sample is not used, and half of its rows help nobody
+            self.members.extend(rows)
+        self.first.append(len(self.members))
+        self.keys.append(sample.key)
+        turns = record["conversations"] if record else []
+        self.samples.append(
+            (
+                self._place("tasks", str(record.get("task", "unknown"))) if record else -1,
+                self._place("sources", str(record.get("source", "unknown"))) if record else -1,
+                sum(len(str(turn.get("value", ""))) for turn in turns),
+                USABLE if fault is None else self._place("faults", fault),
+            )
+        )
+
+    def _member(self, extension: str, member: Member) -> tuple[bytes, tuple[int, ...]]:
+        block = os.pread(self.file, member.offset + member.size - member.start, member.start)
+        header = member.offset - member.start
+        content = block[header:]
+        width, height = image_size(content, member.name) if is_image(extension) else (0, 0)
+        return content, (
+            self._place("extensions", extension),
+            *(member.start, member.offset, member.size),
+            *(zlib.crc32(block[:header]), zlib.crc32(content)),
+            *(width, height),
+        )
+
+    def _place(self, column: str, name: Any) -> int:
+        return self.names[column].setdefault(name, len(self.names[column]))
+
+    def columns(self) -> dict[str, Any]:
+        """Return the columns by their names in `Index`."""
+        samples = np.array(self.samples, dtype=np.int32).reshape(-1, 4).T
+        members = np.array(self.members, dtype=np.int64).reshape(-1, 8).T
+        kinds = (np.int32, np.int64, np.int64, np.int64, np.uint32, np.uint32, np.int32, np.int32)
+        names = ("extension", "start", "offset", "size", "header_crc32", "crc32", "width", "height")
+        return {
+            "keys": Keys.of(self.keys),
+            "members": np.array(self.first, dtype=np.int64),
+            **dict(zip(("task", "source", "text", "fault"), map(np.ascontiguousarray, samples), strict=True)),
+            **{name: row.astype(kind) for name, row, kind in zip(names, members, kinds, strict=True)},
+            **{name: tuple(places) for name, places in self.names.items()},
+        }
+
+
+def counted(indexes: Iterable[Index], column: str) -> dict[str, int]:
+    """Return the counts of tasks or sources of several shards together."""
+    total: Counter[str] = Counter()
+    for index in indexes:
+        total.update(index.count(column, getattr(index, f"{column}s")))
+    return dict(sorted(total.items()))

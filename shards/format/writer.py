@@ -1,0 +1,184 @@
+"""Write samples as indexed webdataset shards with a manifest; a set is whole or not there."""
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import webdataset as wds
+
+from fcot.errors import UserError
+from fcot.files.lock import one_writer
+from fcot.internvl.tokens import SampleError
+from shards.format.index import index_path, load_index, write_whole
+from shards.format.indexing import index_shard
+from shards.format.manifest import MANIFEST, Progress, make_manifest, read_manifest, shard_row, write_manifest
+
+
+class Writable(Protocol):
+    """A sample that can be written."""
+
+    def members(self, key: str) -> Mapping[str, str | bytes]:
+        """Return the sample in the canonical shard form: `__key__`, images, `json`."""
+
+
+Draw = Callable[[int], Writable]
+JOB, SKIPPED, PARTIAL = "job.json", "skipped.jsonl", ".partial"
+
+
+def _write_shard(path: Path, draw: Draw, start: int, stop: int) -> str:
+    """Write and index one shard unless an earlier call did, and return the index's hash."""
+    target = index_path(path)
+    if target.is_file():  # written last: the shard is whole
+        return hashlib.sha256(target.read_bytes()).hexdigest()
+    skipped = []
+    # under a name of its own: what a killed call started may be still at work on the same shard
+    partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}{PARTIAL}")
+    with wds.TarWriter(str(partial), mtime=0, user="fcot", group="fcot") as tar:
+        for index in range(start, stop):
+            try:
+                members = draw(index).members(f"{index:08d}")
+            except SampleError as error:
+                line = {"key": f"{index:08d}", "reason": error.reason, "detail": str(error)}
+                skipped.append(json.dumps(line) + "\n")
+                continue
+            tar.write(members)
+    found = replace(index_shard(partial), name=path.name)
+    write_whole(path.with_suffix(f".{SKIPPED}"), "".join(skipped).encode())
+    partial.replace(path)
+    return found.save(target)
+
+
+def write_set(
+    folder: Path,
+    draw: Draw,
+    samples: int,
+    *,
+    shard_size: int = 1000,
+    workers: int = 1,
+    describe: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+    resume: bool = False,
+    keep: bool = False,
+    replaces: Callable[[Mapping[str, Any]], bool] | None = None,
+) -> dict[str, Any]:
+    """Write a set of samples to `folder` as `shard-000000.tar`, … with their indexes, and `manifest.json`.
+
+    The set is written beside its place and renamed at the end, so an interrupted build leaves no half set. What
+    cannot be used is left out, named in `skipped.jsonl` and counted by reason in the manifest. Of several processes
+    that write the same set at once, one does; the others wait and take what it wrote.
+
+    Args:
+        folder: The new set.
+        draw: Gives the sample of an index, or raises a SampleError; must be picklable when `workers` > 1.
+        samples: How many.
+        shard_size: Samples in a shard.
+        workers: Processes that draw.
+        describe: More to say in the manifest: recipe, seed, split.
+        progress: Wraps the iteration over finished shards, given how many there are.
+        resume: Keep the shards that an interrupted call with the same `describe` finished.
+        keep: Leave a set that is there as it is.
+        replaces: Says of the manifest of a set that is there whether the new one may replace it (default: any).
+
+    Returns:
+        The manifest.
+
+    Raises:
+        UserError: If what is at `folder` is no set, or one that may not be replaced, or the disk is full.
+    """
+    if folder.exists() and not is_set(folder):
+        raise UserError(f"{folder} exists and is no set of shards.\nGive a folder that is new, empty, or such a set.")
+    told = json.loads(json.dumps(describe or {}, default=str))
+    try:
+        with one_writer(folder.with_name(f"{folder.name}.lock"), str(folder)) as waited:
+            found = read_manifest(folder) if keep or waited or replaces else None
+            if found is not None and (keep or (waited and _is_of(found, samples, shard_size, told))):
+                return found
+            if found is not None and found["samples"] and replaces and not replaces(found):
+                raise _already_there(folder, found)
+            partial = folder.with_name(folder.name + PARTIAL)
+            job = json.dumps([samples, shard_size, told])
+            if not (resume and (partial / JOB).is_file() and (partial / JOB).read_text(encoding="utf-8") == job):
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir(parents=True)
+                (partial / JOB).write_text(job, encoding="utf-8")
+            manifest = _fill(partial, draw, samples, shard_size, workers, told, progress or (lambda rows, _: rows))
+            _publish(partial, folder)
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error}).\nMake room or choose another folder; no half set was left there."
+        ) from error
+    return manifest
+
+
+def is_set(folder: Path) -> bool:
+    """Return whether a folder is a set of shards, or empty: it may be replaced."""
+    return folder.is_dir() and ((folder / MANIFEST).is_file() or not any(folder.iterdir()))
+
+
+def _already_there(folder: Path, manifest: Mapping[str, Any]) -> UserError:
+    """Return the error that names the set that a new one would replace."""
+    origin = f"drawn by the recipe {manifest['recipe']}" if "recipe" in manifest else "written elsewhere"
+    if "imported_from" in manifest:
+        origin = f"imported from {manifest['imported_from']} ({manifest.get('importer')})"
+    return UserError(
+        f"{folder} already holds {manifest['samples']} samples, {origin}.\n"
+        "Give another folder, or add --overwrite true to replace them."
+    )
+
+
+def _is_of(manifest: Mapping[str, Any], samples: int, shard_size: int, told: Mapping[str, Any]) -> bool:
+    """Return whether a set is what a call with these arguments writes."""
+    counted = manifest["samples"] + sum(manifest.get("skipped", {}).values())
+    same = (counted, len(manifest["shards"])) == (samples, -(-samples // shard_size))
+    return same and told.items() <= manifest.items()
+
+
+def _fill(
+    partial: Path, draw: Draw, samples: int, shard_size: int, workers: int, told: Mapping[str, Any], wrap: Progress
+) -> dict[str, Any]:
+    """Write the shards that are missing, and the manifest."""
+    jobs = [
+        (partial / f"shard-{number:06d}.tar", draw, start, min(start + shard_size, samples))
+        for number, start in enumerate(range(0, samples, shard_size))
+    ]
+    if workers > 1:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            hashes = list(wrap(pool.map(_write_shard, *zip(*jobs, strict=True)), len(jobs)))
+    else:
+        hashes = list(wrap((_write_shard(*each) for each in jobs), len(jobs)))
+    indexes = [load_index(index_path(path)) for path, *_ in jobs]
+    rows = [shard_row(index, sha256) for index, sha256 in zip(indexes, hashes, strict=True)]
+    manifest = make_manifest(indexes, rows, {**told, **_gather_skipped(partial)})
+    write_manifest(partial / MANIFEST, manifest)
+    return manifest
+
+
+def _publish(partial: Path, folder: Path) -> None:
+    """Put a set in its place; the one before makes way in one step."""
+    before = folder.with_name(f"{folder.name}.before")
+    shutil.rmtree(before, ignore_errors=True)
+    (partial / JOB).unlink()  # first: without what is removed now, nobody could go on here
+    for leftover in (*partial.glob(f"*{PARTIAL}"), *partial.glob(f"*.{SKIPPED}")):
+        leftover.unlink()
+    if folder.exists():
+        folder.rename(before)
+    partial.rename(folder)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def _gather_skipped(folder: Path) -> dict[str, dict[str, int]]:
+    """Put what the shards left out into one file, and return it counted by reason; {} if nothing was."""
+    paths = sorted(folder.glob(f"*.{SKIPPED}"))
+    lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+    if not lines:
+        return {}
+    write_whole(folder / SKIPPED, ("\n".join(lines) + "\n").encode())
+    return {"skipped": dict(sorted(Counter(json.loads(line)["reason"] for line in lines).items()))}
