@@ -16,7 +16,7 @@ from fcot.batch import Batch
 from fcot.errors import UserError
 from fcot.models.branches import STUDENT, TEACHER
 from fcot.runtime.run_folder import run_folder
-from fcot.training.base_task import PageModule
+from fcot.training.base_task import BaseTask
 
 UNLIKE = 10.0  # mean grey levels; drawn pages are within 6 of their thumbnail, wrong grids 13 and more away
 
@@ -92,7 +92,7 @@ class Predictions(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a module that cannot answer."""
-        if not isinstance(pl_module, PageModule):
+        if not isinstance(pl_module, BaseTask):
             raise UserError(
                 f"Predictions needs a module that answers questions about pages; {type(pl_module).__name__} is none.\n"
                 "Use fcot.Realign or fcot.SFT, or leave the callback out."
@@ -160,11 +160,11 @@ class Predictions(Callback):
         self._chosen, self._spare, self._missing = [], None, 0
 
     def _read(self, trainer: Trainer, module: LightningModule, batch: Batch, split: str) -> list[dict[str, Any]]:
-        assert isinstance(module, PageModule)
+        assert isinstance(module, BaseTask)
         names = [(split, key) for key in batch.keys]
         has_teacher = module.pair.teacher_projector is not None and TEACHER in batch.sequences
         with trainer.precision_plugin.val_step_context():
-            students = {side: module.answers(batch, side) for side in module.sides}
+            students = {branch: module.answers(batch, branch) for branch in module.branches}
             if has_teacher and not self._teacher.keys() >= set(names):
                 self._teacher.update(zip(names, module.answers(batch, TEACHER), strict=True))
         return [
@@ -176,7 +176,7 @@ class Predictions(Callback):
                 "question": batch.questions[i],
                 "reference": batch.references[i][0],
                 "teacher": self._teacher[names[i]] if has_teacher else None,
-                **{side: answers[i] for side, answers in students.items()},
+                **{branch: answers[i] for branch, answers in students.items()},
             }
             for i in range(len(batch))
         ]

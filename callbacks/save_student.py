@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from fcot.errors import UserError
 from fcot.models.branches import named
 from fcot.runtime.run_folder import run_folder
-from fcot.training.base_task import PageModule
+from fcot.training.base_task import BaseTask
 from fcot.training.saving import MODEL, save_students
 
 
@@ -39,7 +39,7 @@ class SaveStudent(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the folders, on the first process."""
         folders = self._folders(trainer, pl_module)
-        if trainer.fast_dev_run or not isinstance(pl_module, PageModule):  # type: ignore[attr-defined]
+        if trainer.fast_dev_run or not isinstance(pl_module, BaseTask):  # type: ignore[attr-defined]
             return
         save_students(pl_module, folders)
         for folder in folders.values():
@@ -48,5 +48,5 @@ class SaveStudent(Callback):
     def _folders(self, trainer: Trainer, module: LightningModule) -> dict[str, Path]:
         """Return where each student goes; further ones have their ratio behind the name, `student-r4` say."""
         folder = self.folder or run_folder(trainer) / "student"
-        sides = module.sides if isinstance(module, PageModule) else {}
-        return {side: folder.with_name(named(folder.name, side)) for side in sides}
+        branches = module.branches if isinstance(module, BaseTask) else {}
+        return {branch: folder.with_name(named(folder.name, branch)) for branch in branches}

@@ -17,11 +17,11 @@ from fcot.files.atomic_folder import check_output
 from fcot.files.weights import open_weights
 from fcot.merge import MAX_EXACT_PLAYERS, MERGED, MergeReport, merge_methods, merge_snapshots
 from fcot.models.sharded_tensors import shared_like
-from fcot.models.sharding import is_shared_out
+from fcot.models.sharding import is_sharded
 from fcot.models.student import save_student
 from fcot.runtime.processes import first_alone
 from fcot.runtime.run_folder import run_folder
-from fcot.training.base_task import PageModule
+from fcot.training.base_task import BaseTask
 from shards.feed.halves import Half
 
 VALUES = {"answers": "mean score of answers over tasks", "tokens": "mean answer-token accuracy over tasks"}
@@ -88,9 +88,9 @@ class ShapleyMerge(Callback):
         """
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        if isinstance(pl_module, PageModule) and len(pl_module.sides) > 1:
+        if isinstance(pl_module, BaseTask) and len(pl_module.branches) > 1:
             raise UserError(
-                f"ShapleyMerge merges one student, and this run trains {', '.join(pl_module.sides)}.\n"
+                f"ShapleyMerge merges one student, and this run trains {', '.join(pl_module.branches)}.\n"
                 "Give one ratio, or leave the callback out and post-train each student by itself."
             )
         output = self.folder or run_folder(trainer) / "merged"
@@ -152,20 +152,20 @@ class ShapleyMerge(Callback):
         count = trainer.strategy.broadcast(0 if snapshots is None else len(snapshots.folders()))
         if snapshots is None or count < 2:
             trainer.print(f"Nothing was merged: this run kept {count} snapshots, and a merge takes at least 2.")
-        elif isinstance(pl_module, PageModule):
+        elif isinstance(pl_module, BaseTask):
             data: LightningDataModule = trainer.datamodule  # type: ignore[attr-defined]
 
             def merge() -> None:
-                with pl_module.weights_of_its_own():
+                with pl_module.whole_weights():
                     self.merge(pl_module, data, snapshots, run, tell=trainer.print)
 
             first_alone(trainer, merge, PATIENCE)
-            if is_shared_out(pl_module.pair):  # the merge had weights of its own
+            if is_sharded(pl_module.pair):  # the merge had weights of its own
                 load(pl_module.pair.student, open_weights(self.folder or run / "merged").items())
 
     def merge(
         self,
-        module: PageModule,
+        module: BaseTask,
         data: LightningDataModule,
         snapshots: Snapshots,
         run: Path,
@@ -184,7 +184,7 @@ class ShapleyMerge(Callback):
         student = module.pair.student
         before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
         output = self.folder or run / "merged"
-        pages = Remembered(
+        pages = CachedLoader(
             data.loader("dev", with_prompts=True, layout=module.layout, limit=self._dev_samples(data), whole=True)  # type: ignore[attr-defined]
         )
         halved = self.method == "auto"
@@ -243,7 +243,7 @@ class ShapleyMerge(Callback):
             return list(snapshots.folders().values())[-1]
         return Path(self.base)
 
-    def _fingerprint(self, module: PageModule, data: LightningDataModule) -> str:
+    def _fingerprint(self, module: BaseTask, data: LightningDataModule) -> str:
         """Return what a score depends on besides the weights: cached scores of another utility do not count."""
         if self.utility:  # nothing tells one function from another, or from itself with a line changed
             return getattr(self.utility, "fingerprint", None) or uuid4().hex
@@ -258,7 +258,7 @@ class ShapleyMerge(Callback):
         return known if self.samples is None else min(self.samples, known or self.samples)
 
 
-class Remembered:
+class CachedLoader:
     """Iterates over a loader's batches again and again, decoding them once if they fit in memory.
 
     Args:

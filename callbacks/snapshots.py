@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from fcot.errors import UserError
 from fcot.models.branches import named
 from fcot.runtime.run_folder import run_folder
-from fcot.training.base_task import PageModule
+from fcot.training.base_task import BaseTask
 from fcot.training.saving import save_students
 
 BASE, STEP = "base", "step-"
@@ -86,13 +86,13 @@ class Snapshots(ModelCheckpoint):
         """Save nothing: snapshots follow steps."""
 
     @staticmethod
-    def _writes(module: LightningModule, trainer: Trainer) -> TypeGuard[PageModule]:
-        return not trainer.fast_dev_run and isinstance(module, PageModule)  # type: ignore[attr-defined]
+    def _writes(module: LightningModule, trainer: Trainer) -> TypeGuard[BaseTask]:
+        return not trainer.fast_dev_run and isinstance(module, BaseTask)  # type: ignore[attr-defined]
 
-    def _homes(self, module: PageModule) -> dict[str, Path]:
-        """Return the folder of each student's snapshots, by its side of a batch."""
+    def _homes(self, module: BaseTask) -> dict[str, Path]:
+        """Return the folder of each student's snapshots, by its branch of a batch."""
         home = Path(self.dirpath or ".")
-        return {side: home.with_name(named(home.name, side)) for side in module.sides}
+        return {branch: home.with_name(named(home.name, branch)) for branch in module.branches}
 
-    def _write(self, module: PageModule, name: str) -> None:
-        save_students(module, {side: home / name for side, home in self._homes(module).items()})
+    def _write(self, module: BaseTask, name: str) -> None:
+        save_students(module, {branch: home / name for branch, home in self._homes(module).items()})

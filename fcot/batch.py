@@ -22,7 +22,7 @@ class PageLayout:
         encoder: Turns conversations into ids.
         tile_size: Side of a tile in pixels.
         max_tiles: Most tiles of an image, thumbnail not counted.
-        tokens_per_tile: Visual tokens of a tile for each side: `{"teacher": 256, "student": 128}`.
+        tokens_per_tile: Visual tokens of a tile for each branch: `{"teacher": 256, "student": 128}`.
     """
 
     encoder: ConversationEncoder
@@ -33,7 +33,7 @@ class PageLayout:
 
 @dataclass(frozen=True)
 class Sequences:
-    """Ids of a batch for one side: a padded row for each sample, or all samples packed into one row.
+    """Ids of a batch for one branch: a padded row for each sample, or all samples packed into one row.
 
     Attributes:
         input_ids: Conversations with answers `[batch, length]`, padded on the right; packed `[1, tokens]`.
@@ -194,7 +194,7 @@ class Batch:
         references: Accepted answers to it.
         num_tiles: Tiles of each sample `[batch]`; stays on the CPU.
         tiles: All tiles in order, uint8 `[sum(num_tiles), 3, S, S]`.
-        sequences: Ids for each side named in the layout.
+        sequences: Ids for each branch named in the layout.
     """
 
     keys: list[str]
@@ -218,7 +218,7 @@ class Batch:
         return replace(
             self,
             tiles=change(self.tiles),
-            sequences={side: sequences.map(change) for side, sequences in self.sequences.items()},
+            sequences={branch: sequences.map(change) for branch, sequences in self.sequences.items()},
         )
 
     def take(self, samples: Sequence[int]) -> "Batch":
@@ -231,7 +231,7 @@ class Batch:
             references=[self.references[i] for i in samples],
             num_tiles=self.num_tiles[list(samples)],
             tiles=torch.cat([tiles[i] for i in samples]),
-            sequences={side: sequences.take(samples) for side, sequences in self.sequences.items()},
+            sequences={branch: sequences.take(samples) for branch, sequences in self.sequences.items()},
         )
 
     def to(self, device: torch.device | str, **kwargs: Any) -> "Batch":

@@ -113,7 +113,7 @@ def make_batch(tiny_checkpoint: Path) -> Callable[..., Batch]:
 
     from fcot.batch import PageLayout
     from fcot.internvl.checkpoint import ModelFolder
-    from fcot.models.branches import student_sides
+    from fcot.models.branches import student_branches
     from shards.feed.collate import collate
     from shards.feed.decode import Prepared
 
@@ -136,7 +136,7 @@ def make_batch(tiny_checkpoint: Path) -> Callable[..., Batch]:
     def make(
         *samples: tuple[str, str, int], ratio: int = 2, more: tuple[int, ...] = (), token_budget: int | None = None
     ) -> Batch:
-        students = {side: 4 // each for side, each in student_sides((ratio, *more)).items()}
+        students = {branch: 4 // each for branch, each in student_branches((ratio, *more)).items()}
         layout = PageLayout(encoder, 56, 6, {"teacher": 4, **students})
         return collate([prepared(*sample) for sample in samples], layout, token_budget)
 

@@ -40,7 +40,7 @@ class NaiveStep(nn.Module):
 
     @classmethod
     def of(cls, pair: StudentTeacher, native_config: Any) -> dict[str, "NaiveStep"]:
-        """Make the two models that a container shares the weights of, on its device, for each student's side.
+        """Make the two models that a container shares the weights of, on its device, for each student's branch.
 
         The teacher is made of the container's own frozen parts, and the students share a copy of these, so that
         container and naive steps can be measured in turn in the memory that a naive step needs alone.
@@ -56,7 +56,9 @@ class NaiveStep(nn.Module):
         teacher.model.multi_modal_projector = pair.teacher_projector
         teacher.lm_head = pair.student.lm_head
         students = copy.deepcopy(pair.students())
-        return {side: cls(teacher, student, pair.mean.clone(), pair.std.clone()) for side, student in students.items()}
+        return {
+            branch: cls(teacher, student, pair.mean.clone(), pair.std.clone()) for branch, student in students.items()
+        }
 
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield name and parameter of what the optimizer is given: projector and compressor."""
@@ -66,24 +68,24 @@ class NaiveStep(nn.Module):
     def loss(
         self,
         batch: Batch,
-        side: str = "student",
+        branch: str = "student",
         *,
         kl_weight: float = 1.0,
         ce_weight: float = 1.0,
         temperature: float = 1.0,
     ) -> Tensor:
-        """Return the loss of a batch's side, from the logits of all positions of both models."""
+        """Return the loss of a batch's branch, from the logits of all positions of both models."""
         with torch.no_grad():
             teacher = self._logits(self.teacher, batch, "teacher")
-        student = self._logits(self.student, batch, side)
+        student = self._logits(self.student, batch, branch)
         log_t, log_s = ((logits / temperature).log_softmax(-1) for logits in (teacher, student))
         kl = functional.kl_div(log_s, log_t, reduction="sum", log_target=True)
-        ce = functional.cross_entropy(student, answer_labels(batch.sequences[side]), reduction="sum")
+        ce = functional.cross_entropy(student, answer_labels(batch.sequences[branch]), reduction="sum")
         return (kl_weight * temperature**2 * kl + ce_weight * ce) / len(student)
 
-    def _logits(self, model: Any, batch: Batch, side: str) -> Tensor:
+    def _logits(self, model: Any, batch: Batch, branch: str) -> Tensor:
         """Return a model's logits at answer positions `[answers, vocabulary]` in fp32."""
-        sequences = batch.sequences[side]
+        sequences = batch.sequences[branch]
         embeddings = model.get_input_embeddings()(sequences.input_ids)
         if len(batch.tiles):
             pixels = normalize(batch.tiles, self.mean, self.std)

@@ -103,7 +103,7 @@ def assemble(
     module = Realign(folder, ratios=list(ratios), chunk_rows=chunk_rows)
     student = {"compressor": module.compressor, "placement": module.placement}
     module.pair = random_pair(folder, device, dtype, ratio=ratios[0], more_ratios=ratios[1:], **student)
-    batch = pages.of(module.folder.config, {"teacher": 1, **module.sides})
+    batch = pages.of(module.folder.config, {"teacher": 1, **module.branches})
     return module, batch.to(device)
 
 
@@ -119,8 +119,8 @@ def count(folder: Path, ratios: Sequence[int], pages: Pages, *, naive: bool = Fa
     }
     if naive:
         with counting() as flops:
-            for side, two in NaiveStep.of(module.pair, ModelFolder(folder).config).items():
-                two.loss(batch, side).backward()
+            for branch, two in NaiveStep.of(module.pair, ModelFolder(folder).config).items():
+                two.loss(batch, branch).backward()
             counted["naive_total"] = flops() / TERA
     return counted
 

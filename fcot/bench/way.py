@@ -53,4 +53,4 @@ class Way:
 def naively(module: Realign, batch: Batch) -> Way:
     """Return the naive way to take a module's step: one for each student, one after another."""
     steps = NaiveStep.of(module.pair, module.folder.config)
-    return Way(list(steps.values()), [partial(two.loss, batch, side) for side, two in steps.items()])
+    return Way(list(steps.values()), [partial(two.loss, batch, branch) for branch, two in steps.items()])

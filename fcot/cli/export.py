@@ -62,7 +62,7 @@ def restore(checkpoint: Path, folder: Path) -> None:
     from fcot.export.origin import RUN_FILE, read_yaml, run_of
     from fcot.models.student import save_student
     from fcot.runtime.checkpoints.folder import read_checkpoint
-    from fcot.training.base_task import PageModule
+    from fcot.training.base_task import BaseTask
 
     run = run_of(checkpoint)
     if run is None:
@@ -73,7 +73,7 @@ def restore(checkpoint: Path, folder: Path) -> None:
     settings = read_yaml(run / RUN_FILE)
     # nothing is trained, so the run's devices need not be here
     parts = {"trainer": {"accelerator": "cpu", "logger": False}, "model": settings["model"], "data": settings["data"]}
-    module: PageModule = make_cli(parts, run=False, save_config_callback=None).model
+    module: BaseTask = make_cli(parts, run=False, save_config_callback=None).model
     module.configure_model()
     state = read_checkpoint(checkpoint)
     module.on_load_checkpoint(state)

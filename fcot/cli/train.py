@@ -26,7 +26,7 @@ from fcot.errors import UserError
 from fcot.runtime.checkpoints.last_checkpoint import newest_of_run
 from fcot.runtime.run_folder import run_folder
 from fcot.runtime.trainer import Trainer
-from fcot.training.base_task import PageModule
+from fcot.training.base_task import BaseTask
 from shards.feed.datamodule import Shards
 
 MODULES = ("fcot.training.sft", "fcot.training.realign")
@@ -65,7 +65,7 @@ def about_verb(name: str) -> dict[str, Any]:
     return {"usage": usage, "description": VERBS[name].summary, "formatter_class": PlainHelp}
 
 
-def from_config(path: Path) -> tuple[Trainer, PageModule, Shards]:
+def from_config(path: Path) -> tuple[Trainer, BaseTask, Shards]:
     """Build trainer, module and data from the config.yaml of a run, without running anything.
 
     Raises:
@@ -85,7 +85,7 @@ def make_cli(args: list[str] | dict[str, Any], **options: Any) -> "TrainerCLI":
     quieten()
     load_classes()
     return TrainerCLI(
-        PageModule,
+        BaseTask,
         Shards,
         trainer_class=Trainer,
         subclass_mode_model=True,
@@ -139,10 +139,10 @@ class RunConfig(SaveConfigCallback):
 
 
 class TrainerCLI(LightningCLI):
-    """LightningCLI for `PageModule` and `Shards`."""
+    """LightningCLI for `BaseTask` and `Shards`."""
 
     trainer: Trainer
-    model: PageModule
+    model: BaseTask
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fcot.convert.companions import native_generation, native_preprocessing, write_native_companions
 from fcot.convert.config import CONFIG_FILE, native_config
 from fcot.convert.families import family_of_original
 from fcot.convert.llama import EMBEDDING
 from fcot.convert.result import Converted, count_parameters, write_folder
+from fcot.convert.side_files import native_generation, native_preprocessing, write_native_companions
 from fcot.convert.source import open_checkpoint
 from fcot.convert.streams import mapped_tensors, original_name, to_native
 from fcot.convert.tokenizer import load_tokenizer

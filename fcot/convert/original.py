@@ -5,10 +5,10 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from fcot.convert.companions import write_original_companions
 from fcot.convert.config import CONFIG_FILE, NATIVE_TYPE, original_config
 from fcot.convert.families import family_of_native
 from fcot.convert.result import Converted, count_parameters, write_folder
+from fcot.convert.side_files import write_original_companions
 from fcot.convert.source import open_checkpoint
 from fcot.convert.streams import mapped_tensors, to_original
 from fcot.errors import UserError

@@ -10,7 +10,7 @@ DEFAULT_MODEL = Path(__file__).parents[1] / "tiny" / "teacher"
 
 
 @dataclass(frozen=True)
-class Described:
+class InspectedFolder:
     """A model folder to look at, in place of what the user gave.
 
     Attributes:
@@ -84,26 +84,26 @@ def doctor(
 
 
 @contextmanager
-def described(checkpoint: Path) -> Iterator[Described]:
+def described(checkpoint: Path) -> Iterator[InspectedFolder]:
     """Give a model folder: the user's, or for a size such as "8b" one with its configuration alone.
 
     A checkpoint in the original layout is looked at as what training converts it to: the conversion that is there
     already, otherwise one without the weights.
     """
-    from fcot.convert.on_the_way import is_converted, native_folder, native_place
+    from fcot.convert.auto_convert import is_converted, native_folder, native_place
     from fcot.internvl.sizes import SIZES, write_size
 
     place = native_place(checkpoint)
     with TemporaryDirectory() as scratch:
         if str(checkpoint) in SIZES and not checkpoint.exists():
-            yield Described(write_size(str(checkpoint), Path(scratch)), files=False, weights=False)
+            yield InspectedFolder(write_size(str(checkpoint), Path(scratch)), files=False, weights=False)
         elif place is None:
-            yield Described(checkpoint)
+            yield InspectedFolder(checkpoint)
         elif is_converted(place):
-            yield Described(native_folder(checkpoint), notes=(f"in the original layout; converted to {place}",))
+            yield InspectedFolder(native_folder(checkpoint), notes=(f"in the original layout; converted to {place}",))
         else:
             from fcot.convert.native import convert_to_native
 
             done = convert_to_native(checkpoint, Path(scratch) / place.name, with_weights=False)
             first = f"in the original layout: training converts it to {place}, once"
-            yield Described(done.folder, weights=False, notes=(first, *done.notes))
+            yield InspectedFolder(done.folder, weights=False, notes=(first, *done.notes))

@@ -15,7 +15,7 @@ from fcot.files.weights import open_weights, write_weights
 from fcot.merge.checks import check_same_tensors, fingerprint
 from fcot.merge.choice import Choice, Confirm, choose
 from fcot.merge.combine import combine
-from fcot.merge.contest import Game, Players, Progress, play, score_methods
+from fcot.merge.evaluate import Game, Players, Progress, score_game, score_methods
 from fcot.merge.game import check_permutations, coalitions
 from fcot.merge.methods import merge_method
 from fcot.merge.methods.random_search import check_draws
@@ -85,7 +85,7 @@ def merge_snapshots(
         ValueError: If checkpoints differ in their tensors or hold NaN, a name is unusable, or a score is
             not finite.
     """
-    start, output, extra, told = time.perf_counter(), Path(output), dict(describe or {}), progress or _silent
+    start, output, extra, progress = time.perf_counter(), Path(output), dict(describe or {}), progress or no_progress
     if method != "auto":
         merge_method(method)
     if random_draws is not None:
@@ -96,7 +96,7 @@ def merge_snapshots(
     base_weights = base if isinstance(base, Mapping) else open_weights(base)
     checkpoints = [open_weights(path) for path in snapshots.values()]
     check_same_tensors(base_weights, checkpoints)
-    base_hash, *hashes = _fingerprints(base_weights, checkpoints, told)
+    base_hash, *hashes = _fingerprints(base_weights, checkpoints, progress)
     book = ScoreBook(
         output.with_name(f"{output.name}.cache") / "scores.jsonl",
         utility,
@@ -104,8 +104,8 @@ def merge_snapshots(
         checkpoints=hashes,
         utility_fingerprint=utility_fingerprint or json.dumps(extra, sort_keys=True),
     )
-    players = Players(list(snapshots), base_weights, checkpoints, book, told)
-    game = play(players, permutations, seed)
+    players = Players(list(snapshots), base_weights, checkpoints, book, progress)
+    game = score_game(players, permutations, seed)
     draws = random_draws if random_draws is not None else len(game.utilities)
     controls = score_methods(players, game, draws, seed, task_arithmetic_scale)
     choice = Choice(method, f"{method} was asked for")
@@ -148,11 +148,11 @@ def _check_players(names: list[str], permutations: int | None) -> None:
 
 
 def _fingerprints(
-    base: Mapping[str, Tensor], checkpoints: Sequence[Mapping[str, Tensor]], told: Progress
+    base: Mapping[str, Tensor], checkpoints: Sequence[Mapping[str, Tensor]], progress: Progress
 ) -> Iterator[str]:
     for place, weights in enumerate((base, *checkpoints)):
         yield fingerprint(weights, place - 1 if place else None)
-        told("reading", place + 1, len(checkpoints) + 1)
+        progress("reading", place + 1, len(checkpoints) + 1)
 
 
 def _notes(game: Game, chosen: Control, permutations: int | None) -> list[str]:
@@ -166,5 +166,5 @@ def _notes(game: Game, chosen: Control, permutations: int | None) -> list[str]:
     return notes
 
 
-def _silent(stage: str, done: int, total: int) -> None:
-    pass
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Report nothing."""

@@ -22,29 +22,29 @@ if TYPE_CHECKING:
     from fcot.models.student_teacher import StudentTeacher
 
 
-def answer(pair: StudentTeacher, batch: Batch, side: str, **generation: Any) -> list[list[int]]:
+def answer(pair: StudentTeacher, batch: Batch, branch: str, **generation: Any) -> list[list[int]]:
     """Generate greedily after each prompt of a batch.
 
     Args:
         pair: The models.
         batch: With prompts (an evaluation batch).
-        side: "student", "teacher", or that of a further student.
+        branch: "student", "teacher", or that of a further student.
         generation: Options of transformers' `generate`, `max_new_tokens` say.
 
     Returns:
         New token ids of each sample, end token and padding removed.
     """
-    sequences, options = batch.sequences[side], {"do_sample": False, "use_cache": True, **generation}
+    sequences, options = batch.sequences[branch], {"do_sample": False, "use_cache": True, **generation}
     ids, mask = sequences.prompt_ids, sequences.prompt_mask
     assert ids is not None and mask is not None
     first, ends, prompts = shared_prefixes(batch, ids, mask, pair.student.config.image_token_id)
     if len(set(first)) == len(batch) and len({len(prompt) for prompt in prompts}) == 1:
-        embeddings = pair.embed(side, batch, ids, pair.features(batch.tiles))
-        where = pair.positions(side, ids, mask)
+        embeddings = pair.embed(branch, batch, ids, pair.features(batch.tiles))
+        where = pair.positions(branch, ids, mask)
         given = {} if where is None else {"position_ids": where}
         new = pair.student.generate(inputs_embeds=embeddings, attention_mask=mask, **given, **options)
     else:
-        new = answer_on_prefixes(pair, batch, side, first, ends, prompts, options)
+        new = answer_on_prefixes(pair, batch, branch, first, ends, prompts, options)
     eos = pair.student.generation_config.eos_token_id
     stops = set(eos if isinstance(eos, list) else [eos])
     return [until(row.tolist(), stops) for row in new]
@@ -87,7 +87,7 @@ def shared_prefixes(
 def answer_on_prefixes(
     pair: StudentTeacher,
     batch: Batch,
-    side: str,
+    branch: str,
     first: list[int],
     ends: list[int],
     prompts: list[list[int]],
@@ -101,9 +101,9 @@ def answer_on_prefixes(
     prefixes = [prompts[i][: cuts[i]] for i in starts]
     page, lengths = batch.take(starts), tuple(len(prefix) for prefix in prefixes)
     packed, segments = torch.tensor([list(chain(*prefixes))], device=device), Segments(lengths, (0,) * len(starts))
-    step = pair.students()[side].config.ratio if pair.positions(side, packed) is not None else 1
+    step = pair.students()[branch].config.ratio if pair.positions(branch, packed) is not None else 1
     where = positions(packed, None, image_id, step)
-    embeddings = pair.embed(side, page, packed, pair.features(page.tiles), lengths)
+    embeddings = pair.embed(branch, page, packed, pair.features(page.tiles), lengths)
     language = pair.student.model.language_model
     cache = fill_cache(language, embeddings, where - where[:, segments.first(device)], segments)
     for layer in cache.layers:

@@ -48,7 +48,7 @@ def shared_like(tensor: Tensor, parameter: Tensor) -> Tensor:
     return distribute_tensor(tensor.to(parameter.device), mesh, parameter.placements, src_data_rank=None)
 
 
-def dealt_out(tensors: Mapping[str, Tensor] | None, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def scattered(tensors: Mapping[str, Tensor] | None, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return tensors that only the first process has on all of them, one at a time; all processes must call this.
 
     Args:

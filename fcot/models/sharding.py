@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ENTRANCES = ("student_rows", "answer")  # methods of the container that run the model
 
 
-def share_out(pair: StudentTeacher, mesh: DeviceMesh, dtype: torch.dtype | None = None) -> None:
+def shard(pair: StudentTeacher, mesh: DeviceMesh, dtype: torch.dtype | None = None) -> None:
     """Share the weights of a student without teacher out over the processes of a mesh.
 
     Args:
@@ -50,13 +50,13 @@ def share_out(pair: StudentTeacher, mesh: DeviceMesh, dtype: torch.dtype | None 
     pair.student._is_fsdp_managed_module = False
 
 
-def is_shared_out(module: nn.Module) -> bool:
-    """Return whether `share_out` was called on a container."""
+def is_sharded(module: nn.Module) -> bool:
+    """Return whether `shard` was called on a container."""
     return isinstance(module, FSDPModule)
 
 
-def make_whole(pair: nn.Module) -> None:
-    """Gather all weights and keep them so until `share_again`; all processes must call both.
+def unshard(pair: nn.Module) -> None:
+    """Gather all weights and keep them so until `reshard`; all processes must call both.
 
     Between the two no process waits for another, so each may run the model as often as it has pages, or not at all.
     """
@@ -65,7 +65,7 @@ def make_whole(pair: nn.Module) -> None:
         unit.unshard()
 
 
-def share_again(pair: nn.Module) -> None:
+def reshard(pair: nn.Module) -> None:
     """Free the gathered weights."""
     for number, unit in enumerate(_units(pair)):
         unit.set_reshard_after_forward(number > 0, recurse=False)

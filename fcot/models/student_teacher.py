@@ -14,11 +14,11 @@ from fcot.batch import Batch, Sequences
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import check_placeholders, normalize, raster_side
-from fcot.models.branches import student_sides
+from fcot.models.branches import student_branches
 from fcot.models.decoder import allow_packing, answer_rows
 from fcot.models.generation import answer
 from fcot.models.sharded_tensors import most_over_processes, whole
-from fcot.models.sharding import is_shared_out
+from fcot.models.sharding import is_sharded
 from fcot.models.student import CompressedInternVL, load_student, student_of
 from fcot.models.weight_checks import require_numbers
 
@@ -76,7 +76,7 @@ class StudentTeacher(nn.Module):
             model = load_student(checkpoint, dtype=torch.float32)
             require_numbers(model, folder)
         self.teacher_projector: nn.Module | None = None
-        self.further = nn.ModuleDict()  # students at more ratios, by their side of a batch
+        self.further = nn.ModuleDict()  # students at more ratios, by their branch of a batch
         self.checkpointing = checkpointing
         if checkpointing:
             model.model.vision_tower.gradient_checkpointing_enable()  # which acts only while the tower learns
@@ -93,8 +93,8 @@ class StudentTeacher(nn.Module):
                 for each in (ratio, *more_ratios)
             ]
             model = students[0]
-            sides = student_sides((ratio, *more_ratios))
-            self.further.update(dict(zip(list(sides)[1:], students[1:], strict=True)))
+            branches = student_branches((ratio, *more_ratios))
+            self.further.update(dict(zip(list(branches)[1:], students[1:], strict=True)))
         self.student: InternVLForConditionalGeneration = model
         preprocessing = folder.preprocessing
         self.register_buffer("mean", torch.tensor(preprocessing["image_mean"]), persistent=False)
@@ -128,7 +128,7 @@ class StudentTeacher(nn.Module):
         return self
 
     def students(self) -> dict[str, Any]:
-        """Return the students by their side of a batch."""
+        """Return the students by their branch of a batch."""
         return {"student": self.student, **self.further}
 
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -158,7 +158,7 @@ class StudentTeacher(nn.Module):
         return digest.hexdigest()
 
     def features(self, tiles: Tensor) -> Tensor:
-        """Return pixel-shuffled vision features `[tiles, tokens, 4·C]` of uint8 tiles, shared by all sides.
+        """Return pixel-shuffled vision features `[tiles, tokens, 4·C]` of uint8 tiles, shared by all branches.
 
         The vision tower runs without gradient unless it learns. Without tiles it runs only if it learns, on an empty
         tile whose features are left out: all processes must have a gradient for the same parameters.
@@ -185,7 +185,7 @@ class StudentTeacher(nn.Module):
         """Return the teacher's final hidden rows at answer positions `[answers, width]`, without gradient.
 
         Args:
-            batch: Must have the side "teacher".
+            batch: Must have the branch "teacher".
             features: Vision features, if already computed.
 
         Raises:
@@ -196,26 +196,26 @@ class StudentTeacher(nn.Module):
         with torch.no_grad():
             return self._in_packs(batch, "teacher", self.features(batch.tiles) if features is None else features)
 
-    def student_rows(self, batch: Batch, features: Tensor | None = None, side: str = "student") -> Tensor:
+    def student_rows(self, batch: Batch, features: Tensor | None = None, branch: str = "student") -> Tensor:
         """Return a student's final hidden rows at answer positions `[answers, width]`.
 
         Args:
-            batch: Must have the side.
+            batch: Must have the branch.
             features: Vision features, if already computed.
-            side: Which student's: "student", or that of a further ratio.
+            branch: Which student's: "student", or that of a further ratio.
         """
-        return self._in_packs(batch, side, self.features(batch.tiles) if features is None else features)
+        return self._in_packs(batch, branch, self.features(batch.tiles) if features is None else features)
 
-    def _in_packs(self, batch: Batch, side: str, features: Tensor) -> Tensor:
-        """Return rows at answer positions in the order of samples, from one pass for each of the side's packs."""
-        sequences = batch.sequences[side]
+    def _in_packs(self, batch: Batch, branch: str, features: Tensor) -> Tensor:
+        """Return rows at answer positions in the order of samples, from one pass for each of the branch's packs."""
+        sequences = batch.sequences[branch]
         passes = 1 if sequences.packs is None else len(sequences.packs)
         # where each pass gathers weights and sums up gradients, all processes must have as many
-        shared = is_shared_out(self) and torch.is_grad_enabled()
+        shared = is_sharded(self) and torch.is_grad_enabled()
         idle = most_over_processes(passes, features.device) - passes if shared else 0
         if sequences.packs is None:
             part, its_pages = batch, features
-            found = self._rows(batch, side, features)
+            found = self._rows(batch, branch, features)
         else:
             pages = features.split(batch.num_tiles.tolist())
             rows: dict[int, Tensor] = {}
@@ -224,27 +224,27 @@ class StudentTeacher(nn.Module):
                     batch,
                     keys=[batch.keys[i] for i in pack],
                     num_tiles=batch.num_tiles[list(pack)],
-                    sequences={side: sequences.take(pack)},
+                    sequences={branch: sequences.take(pack)},
                 )
                 its_pages = torch.cat([pages[i] for i in pack])
-                rows_of_pack = self._rows(part, side, its_pages)
-                rows.update(zip(pack, rows_of_pack.split(part.sequences[side].segments().counts), strict=True))
+                rows_of_pack = self._rows(part, branch, its_pages)
+                rows.update(zip(pack, rows_of_pack.split(part.sequences[branch].segments().counts), strict=True))
             found = torch.cat([rows[i] for i in range(len(batch))])
         for _ in range(idle):
-            found = found + 0 * self._rows(part, side, its_pages).sum()
+            found = found + 0 * self._rows(part, branch, its_pages).sum()
         return found
 
-    def _projector(self, side: str) -> Any:
-        """Return what turns features into a side's visual tokens; a native InternVL alone is its own teacher."""
-        if side == "teacher" and self.teacher_projector is not None:
+    def _projector(self, branch: str) -> Any:
+        """Return what turns features into a branch's visual tokens; a native InternVL alone is its own teacher."""
+        if branch == "teacher" and self.teacher_projector is not None:
             return self.teacher_projector
-        return self.students().get(side, self.student).model.multi_modal_projector
+        return self.students().get(branch, self.student).model.multi_modal_projector
 
-    def _rows(self, batch: Batch, side: str, features: Tensor) -> Tensor:
-        sequences = batch.sequences[side]
+    def _rows(self, batch: Batch, branch: str, features: Tensor) -> Tensor:
+        sequences = batch.sequences[branch]
         segments = sequences.segments()
-        embeddings = self.embed(side, batch, sequences.input_ids, features, sequences.lengths)
-        where = self.positions(side, sequences.input_ids)
+        embeddings = self.embed(branch, batch, sequences.input_ids, features, sequences.lengths)
+        where = self.positions(branch, sequences.input_ids)
         if where is None:
             where = torch.arange(embeddings.shape[1], device=embeddings.device)[None]
         if sequences.lengths is not None:
@@ -259,20 +259,20 @@ class StudentTeacher(nn.Module):
             checkpointing=self.checkpointing,
         )
 
-    def positions(self, side: str, ids: Tensor, mask: Tensor | None = None) -> Tensor | None:
-        """Return the positions of a side's tokens, None where they simply count up: the teacher's always do."""
-        model = self.students().get(side)
+    def positions(self, branch: str, ids: Tensor, mask: Tensor | None = None) -> Tensor | None:
+        """Return the positions of a branch's tokens, None where they simply count up: the teacher's always do."""
+        model = self.students().get(branch)
         return model.positions(ids, mask) if isinstance(model, CompressedInternVL) else None
 
     def embed(
-        self, side: str, batch: Batch, ids: Tensor, features: Tensor, lengths: Sequence[int] | None = None
+        self, branch: str, batch: Batch, ids: Tensor, features: Tensor, lengths: Sequence[int] | None = None
     ) -> Tensor:
         """Return embeddings `[rows, length, width]`, visual tokens at the placeholders.
 
         The projector runs on text-only batches too: the loss is then still connected to what learns.
         """
         embeddings: Tensor = self.student.get_input_embeddings()(ids)
-        projector = self._projector(side)
+        projector = self._projector(branch)
         visual = projector(features.to(projector.linear_1.weight.dtype))
         image_id = self.student.config.image_token_id
         check_placeholders(ids, image_id, batch.num_tiles * visual.shape[1], batch.keys, lengths)
@@ -285,9 +285,9 @@ class StudentTeacher(nn.Module):
         return weight
 
     @torch.no_grad()
-    def answer(self, batch: Batch, side: str, **generation: Any) -> list[list[int]]:
+    def answer(self, batch: Batch, branch: str, **generation: Any) -> list[list[int]]:
         """Generate greedily after each prompt of a batch: see `fcot.models.generation.answer`."""
-        return answer(self, batch, side, **generation)
+        return answer(self, batch, branch, **generation)
 
 
 def answer_labels(sequences: Sequences) -> Tensor:

@@ -5,12 +5,12 @@ from typing import Any
 
 from fcot.evaluation.records import as_text
 from fcot.report.rows import difference_to, final, plain, share, signed, tasks_of, with_role
-from fcot.report.runs import Scored
+from fcot.report.runs import TestedModel
 
 SHARES = {1: "All", 2: "Half", 4: "A quarter"}
 
 
-def claims_of(rows: Sequence[Mapping[str, Any]], scored: Sequence[Scored]) -> dict[int, list[str]]:
+def claims_of(rows: Sequence[Mapping[str, Any]], scored: Sequence[TestedModel]) -> dict[int, list[str]]:
     """Return, by ratio, one sentence for each thing that was compared, the main one first."""
     by_name = {row["name"]: row for row in rows}
     found = {}
@@ -25,7 +25,7 @@ def claims_of(rows: Sequence[Mapping[str, Any]], scored: Sequence[Scored]) -> di
     return {ratio: said for ratio, said in found.items() if said}
 
 
-def against_teacher(rows: Mapping[str, Mapping[str, Any]], scored: Sequence[Scored], ratio: int) -> str | None:
+def against_teacher(rows: Mapping[str, Mapping[str, Any]], scored: Sequence[TestedModel], ratio: int) -> str | None:
     """Say how much of the teacher's score the last student reaches."""
     model, teacher = final(scored, ratio), with_role(scored, "teacher")
     if model is None:
@@ -47,7 +47,7 @@ def portion(ratio: int) -> str:
     return SHARES[ratio].lower() if ratio in SHARES else f"1/{ratio}"
 
 
-def against_control(rows: Mapping[str, Mapping[str, Any]], scored: Sequence[Scored], ratio: int) -> str | None:
+def against_control(rows: Mapping[str, Mapping[str, Any]], scored: Sequence[TestedModel], ratio: int) -> str | None:
     """Say how the last student compares with a teacher that was trained like it."""
     model = final(scored, ratio)
     if model is None or model.role not in ("sft", "merged") or "vs_control" not in rows[model.name]:
@@ -59,7 +59,7 @@ def against_control(rows: Mapping[str, Mapping[str, Any]], scored: Sequence[Scor
     )
 
 
-def by_realignment(scored: Sequence[Scored], ratio: int) -> str | None:
+def by_realignment(scored: Sequence[TestedModel], ratio: int) -> str | None:
     """Say what re-alignment alone changed."""
     start, realigned = with_role(scored, "start", ratio), with_role(scored, "realigned", ratio)
     if not start or not realigned or not (change := plain(difference_to(realigned, start))):
@@ -71,7 +71,7 @@ def by_realignment(scored: Sequence[Scored], ratio: int) -> str | None:
     )
 
 
-def by_merge(scored: Sequence[Scored], ratio: int) -> str | None:
+def by_merge(scored: Sequence[TestedModel], ratio: int) -> str | None:
     """Say what merging changed against the last snapshot."""
     last, merged = with_role(scored, "sft", ratio), with_role(scored, "merged", ratio)
     if not last or not merged or not (change := plain(difference_to(merged, last))):

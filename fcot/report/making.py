@@ -7,12 +7,12 @@ from typing import Any
 
 from fcot.report.markup import figure, table
 from fcot.report.rows import provenance
-from fcot.report.runs import Scored, setting, settings_of, trainings
+from fcot.report.runs import TestedModel, setting, settings_of, trainings
 
 RESAMPLES = 2000  # of every interval, the default of `fcot.metrics`
 
 
-def making_section(run: Path, found: Mapping[str, Any], scored: Sequence[Scored]) -> str:
+def making_section(run: Path, found: Mapping[str, Any], scored: Sequence[TestedModel]) -> str:
     """Return the section: commands, settings, what was measured how, versions."""
     rows = found["rows"]
     lines = [training_line(name, path) for name, path in trainings(run).items()]
@@ -33,7 +33,7 @@ def making_section(run: Path, found: Mapping[str, Any], scored: Sequence[Scored]
     )
 
 
-def test_line(model: Scored) -> list[str]:
+def test_line(model: TestedModel) -> list[str]:
     """Return a test's row: its folder's name, the model and the command."""
     path = model.folder / "config_test.yaml"
     command = f"<code>fcot test --config {escape(str(path))}</code>" if path.is_file() else "&ndash;"

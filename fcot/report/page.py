@@ -9,16 +9,16 @@ from PIL import Image
 
 from fcot.evaluation.records import Record
 from fcot.report.claims import portion
+from fcot.report.examples import choose, examples_section, readers
 from fcot.report.making import limits_section, making_section
 from fcot.report.markup import absent, figure, picture, png_of
 from fcot.report.merges import merge_section
 from fcot.report.pages import find_pages
-from fcot.report.reading import choose, readers, reading_section
 from fcot.report.rows import final, share, with_role
-from fcot.report.runs import Scored
+from fcot.report.runs import TestedModel
 from fcot.report.savings import Savings, counted_page, saved_facts, savings_section
 from fcot.report.scores import scores_section
-from fcot.report.tokens import Eyes, draw_tokens, eyes_of
+from fcot.report.tokens import TilingSpec, draw_tokens, tiling_of
 from fcot.report.training import training_section
 
 Found = Mapping[str, Any]
@@ -26,7 +26,7 @@ Claims = Mapping[int, Sequence[str]]  # by ratio
 
 
 def write_page(
-    path: Path, *, run: Path, data: Path | None, scored: Sequence[Scored], claims: Claims, found: Found
+    path: Path, *, run: Path, data: Path | None, scored: Sequence[TestedModel], claims: Claims, found: Found
 ) -> None:
     """Write the page, one file that needs no other.
 
@@ -42,7 +42,7 @@ def write_page(
         UserError: If `data` does not hold the pages that were tested.
     """
     rows, missing = found["rows"], found["missing"]
-    models, eyes = readers(scored), eyes_of(run)
+    models, eyes = readers(scored), tiling_of(run)
     examples = choose(models)
     wanted = [example.record for example in examples]
     tiled = page_of_tiles(models[0].records, eyes) if models and eyes else None
@@ -52,7 +52,7 @@ def write_page(
         "Scores": scores_section(rows),
         "What it saves": savings_section(found["savings"], ratios_of(scored), missing),
         "The visual tokens of a page": tokens_section(run, scored, eyes, tiled, pages, missing),
-        "What the models read": reading_section(models, examples, pages, missing),
+        "What the models read": examples_section(models, examples, pages, missing),
         "Training": training_section(run, missing),
         "The merge": merge_section(run, missing),
         "How it was made": making_section(run, found, scored),
@@ -71,18 +71,18 @@ def write_page(
     )
 
 
-def title_of(scored: Sequence[Scored]) -> str:
+def title_of(scored: Sequence[TestedModel]) -> str:
     """Return the page's title."""
     shares = " or ".join(portion(ratio) for ratio in ratios_of(scored))
     return f"Reading with {shares or 'all'} of the visual tokens"
 
 
-def ratios_of(scored: Sequence[Scored]) -> list[int]:
+def ratios_of(scored: Sequence[TestedModel]) -> list[int]:
     """Return the ratios of the tested students."""
     return sorted({model.ratio for model in scored} - {1})
 
 
-def introduction(claims: Claims, scored: Sequence[Scored], found: Found) -> str:
+def introduction(claims: Claims, scored: Sequence[TestedModel], found: Found) -> str:
     """Return the main claim, the figures that matter most, and what this is about."""
     main = next(iter(claims.values()), ["No student was tested, so nothing is claimed."])[0]
     return (
@@ -97,7 +97,7 @@ def introduction(claims: Claims, scored: Sequence[Scored], found: Found) -> str:
     )
 
 
-def key_figures(ratio: int, scored: Sequence[Scored], rows: Sequence[Mapping[str, Any]], saved: Savings) -> str:
+def key_figures(ratio: int, scored: Sequence[TestedModel], rows: Sequence[Mapping[str, Any]], saved: Savings) -> str:
     """Return what the last student of a ratio keeps of its teacher's score, and what its ratio saves at real size."""
     student, teacher = final(scored, ratio), with_role(scored, "teacher")
     facts = saved_facts(saved, ratio)
@@ -133,7 +133,7 @@ def claims_section(claims: Claims) -> str:
     return "".join(parts) + "<p><small>Figures in brackets are the ends of 95 % intervals.</small></p>"
 
 
-def page_of_tiles(records: Sequence[Record], eyes: Eyes) -> Record | None:
+def page_of_tiles(records: Sequence[Record], eyes: TilingSpec) -> Record | None:
     """Return the page to draw tokens on: the most tiles up to four and a thumbnail, then the most text."""
 
     def fit(record: Record) -> tuple[bool, int, int]:
@@ -145,8 +145,8 @@ def page_of_tiles(records: Sequence[Record], eyes: Eyes) -> Record | None:
 
 def tokens_section(
     run: Path,
-    scored: Sequence[Scored],
-    eyes: Eyes | None,
+    scored: Sequence[TestedModel],
+    eyes: TilingSpec | None,
     record: Record | None,
     pages: Mapping[str, Image.Image],
     missing: list[str],

@@ -12,13 +12,13 @@ from PIL import Image
 from fcot.errors import UserError
 from fcot.evaluation.records import Record
 from fcot.internvl.tiling import to_rgb
-from fcot.report.runs import Scored, setting, settings_of, trainings
+from fcot.report.runs import TestedModel, setting, settings_of, trainings
 
 IMAGES, FORMATS = ("png", "jpg", "jpeg", "webp"), ("PNG", "JPEG", "WEBP")
 
 
 def find_pages(
-    data: Path | None, run: Path, scored: Sequence[Scored], records: Sequence[Record]
+    data: Path | None, run: Path, scored: Sequence[TestedModel], records: Sequence[Record]
 ) -> dict[str, Image.Image]:
     """Return the page of each record by its key; {} if the shards are not known or gone.
 
@@ -47,7 +47,7 @@ def find_pages(
     return {}
 
 
-def roots(run: Path, scored: Sequence[Scored]) -> Iterable[Path]:
+def roots(run: Path, scored: Sequence[TestedModel]) -> Iterable[Path]:
     """Return the folders of sets that configurations name, those of the tests first."""
     folders = [*(model.folder for model in scored), *(path.parent for path in trainings(run).values())]
     named = (setting(settings_of(folder), "data", "root") for folder in folders)

@@ -8,10 +8,10 @@ from typing import Any
 from fcot.errors import UserError
 from fcot.evaluation.records import tested
 from fcot.metrics import Interval, paired_difference_by_group, paired_ratio_by_group
-from fcot.report.runs import FIELDS, Scored, metrics_of
+from fcot.report.runs import FIELDS, TestedModel, metrics_of
 
 
-def compared_rows(scored: Sequence[Scored]) -> tuple[list[dict[str, Any]], list[str]]:
+def compared_rows(scored: Sequence[TestedModel]) -> tuple[list[dict[str, Any]], list[str]]:
     """Return a row for each model, and what could not be compared.
 
     A row has the fields of its `test.json`, `name` and `label`, and where there is something to compare with:
@@ -47,33 +47,33 @@ def compared_rows(scored: Sequence[Scored]) -> tuple[list[dict[str, Any]], list[
     return rows, missing
 
 
-def with_role(scored: Sequence[Scored], role: str, ratio: int | None = None) -> Scored | None:
+def with_role(scored: Sequence[TestedModel], role: str, ratio: int | None = None) -> TestedModel | None:
     """Return the model of a role, at a ratio if one is given."""
     return next((model for model in scored if model.role == role and ratio in (None, model.ratio)), None)
 
 
-def final(scored: Sequence[Scored], ratio: int) -> Scored | None:
+def final(scored: Sequence[TestedModel], ratio: int) -> TestedModel | None:
     """Return the student of a ratio that went furthest: merged, else post-trained, re-aligned, started, any."""
     found = (with_role(scored, role, ratio) for role in ("merged", "sft", "realigned", "start"))
     others = (model for model in reversed(scored) if model.ratio == ratio)
     return next((model for model in found if model), None) or next(others, None)
 
 
-def ratio_to(model: Scored, other: Scored) -> Interval | None:
+def ratio_to(model: TestedModel, other: TestedModel) -> Interval | None:
     """Return the paired ratio of two mean scores; None without answers or if the other's mean is 0."""
     if not paired(model, other) or not sum(map(sum, other.by_task.values())):
         return None
     return paired_ratio_by_group(model.by_task, other.by_task)
 
 
-def difference_to(model: Scored, other: Scored) -> Interval | None:
+def difference_to(model: TestedModel, other: TestedModel) -> Interval | None:
     """Return the paired difference of two mean scores, tasks weighing the same; None without answers."""
     if not paired(model, other):
         return None
     return paired_difference_by_group(model.by_task, other.by_task)
 
 
-def paired(model: Scored, other: Scored) -> bool:
+def paired(model: TestedModel, other: TestedModel) -> bool:
     """Return whether both have answers, which then must be to the same questions on the same pages.
 
     Raises:

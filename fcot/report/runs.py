@@ -29,7 +29,7 @@ ROLES = {
 
 
 @dataclass(frozen=True)
-class Scored:
+class TestedModel:
     """A model that was tested.
 
     Attributes:
@@ -76,7 +76,7 @@ def metrics_of(row: dict[str, Any]) -> dict[str, tuple[str]]:
     return {task: (score["metric"],) for task, score in row["scores"].items() if task != "mean"}
 
 
-def find_scored(run: Path) -> list[Scored]:
+def find_scored(run: Path) -> list[TestedModel]:
     """Read every `test.json` below a folder with its `test.jsonl`: teacher first, then by ratio and stage.
 
     A run that trained several students leaves a `test-r4.json` too: that is a row of its own, "NAME-r4". Of several
@@ -94,13 +94,13 @@ def find_scored(run: Path) -> list[Scored]:
         )
     roles = list(ROLES)
 
-    def order(scored: Scored) -> tuple[int, int, str]:
+    def order(scored: TestedModel) -> tuple[int, int, str]:
         return scored.ratio, roles.index(scored.role) if scored.role in roles else len(roles), scored.name
 
     return sorted((read_scored(name, path) for name, path in newest.items()), key=order)
 
 
-def read_scored(name: str, path: Path) -> Scored:
+def read_scored(name: str, path: Path) -> TestedModel:
     """Read one test.
 
     Raises:
@@ -118,7 +118,7 @@ def read_scored(name: str, path: Path) -> Scored:
         raise UserError(f"{path} has no field {absent[0]!r}, so it is not what a test writes.\n{again}")
     if records and len(records) != row["n"]:
         raise UserError(f"{path} counts {row['n']} pages, its .jsonl holds {len(records)} answers.\n{again}")
-    return Scored(name, row, records, path.parent)
+    return TestedModel(name, row, records, path.parent)
 
 
 def tested_name(path: Path, run: Path) -> str:

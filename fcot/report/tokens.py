@@ -9,7 +9,7 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from fcot.compress.conv2d import window
-from fcot.convert.on_the_way import native_folder
+from fcot.convert.auto_convert import native_folder
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tiling import cut, grid
@@ -23,7 +23,7 @@ LARGEST_TILE = 360
 
 
 @dataclass(frozen=True)
-class Eyes:
+class TilingSpec:
     """How a model sees pages.
 
     Attributes:
@@ -45,7 +45,7 @@ class Eyes:
         return tiles * (self.side**2 // ratio)
 
 
-def eyes_of(run: Path) -> Eyes | None:
+def tiling_of(run: Path) -> TilingSpec | None:
     """Return how a run's models see pages, by the configuration of a re-alignment; None if there is none."""
     for path in trainings(run).values():
         settings = settings_of(path.parent, path.name)
@@ -55,7 +55,7 @@ def eyes_of(run: Path) -> Eyes | None:
             folder = ModelFolder(native_folder(Path(setting(settings, "model", "checkpoint", ""))))
         except UserError:  # the teacher's folder has moved since; the page is then shown without its tokens
             continue
-        return Eyes(
+        return TilingSpec(
             tile_size=folder.tile_size,
             max_tiles=setting(settings, "model", "max_tiles") or folder.max_tiles,
             side=raster_side(folder.config),
@@ -80,7 +80,7 @@ def windows(compressor: str, ratio: int, side: int) -> np.ndarray | None:
     return None
 
 
-def draw_tokens(page: Image.Image, eyes: Eyes, panels: Sequence[tuple[int, str]]) -> Image.Image:
+def draw_tokens(page: Image.Image, eyes: TilingSpec, panels: Sequence[tuple[int, str]]) -> Image.Image:
     """Draw a page as its tiles with their tokens, once for each ratio, side by side.
 
     Args:

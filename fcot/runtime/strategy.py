@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 
 from fcot.errors import UserError
-from fcot.models.sharded_tensors import dealt_out, gathered, whole
+from fcot.models.sharded_tensors import gathered, scattered, whole
 from fcot.runtime.checkpoints.exact_resume import GRADIENTS
 from fcot.runtime.checkpoints.tree import put_together, take_apart
 
@@ -94,7 +94,7 @@ class FSDP2Strategy(ModelParallelStrategy):
         for place, optimizer in enumerate(self.optimizers):
             learned = [each for group in optimizer.param_groups for each in group["params"]]
             parameters |= {f"optimizer_states/{place}/state/{number}": each for number, each in enumerate(learned)}
-        state: dict[str, Any] = put_together(self.broadcast(plain), dealt_out(tensors, parameters))
+        state: dict[str, Any] = put_together(self.broadcast(plain), scattered(tensors, parameters))
         return state
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:

@@ -17,7 +17,7 @@ from fcot.errors import UserError
 from fcot.runtime.checkpoints.exact_resume import ExactResume, callbacks_of
 from fcot.runtime.checkpoints.last_checkpoint import LastCheckpoint, folders_of_run, newest_of_run
 from fcot.runtime.checkpoints.last_step import LastStep
-from fcot.runtime.checkpoints.owed_validation import OwedValidation
+from fcot.runtime.checkpoints.pending_validation import PendingValidation
 from fcot.runtime.checkpoints.plugin import FolderCheckpointIO
 from fcot.runtime.checkpoints.preemption import NotedSignals, Preemption
 from fcot.runtime.npu import NPUAccelerator, npu_precision, npu_strategy
@@ -143,7 +143,7 @@ def keep_checkpoints(options: dict[str, Any], folder: Path, every_n_steps: int) 
             callback.dirpath = str(folder.resolve())
     # first in line: others may save or fail in the same hooks
     position = ExactResume()
-    options["callbacks"] = [position, LastStep(position), Preemption(position), *chosen, OwedValidation(position)]
+    options["callbacks"] = [position, LastStep(position), Preemption(position), *chosen, PendingValidation(position)]
     if every_n_steps > 0 and options.get("enable_checkpointing") is not False:
         options["callbacks"].append(LastCheckpoint(folder, every_n_steps))
     elif options.get("enable_checkpointing") is None:  # or Lightning would add a ModelCheckpoint

@@ -33,7 +33,7 @@ def chat(
     """
     from transformers.utils.logging import disable_progress_bar
 
-    from fcot.convert.on_the_way import native_folder
+    from fcot.convert.auto_convert import native_folder
     from fcot.errors import UserError
     from fcot.internvl.checkpoint import ModelFolder
     from fcot.internvl.decode import open_image

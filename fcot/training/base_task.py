@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from fcot.batch import Batch
-from fcot.convert.on_the_way import native_folder
+from fcot.convert.auto_convert import native_folder
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.metrics import check_metrics
 from fcot.models.sharded_tensors import local
-from fcot.models.sharding import is_shared_out, make_whole, share_again, share_out
+from fcot.models.sharding import is_sharded, reshard, shard, unshard
 from fcot.models.student_teacher import StudentTeacher, answer_samples, part_of
 from fcot.training.loss_weighting import StepMean, over_processes
 from fcot.training.page_reader import PageReader
@@ -32,7 +32,7 @@ NO_DECAY = "_no_decay"  # ends the name of a group of parameters
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # those that leave in fp32 what must be
 
 
-class PageModule(PageReader):
+class BaseTask(PageReader):
     """Trains a student in a `StudentTeacher` on batches of pages.
 
     A subclass says how the container is built, which parts learn and what the loss is.
@@ -121,13 +121,13 @@ class PageModule(PageReader):
                 _ = self.frozen_sha256  # of what was loaded: a checkpoint fits its base at any precision
             self.pair.keep_frozen_in(torch.bfloat16)  # autocast would convert it anew at each step
         if mesh is not None:
-            share_out(self.pair, mesh["data_parallel"], torch.bfloat16 if mixed else None)
+            shard(self.pair, mesh["data_parallel"], torch.bfloat16 if mixed else None)
 
     @contextmanager
-    def weights_of_its_own(self) -> Iterator[None]:
+    def whole_weights(self) -> Iterator[None]:
         """Give this process the folder's whole weights to work with, if its own are shared out, for a while."""
         shared = self.pair
-        if is_shared_out(shared):
+        if is_sharded(shared):
             self.pair = self.build().to(self.device)
         try:
             yield
@@ -198,13 +198,13 @@ class PageModule(PageReader):
 
     def on_validation_start(self) -> None:
         """Gather weights that are shared out: processes may have unlike numbers of pages, and answers of any length."""
-        if is_shared_out(self.pair):
-            make_whole(self.pair)
+        if is_sharded(self.pair):
+            unshard(self.pair)
 
     def on_validation_end(self) -> None:
         """Free what was gathered."""
-        if is_shared_out(self.pair):
-            share_again(self.pair)
+        if is_sharded(self.pair):
+            reshard(self.pair)
 
     on_test_start = on_predict_start = on_validation_start
     on_test_end = on_predict_end = on_validation_end

@@ -142,7 +142,7 @@ def distillation_loss(
     if student_rows.shape != teacher_rows.shape or len(student_rows) != len(labels):
         raise ValueError(
             f"Student rows {tuple(student_rows.shape)}, teacher rows {tuple(teacher_rows.shape)} and labels "
-            f"{tuple(labels.shape)} differ. Both sides must keep the same answer tokens."
+            f"{tuple(labels.shape)} differ. Both branches must keep the same answer tokens."
         )
     if temperature <= 0:
         raise ValueError(f"temperature is {temperature}. It must be positive.")

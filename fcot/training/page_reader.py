@@ -28,7 +28,7 @@ class PageReader(LightningModule, ABC):
     Attributes:
         pair: The models.
         folder: Where they come from.
-        has_teacher: Whether a batch has a side for the teacher.
+        has_teacher: Whether a batch has a branch for the teacher.
         max_length: Longest sequence in tokens; None is the model's.
         max_tiles: Most tiles of an image; None is the model's.
         max_new_tokens: Longest answer.
@@ -51,8 +51,8 @@ class PageReader(LightningModule, ABC):
         """How many visual tokens become one in the student."""
 
     @property
-    def sides(self) -> dict[str, int]:
-        """Sides of a batch that students read, and the ratio of each."""
+    def branches(self) -> dict[str, int]:
+        """Branches of a batch that students read, and the ratio of each."""
         return {"student": self.ratio}
 
     @cached_property
@@ -65,7 +65,7 @@ class PageReader(LightningModule, ABC):
             max_tiles=self.max_tiles or self.folder.max_tiles,
             tokens_per_tile={
                 **({"teacher": tokens_per_tile(config)} if self.has_teacher else {}),
-                **{side: tokens_per_tile(config, ratio) for side, ratio in self.sides.items()},
+                **{branch: tokens_per_tile(config, ratio) for branch, ratio in self.branches.items()},
             },
         )
 
@@ -76,11 +76,11 @@ class PageReader(LightningModule, ABC):
 
     def on_test_epoch_start(self) -> None:
         """Start counting."""
-        self.evaluations = {side: Evaluation(self.metrics) for side in self.sides}
+        self.evaluations = {branch: Evaluation(self.metrics) for branch in self.branches}
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Read a batch of pages and score the answers; each student's records are for callbacks."""
-        return {"records": {side: self.read(batch, scores, side) for side, scores in self.evaluations.items()}}
+        return {"records": {branch: self.read(batch, scores, branch) for branch, scores in self.evaluations.items()}}
 
     def on_test_epoch_end(self) -> None:
         """Print the scores and save them: `test.json`, and every answer in `test.jsonl`.
@@ -89,10 +89,10 @@ class PageReader(LightningModule, ABC):
         """
         rows = []
         folder = self.run_folder()
-        for side, evaluation in self.evaluations.items():
+        for branch, evaluation in self.evaluations.items():
             evaluation.gather()
-            rows.append(self.score_row(evaluation, split="test", side=side))
-            name = named("test", side)
+            rows.append(self.score_row(evaluation, split="test", branch=branch))
+            name = named("test", branch)
             for logger in self.loggers:  # self.log would print a second table
                 logger.log_metrics({f"{name}/mean": rows[-1]["scores"]["mean"]["mean"]}, self.trainer.global_step)
             if self.trainer.is_global_zero:
@@ -113,11 +113,11 @@ class PageReader(LightningModule, ABC):
 
         Further students have files of their own, `predict-r4.jsonl` say.
         """
-        answers = {side: self.answers(batch, side) for side in self.sides}
+        answers = {branch: self.answers(batch, branch) for branch in self.branches}
         if batch.idle:
-            return {side: [] for side in answers}
-        for side, file in self.prediction_files().items():
-            rows = zip(batch.keys, batch.tasks, batch.questions, answers[side], strict=True)
+            return {branch: [] for branch in answers}
+        for branch, file in self.prediction_files().items():
+            rows = zip(batch.keys, batch.tasks, batch.questions, answers[branch], strict=True)
             lines = (dict(zip(("key", "task", "question", "prediction"), row, strict=True)) for row in rows)
             with file.open("a", encoding="utf-8") as out:
                 out.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -126,7 +126,7 @@ class PageReader(LightningModule, ABC):
     def prediction_files(self) -> dict[str, Path]:
         """Return where each student's answers go."""
         folder = self.run_folder()
-        return {side: folder / f"{named('predict', side)}{self.rank_suffix}.jsonl" for side in self.sides}
+        return {branch: folder / f"{named('predict', branch)}{self.rank_suffix}.jsonl" for branch in self.branches}
 
     @property
     def rank_suffix(self) -> str:
@@ -139,12 +139,12 @@ class PageReader(LightningModule, ABC):
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def read(self, batch: Batch, evaluation: Evaluation, side: str = "student") -> list[Record]:
+    def read(self, batch: Batch, evaluation: Evaluation, branch: str = "student") -> list[Record]:
         """Read a batch of pages and add the scored answers to an evaluation."""
-        predictions = self.answers(batch, side)
+        predictions = self.answers(batch, branch)
         if batch.idle:
             return []
-        tokens = batch.num_tiles * self.layout.tokens_per_tile[side]
+        tokens = batch.num_tiles * self.layout.tokens_per_tile[branch]
         return evaluation.add(
             keys=batch.keys,
             tasks=batch.tasks,
@@ -188,11 +188,11 @@ class PageReader(LightningModule, ABC):
                     right.setdefault(task, []).append(hits[samples == sample])
         return float(torch.stack([torch.cat(hits).double().mean() for hits in right.values()]).mean())
 
-    def score_row(self, evaluation: Evaluation, *, split: str, side: str = "student") -> dict[str, Any]:
+    def score_row(self, evaluation: Evaluation, *, split: str, branch: str = "student") -> dict[str, Any]:
         """Return one row of a table of scores."""
         return {
             "model": self.folder.path.name,
-            "ratio": self.sides[side],
+            "ratio": self.branches[branch],
             "stage": self.label,
             "split": split,
             "seed": int(os.environ.get("PL_GLOBAL_SEED", "0")),
@@ -200,7 +200,7 @@ class PageReader(LightningModule, ABC):
         }
 
     @torch.no_grad()
-    def answers(self, batch: Batch, side: str = "student") -> list[str]:
+    def answers(self, batch: Batch, branch: str = "student") -> list[str]:
         """Read a batch of pages: generate and decode an answer for each prompt."""
-        rows = self.pair.answer(batch, side, max_new_tokens=self.max_new_tokens)
+        rows = self.pair.answer(batch, branch, max_new_tokens=self.max_new_tokens)
         return [self.decode(ids) for ids in rows]

@@ -9,13 +9,13 @@ from torch.optim import AdamW, Optimizer
 
 from fcot.batch import Batch
 from fcot.errors import UserError
-from fcot.models.branches import student_sides
+from fcot.models.branches import student_branches
 from fcot.models.student_teacher import StudentTeacher, answer_labels
-from fcot.training.base_task import PageModule, Parameters
+from fcot.training.base_task import BaseTask, Parameters
 from fcot.training.distillation import DistillationLoss, check_chunk_rows, distillation_loss
 
 
-class Realign(PageModule):
+class Realign(BaseTask):
     """Re-aligns a student to its teacher: KL plus cross-entropy on answer tokens.
 
     Args:
@@ -99,9 +99,9 @@ class Realign(PageModule):
         return self.ratios[0]
 
     @property
-    def sides(self) -> dict[str, int]:
-        """Sides of a batch that students read, and the ratio of each."""
-        return student_sides(self.ratios)
+    def branches(self) -> dict[str, int]:
+        """Branches of a batch that students read, and the ratio of each."""
+        return student_branches(self.ratios)
 
     def build(self) -> StudentTeacher:
         """Load the teacher and give it its students; projectors and compressors learn."""
@@ -133,8 +133,8 @@ class Realign(PageModule):
         labels = answer_labels(batch.sequences["teacher"])
         features = self.pair.features(batch.tiles)
         teacher = self.pair.teacher_rows(batch, features)
-        students = {side: self._student_rows(batch, features, side, labels) for side in self.sides}
-        results = {ratio: self._compare(students[side], teacher, labels) for side, ratio in self.sides.items()}
+        students = {branch: self._student_rows(batch, features, branch, labels) for branch in self.branches}
+        results = {ratio: self._compare(students[branch], teacher, labels) for branch, ratio in self.branches.items()}
         counted = torch.tensor(float(len(labels)), device=labels.device)
         loss = torch.stack([result.loss for result in results.values()]).sum()
         found = {"loss": loss, "ce_rows": results[self.ratio].ce_rows, "weight": counted}
@@ -143,12 +143,12 @@ class Realign(PageModule):
             found |= {f"{name}{suffix}": getattr(result, name) for name in ("kl", "ce", "agreement")}
         return found
 
-    def _student_rows(self, batch: Batch, features: Tensor, side: str, labels: Tensor) -> Tensor:
+    def _student_rows(self, batch: Batch, features: Tensor, branch: str, labels: Tensor) -> Tensor:
         """Return a student's answer rows, which must predict the same tokens as the teacher's."""
         # on the meta device, where FLOPs are counted, labels have no values
-        if not labels.is_meta and not torch.equal(labels, answer_labels(batch.sequences[side])):
-            raise RuntimeError(f"Teacher and {side} differ in their answer tokens in batch {batch.keys[:3]} …")
-        return self.pair.student_rows(batch, features, side)
+        if not labels.is_meta and not torch.equal(labels, answer_labels(batch.sequences[branch])):
+            raise RuntimeError(f"Teacher and {branch} differ in their answer tokens in batch {batch.keys[:3]} …")
+        return self.pair.student_rows(batch, features, branch)
 
     def _compare(self, student: Tensor, teacher: Tensor, labels: Tensor) -> DistillationLoss:
         return distillation_loss(
@@ -169,7 +169,7 @@ class Realign(PageModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip each student's gradients by their own norm, as if it trained alone."""
-        if gradient_clip_algorithm == "value" or len(self.sides) == 1:
+        if gradient_clip_algorithm == "value" or len(self.branches) == 1:
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
             return
         if gradient_clip_val is None or gradient_clip_val <= 0:  # what Lightning takes for not to clip

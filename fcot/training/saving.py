@@ -9,7 +9,7 @@ from transformers import InternVLForConditionalGeneration
 from fcot.files.atomic_folder import Kind, prepare_output, whole_folder
 from fcot.models.sharded_tensors import gathered
 from fcot.models.student import save_student
-from fcot.training.base_task import PageModule
+from fcot.training.base_task import BaseTask
 
 MODEL = Kind("a model", "config.json")
 
@@ -39,14 +39,14 @@ def save_whole_student(
         save_student(model, partial, source, weights, max_tiles=max_tiles)
 
 
-def save_students(module: PageModule, folders: Mapping[str, Path]) -> None:
+def save_students(module: BaseTask, folders: Mapping[str, Path]) -> None:
     """Write every student of a module, on the first process; all must call this, as weights may be shared out.
 
     Args:
         module: A module in training.
-        folders: Where each goes, by its side of a batch.
+        folders: Where each goes, by its branch of a batch.
     """
-    for side, student in module.pair.students().items():
+    for branch, student in module.pair.students().items():
         weights = gathered(student.state_dict().items(), keep=module.trainer.is_global_zero)
         if module.trainer.is_global_zero:
-            save_whole_student(student, folders[side], module.folder.path, weights, max_tiles=module.max_tiles)
+            save_whole_student(student, folders[branch], module.folder.path, weights, max_tiles=module.max_tiles)

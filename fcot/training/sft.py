@@ -10,13 +10,13 @@ from fcot.batch import Batch
 from fcot.errors import UserError
 from fcot.models.drop_path import add_drop_path
 from fcot.models.student_teacher import PARTS, StudentTeacher, answer_labels, answer_samples
-from fcot.training.base_task import PageModule, Parameters
+from fcot.training.base_task import BaseTask, Parameters
 from fcot.training.cross_entropy import answer_cross_entropy
 from fcot.training.distillation import check_chunk_rows
 from fcot.training.loss_weighting import check_reduction, row_weights
 
 
-class SFT(PageModule):
+class SFT(BaseTask):
     """Post-trains a student, or a teacher at ratio 1 as the control.
 
     Args:

@@ -14,17 +14,17 @@ from shards.feed.packing import pack
 def collate(
     samples: Sequence[Prepared], layout: PageLayout, token_budget: int | None = None, tile_budget: int = 0
 ) -> Batch:
-    """Batch prepared samples for each side of the layout.
+    """Batch prepared samples for each branch of the layout.
 
     Args:
         samples: At least one.
         layout: What the models need.
-        token_budget: Pack samples without padding, on each side at most so many tokens in a pack; None to pad them.
+        token_budget: Pack samples without padding, on each branch at most so many tokens in a pack; None to pad them.
         tile_budget: Most tiles in a pack; 0 for any number.
     """
     image_id, fill = layout.encoder.image_token_id, layout.encoder.tokenizer.pad_token_id
 
-    def side(tokens: int) -> Sequences:
+    def branch(tokens: int) -> Sequences:
         rows = [expand(sample.encoded, tokens, image_id) for sample in samples]
         if token_budget is not None:
             lengths, tiles = [len(ids) for ids, _ in rows], [len(sample.tiles) for sample in samples]
@@ -39,7 +39,7 @@ def collate(
         references=[sample.references for sample in samples],
         num_tiles=torch.tensor([len(sample.tiles) for sample in samples]),
         tiles=torch.cat([sample.tiles for sample in samples]),
-        sequences={name: side(tokens) for name, tokens in layout.tokens_per_tile.items()},
+        sequences={name: branch(tokens) for name, tokens in layout.tokens_per_tile.items()},
     )
 
 

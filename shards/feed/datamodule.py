@@ -17,8 +17,8 @@ from shards.feed.ledger import Ledger, Skip
 from shards.feed.mixture import read_weights, reading_counts
 from shards.feed.order import Order
 from shards.feed.reader import BatchStream, PageLoader, nothing_usable, token_costs
+from shards.format.dataset_identity import check_unchanged
 from shards.format.manifest import is_indexed, read_manifest, set_fingerprint, set_size
-from shards.format.place import check_unchanged
 from shards.format.shard_set import ShardSet
 from shards.format.verify import require_whole
 
@@ -36,7 +36,7 @@ class Shards(LightningDataModule):
         batch_size: Samples in a training batch on one device.
         eval_batch_size: Samples in a dev or test batch.
         token_budget: Pack the samples of a training batch without padding, at most so many tokens in a pack; a model
-            is shown one pack after another, and each side has packs of its own (default: pad them).
+            is shown one pack after another, and each branch has packs of its own (default: pad them).
         tile_budget: Most tiles in a pack; 0 for any number.
         jpeg_quality: Encode each training tile as JPEG at a quality drawn from this to 100, as InternVL does from 75;
             None leaves tiles as they are.
@@ -253,9 +253,9 @@ class Shards(LightningDataModule):
         """Test batches."""
         return self.loader("test", with_prompts=True)
 
-    def predict_dataloader(self) -> "LeftAsItIs":
+    def predict_dataloader(self) -> "OpaqueLoader":
         """The test batches again."""
-        return LeftAsItIs(self.test_dataloader())
+        return OpaqueLoader(self.test_dataloader())
 
     def on_exception(self, exception: BaseException) -> None:
         """Let no worker finish its batch when the trainer stops at an error: it would wait for all of them."""
@@ -290,7 +290,7 @@ class Shards(LightningDataModule):
         self._resume = state_dict or None
 
 
-class LeftAsItIs:
+class OpaqueLoader:
     """Batches of a loader that Lightning does not know for one: for predictions it makes a loader anew, or cannot."""
 
     def __init__(self, loader: DataLoader[Batch]) -> None:

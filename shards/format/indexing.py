@@ -20,7 +20,7 @@ PIECE = 1 << 20
 
 
 @dataclass
-class Found:
+class FoundSample:
     """A sample as it is found in a shard.
 
     Attributes:
@@ -47,18 +47,18 @@ def split_name(name: str) -> tuple[str, str]:
     return folder + slash + stem, extension.lower()
 
 
-def find_samples(file: int) -> list[Found]:
+def find_samples(file: int) -> list[FoundSample]:
     """Return the samples of an open shard in the order of their first members, and its lost stretches.
 
     Members of a key need not be neighbours: a sample is whole wherever they lie.
     """
-    samples: dict[str, Found] = {}
-    rows: list[Found] = []
-    last: Found | None = None
+    samples: dict[str, FoundSample] = {}
+    rows: list[FoundSample] = []
+    last: FoundSample | None = None
     lost = False
     for item in walk(file):
         if isinstance(item, Fault) and not item.name:
-            rows.append(Found("", faults=[(item.reason, item.detail)]))
+            rows.append(FoundSample("", faults=[(item.reason, item.detail)]))
             if last is not None:
                 last.beside_loss = True
             lost = True
@@ -66,7 +66,7 @@ def find_samples(file: int) -> list[Found]:
         key, extension = split_name(item.name)
         sample = samples.get(key)
         if sample is None:
-            samples[key] = sample = Found(key)
+            samples[key] = sample = FoundSample(key)
             rows.append(sample)
         if isinstance(item, Fault):
             sample.faults.append((item.reason, item.detail))
@@ -86,7 +86,7 @@ def find_samples(file: int) -> list[Found]:
     return rows
 
 
-def refusal(member: Member, key: str, extension: str, sample: Found) -> tuple[str, str] | None:
+def refusal(member: Member, key: str, extension: str, sample: FoundSample) -> tuple[str, str] | None:
     """Return why a member is not read, None if it may be."""
     if not key or extension.rpartition(".")[2] not in ALLOWED:
         return "refused_member", f"{member.name} is none of {', '.join(ALLOWED)}"
@@ -98,7 +98,7 @@ def refusal(member: Member, key: str, extension: str, sample: Found) -> tuple[st
     return None
 
 
-def _refuse_halves(rows: Sequence[Found]) -> None:
+def _refuse_halves(rows: Sequence[FoundSample]) -> None:
     """Refuse samples beside a lost stretch that others of the shard say may have had more members."""
     whole = {sample.extensions() for sample in rows if not sample.beside_loss and not sample.faults}
     for sample in rows:
@@ -123,7 +123,7 @@ def index_shard(path: Path, *, samples: int | None = None) -> Index:
         for row in rows:
             table.add(row)
         for _ in range(len(rows), samples or 0):
-            table.add(Found("", faults=[("cut_shard", f"{samples} samples were written, {len(rows)} are there")]))
+            table.add(FoundSample("", faults=[("cut_shard", f"{samples} samples were written, {len(rows)} are there")]))
         digest, position = hashlib.sha256(), 0
         while piece := os.pread(file, PIECE, position):
             digest.update(piece)
@@ -144,7 +144,7 @@ class _Table:
         self.members: list[tuple[int, ...]] = []
         self.first = [0]
 
-    def add(self, sample: Found) -> None:
+    def add(self, sample: FoundSample) -> None:
         """Add a sample and its members."""
         rows, record = [], None
         fault = sample.faults[0] if sample.faults else None

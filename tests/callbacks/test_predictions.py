@@ -110,7 +110,7 @@ def test_a_trial_run_generates_but_writes_nothing(tmp_path, tiny_checkpoint, tin
     module = SFT(tiny_checkpoint, max_new_tokens=2)
     asked = []
     answer = module.answers
-    module.answers = lambda batch, side: asked.append(len(batch)) or answer(batch, side)
+    module.answers = lambda batch, branch: asked.append(len(batch)) or answer(batch, branch)
     trainer(tmp_path, Predictions(pages=2), fast_dev_run=True, logger=True).fit(module, pages(tiny_shards))
     assert sum(asked) == 2
     assert not (tmp_path / "predictions.jsonl").exists()

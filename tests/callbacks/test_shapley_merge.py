@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from callbacks import ShapleyMerge, Snapshots
-from callbacks.shapley_merge import Remembered
+from callbacks.shapley_merge import CachedLoader
 from fcot.errors import UserError
 from fcot.models.student import CompressedInternVL, load_student
 from fcot.training.sft import SFT
@@ -221,7 +221,7 @@ def test_batches_are_decoded_once_if_they_fit_in_memory(pages, student_folder):
 
     for most, expected in ((2**30, 1), (1000, 2)):
         passes.clear()
-        batches = Remembered(Loader(), most)
+        batches = CachedLoader(Loader(), most)
         assert [batch.keys for batch in batches] == [batch.keys for batch in batches]
         assert len(passes) == expected
     assert next(iter(batches)).keys  # a pass that is left early keeps nothing

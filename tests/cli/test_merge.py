@@ -50,7 +50,7 @@ def test_a_merge_scored_anew_is_the_one_of_the_run(run, capsys):
 def test_weights_that_are_missing_are_named_before_any_work(run, missing, capsys, monkeypatch):
     path = run / "snapshots" / missing
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    monkeypatch.setattr("fcot.training.base_task.PageModule.configure_model", None)
+    monkeypatch.setattr("fcot.training.base_task.BaseTask.configure_model", None)
     with pytest.raises(SystemExit) as stopped:
         main(["merge", str(run), "--overwrite", "true"])
     error = capsys.readouterr().err.strip().splitlines()

@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from fcot.cli.main import main
-from fcot.convert.on_the_way import native_folder
+from fcot.convert.auto_convert import native_folder
 from fcot.convert.original import convert_to_original
 
 

@@ -84,9 +84,9 @@ def test_rows_are_those_of_a_block_diagonal_mask_over_all_layers(pair, make_batc
 @pytest.mark.parametrize("token_budget", [10**6, 73, 1])
 def test_packed_samples_have_the_losses_and_gradients_they_have_alone(pair, make_batch, token_budget):
     batch = make_batch(*SAMPLES, token_budget=token_budget)
-    packs = {side: batch.sequences[side].packs for side in ("teacher", "student")}
+    packs = {branch: batch.sequences[branch].packs for branch in ("teacher", "student")}
     if token_budget == 73:
-        assert packs["teacher"] != packs["student"]  # each side has packs of its own
+        assert packs["teacher"] != packs["student"]  # each branch has packs of its own
     teacher, ce_rows, gradients = step(pair, batch)
     alone = [step(pair, make_batch(sample)) for sample in SAMPLES]
     close(teacher, torch.cat([rows for rows, _, _ in alone]))

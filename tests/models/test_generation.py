@@ -18,11 +18,11 @@ def pair(request, tiny_checkpoint):
     return pair.eval()
 
 
-@pytest.mark.parametrize("side", ["teacher", "student", "student-r4"])
+@pytest.mark.parametrize("branch", ["teacher", "student", "student-r4"])
 @pytest.mark.parametrize("samples", [ON_ONE_PAGE, [*ON_ONE_PAGE[:1], *OTHERS, *ON_ONE_PAGE[1:]]], ids=["one", "mixed"])
-def test_answers_are_those_of_one_question_at_a_time(pair, make_batch, side, samples):
-    together = pair.answer(make_batch(*samples, more=(4,)), side, max_new_tokens=8)
-    alone = [pair.answer(make_batch(sample, more=(4,)), side, max_new_tokens=8)[0] for sample in samples]
+def test_answers_are_those_of_one_question_at_a_time(pair, make_batch, branch, samples):
+    together = pair.answer(make_batch(*samples, more=(4,)), branch, max_new_tokens=8)
+    alone = [pair.answer(make_batch(sample, more=(4,)), branch, max_new_tokens=8)[0] for sample in samples]
     assert together == alone
     assert all(together)
 

@@ -10,7 +10,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.fsdp._fully_shard._fsdp_param_group import FSDPParamGroup
 from torch.distributed.tensor import DTensor
 
-from fcot.models.sharding import make_whole, share_again, share_out
+from fcot.models.sharding import reshard, shard, unshard
 from fcot.models.student_teacher import PARTS, StudentTeacher, answer_labels
 from fcot.training.cross_entropy import answer_cross_entropy
 
@@ -54,7 +54,7 @@ def test_layers_are_gathered_for_themselves_and_the_head_once_a_batch(pair, mesh
     batch, plain = make_batch(*SAMPLES), StudentTeacher(student_folder)
     plain.train_parts(*PARTS)
     expected = learn(plain, batch)
-    share_out(pair, mesh)
+    shard(pair, mesh)
     layers = [module for module in pair.modules() if isinstance(module, FSDPModule) and module is not pair]
     model = pair.student.model
     assert {*model.vision_tower.encoder.layer, *model.language_model.layers, model.multi_modal_projector} == {*layers}
@@ -71,7 +71,7 @@ def test_layers_are_gathered_for_themselves_and_the_head_once_a_batch(pair, mesh
 
 
 def test_weights_are_gathered_in_the_type_of_the_step_and_learn_in_fp32(pair, mesh, make_batch):
-    share_out(pair, mesh, torch.bfloat16)
+    shard(pair, mesh, torch.bfloat16)
     seen = []
     pair.student.model.language_model.norm.register_forward_hook(lambda *_: seen.append(pair.head_weight.dtype))
     with torch.autocast("cpu", torch.bfloat16):
@@ -82,18 +82,18 @@ def test_weights_are_gathered_in_the_type_of_the_step_and_learn_in_fp32(pair, me
 
 def test_between_two_steps_weights_may_be_whole_for_a_while(pair, mesh, make_batch, gathered):
     batch = make_batch(*SAMPLES)
-    share_out(pair, mesh)
-    make_whole(pair)
+    shard(pair, mesh)
+    unshard(pair)
     assert is_whole(pair)
     before = gathered.copy()
     answers = pair.answer(batch, "student", max_new_tokens=3)
     with torch.no_grad():
         rows = pair.student_rows(batch)
     assert gathered == before  # so no process had to wait for another
-    share_again(pair)
+    reshard(pair)
     assert all(isinstance(each, DTensor) for each in pair.parameters())
     learn(pair, batch)
-    make_whole(pair)
+    unshard(pair)
     assert pair.answer(batch, "student", max_new_tokens=3) == answers
     with torch.no_grad():
         torch.testing.assert_close(pair.student_rows(batch), rows)

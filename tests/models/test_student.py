@@ -82,7 +82,7 @@ def test_kept_positions_are_the_teachers_for_every_token_but_images(tiny_checkpo
     pair, batch = trained(tiny_checkpoint, keep_positions=True), make_batch(*PAGES)
     image_id = pair.student.config.image_token_id
     for name in ("input_ids", "prompt_ids"):
-        student, teacher = (getattr(batch.sequences[side], name) for side in ("student", "teacher"))
+        student, teacher = (getattr(batch.sequences[branch], name) for branch in ("student", "teacher"))
         padding = pair.student.config.text_config.pad_token_id
         kept = pair.student.positions(student, (student != padding).long())
         for row, ids in enumerate(teacher):
@@ -109,9 +109,9 @@ def test_kept_positions_change_what_the_student_sees_and_are_saved(tiny_checkpoi
 
 def test_pages_of_different_lengths_are_answered_together_as_alone(tiny_checkpoint, make_batch):
     pair = trained(tiny_checkpoint, keep_positions=True)
-    for side in ("student", "teacher"):
-        together = pair.answer(make_batch(*PAGES), side, max_new_tokens=6)
-        assert together == [pair.answer(make_batch(page), side, max_new_tokens=6)[0] for page in PAGES]
+    for branch in ("student", "teacher"):
+        together = pair.answer(make_batch(*PAGES), branch, max_new_tokens=6)
+        assert together == [pair.answer(make_batch(page), branch, max_new_tokens=6)[0] for page in PAGES]
     counted = trained(tiny_checkpoint)
     assert together == counted.answer(make_batch(*PAGES), "teacher", max_new_tokens=6)
 

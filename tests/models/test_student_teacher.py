@@ -162,20 +162,20 @@ def test_the_students_projector_starts_as_a_copy_of_the_teachers(tiny_checkpoint
     assert pair.teacher_projector.linear_1.weight.abs().sum() > 0
 
 
-@pytest.mark.parametrize("side", ["teacher", "student"])
-def test_padded_rows_equal_those_of_a_sample_alone(pair, make_batch, side):
+@pytest.mark.parametrize("branch", ["teacher", "student"])
+def test_padded_rows_equal_those_of_a_sample_alone(pair, make_batch, branch):
     samples = (*PAGES, TEXT_ONLY)
-    rows = getattr(pair, f"{side}_rows")
+    rows = getattr(pair, f"{branch}_rows")
     together = rows(make_batch(*samples))
     alone = torch.cat([rows(make_batch(sample)) for sample in samples])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("side", ["teacher", "student"])
-def test_a_padded_batch_is_answered_as_one_at_a_time(pair, make_batch, side):
+@pytest.mark.parametrize("branch", ["teacher", "student"])
+def test_a_padded_batch_is_answered_as_one_at_a_time(pair, make_batch, branch):
     samples = (*PAGES, TEXT_ONLY)
-    together = pair.answer(make_batch(*samples), side, max_new_tokens=10)
-    alone = [pair.answer(make_batch(sample), side, max_new_tokens=10)[0] for sample in samples]
+    together = pair.answer(make_batch(*samples), branch, max_new_tokens=10)
+    alone = [pair.answer(make_batch(sample), branch, max_new_tokens=10)[0] for sample in samples]
     assert together == alone
     assert all(together)
 
@@ -201,9 +201,9 @@ def test_the_compressed_prefix_changes_what_the_student_sees(pair, make_batch):
 
 def test_pages_decide_the_rows(pair, make_batch):
     batch = make_batch(*PAGES)
-    for side in (pair.student_rows, pair.teacher_rows):
-        darker = side(batch.map(lambda t: t // 2 if t.dtype == torch.uint8 else t))
-        assert not torch.allclose(darker, side(batch), atol=1e-4)
+    for branch in (pair.student_rows, pair.teacher_rows):
+        darker = branch(batch.map(lambda t: t // 2 if t.dtype == torch.uint8 else t))
+        assert not torch.allclose(darker, branch(batch), atol=1e-4)
 
 
 def test_a_batch_of_text_alone_trains_without_effect(tiny_checkpoint, make_batch):

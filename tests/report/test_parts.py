@@ -11,10 +11,10 @@ from PIL import Image
 
 from fcot.compress import make_compressor
 from fcot.evaluation.records import print_table
+from fcot.report.examples import marked
 from fcot.report.plots import moving_average
-from fcot.report.reading import marked
 from fcot.report.runs import name_of
-from fcot.report.tokens import Eyes, draw_tokens, windows
+from fcot.report.tokens import TilingSpec, draw_tokens, windows
 from fcot.report.training import by_student, find_scalars
 
 
@@ -87,7 +87,7 @@ def test_compressor_that_looks_everywhere_has_no_windows():
 
 
 def test_token_count_includes_the_thumbnail():
-    eyes = Eyes(tile_size=112, max_tiles=6, side=4, compressor="conv")
+    eyes = TilingSpec(tile_size=112, max_tiles=6, side=4, compressor="conv")
     assert eyes.count(112, 112, 1) == 16
     assert eyes.count(224, 224, 1) == 5 * 16
     assert eyes.count(224, 224, 4) == 5 * 4
@@ -96,7 +96,7 @@ def test_token_count_includes_the_thumbnail():
 @pytest.mark.parametrize("size", [(112, 112), (224, 112), (336, 224), (112, 448)])
 @pytest.mark.parametrize("ratios", [(1,), (1, 2), (1, 2, 4)])
 def test_picture_of_tokens_holds_every_panel(size, ratios):
-    eyes = Eyes(tile_size=112, max_tiles=6, side=4, compressor="conv")
+    eyes = TilingSpec(tile_size=112, max_tiles=6, side=4, compressor="conv")
     page = Image.new("RGB", size, (250, 240, 180))
     drawn = np.asarray(draw_tokens(page, eyes, [(ratio, f"ratio {ratio}") for ratio in ratios]))
     paper = (np.abs(drawn.astype(int) - (250, 240, 180)).sum(2) < 6).any(0)

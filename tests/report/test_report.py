@@ -18,8 +18,8 @@ from fcot.errors import UserError
 from fcot.metrics import paired_ratio_by_group
 from fcot.report import markdown_table, report
 from fcot.report.claims import claims_of
+from fcot.report.examples import choose, readers
 from fcot.report.pages import find_pages
-from fcot.report.reading import choose, readers
 from fcot.report.rows import compared_rows
 from fcot.report.runs import find_scored
 

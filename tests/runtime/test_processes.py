@@ -17,11 +17,13 @@ MORE_TEXTS = [("More text?", "yes, more of it", 0), ("And more?", "a little", 0)
 
 def without_labels(batch):
     """The batch with no token to learn."""
-    sides = {
-        side: replace(s, labels=torch.full_like(s.labels, IGNORED), answers=s.answers[:0], counts=(0,) * len(s.counts))
-        for side, s in batch.sequences.items()
+    branches = {
+        branch: replace(
+            s, labels=torch.full_like(s.labels, IGNORED), answers=s.answers[:0], counts=(0,) * len(s.counts)
+        )
+        for branch, s in batch.sequences.items()
     }
-    return replace(batch, sequences=sides)
+    return replace(batch, sequences=branches)
 
 
 def both_and_one(make_batch):

@@ -77,15 +77,15 @@ def test_losses_are_those_of_two_separate_models(tiny_checkpoint, make_batch):
     for parameter in pair.student.model.multi_modal_projector.parameters():
         torch.nn.init.normal_(parameter)  # far from the teacher, so that the divergence is no rounding error
     logits = {}
-    for side, model in (("teacher", teacher), ("student", pair.student)):
-        sequences = batch.sequences[side]
+    for branch, model in (("teacher", teacher), ("student", pair.student)):
+        sequences = batch.sequences[branch]
         out = model(
             input_ids=sequences.input_ids, pixel_values=normalize(batch.tiles, pair.mean, pair.std), use_cache=False
         ).logits
-        logits[side] = out[:, :-1][sequences.labels[:, 1:] != IGNORED].double()
+        logits[branch] = out[:, :-1][sequences.labels[:, 1:] != IGNORED].double()
     labels = batch.sequences["student"].labels
     labels = labels[labels != IGNORED]
-    log_t, log_s = ((logits[side] / 2).log_softmax(-1) for side in ("teacher", "student"))
+    log_t, log_s = ((logits[branch] / 2).log_softmax(-1) for branch in ("teacher", "student"))
     kl = (log_t.exp() * (log_t - log_s)).sum(-1).mean()
     ce = torch.nn.functional.cross_entropy(logits["student"], labels)
     found = module.losses(batch)

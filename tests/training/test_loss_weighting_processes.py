@@ -27,10 +27,10 @@ KINDS = {
 def silent(batch):
     """The same pages with no token to learn."""
     sequences = {
-        side: replace(
+        branch: replace(
             each, labels=torch.full_like(each.labels, IGNORED), answers=each.answers[:0], counts=(0,) * len(batch)
         )
-        for side, each in batch.sequences.items()
+        for branch, each in batch.sequences.items()
     }
     return replace(batch, sequences=sequences)
 

@@ -44,7 +44,7 @@ class ExactResume(Callback):
       no state of any generator to save or to lose, and what happens between batches cannot shift it.
     - In the middle of gradient accumulation a checkpoint holds the gradients so far of each process. On another
       number of processes each goes on from their mean: the same step, but for rounding.
-    - A validation that is due or under way is owed: the resumed run begins with it (`OwedValidation`).
+    - A validation that is due or under way is owed: the resumed run begins with it (`PendingValidation`).
     - A `GradientAccumulationScheduler` is told of passes that begin, not of one that is resumed within: the batches
       to a step are set here.
     - That a callback asked the run to end early is kept, for an `EarlyStopping` does not ask again.

@@ -27,14 +27,14 @@ class Players:
         base: θ_base.
         checkpoints: θ_1 … θ_N.
         book: Scores mixtures and remembers the scores.
-        told: Called with a stage's name, how much of it is done, and how much there is at most.
+        progress: Called with a stage's name, how much of it is done, and how much there is at most.
     """
 
     names: list[str]
     base: Mapping[str, Tensor]
     checkpoints: Sequence[Mapping[str, Tensor]]
     book: ScoreBook
-    told: Progress
+    progress: Progress
 
     def mix(self, weights: Sequence[float]) -> Combination:
         """Mix the snapshots with the given weights."""
@@ -48,7 +48,7 @@ class Players:
             nonlocal done
             utility = self.book(mixture)
             done += 1
-            self.told(stage, done, total)
+            self.progress(stage, done, total)
             return utility
 
         return score
@@ -63,7 +63,7 @@ class Game:
     standard_errors: dict[str, float] | None
 
 
-def play(players: Players, permutations: int | None, seed: int) -> Game:
+def score_game(players: Players, permutations: int | None, seed: int) -> Game:
     """Score the coalitions and compute Shapley values.
 
     Args:

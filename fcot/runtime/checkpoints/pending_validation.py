@@ -6,7 +6,7 @@ from lightning.pytorch import Trainer as LightningTrainer
 from fcot.runtime.checkpoints.exact_resume import ExactResume
 
 
-class OwedValidation(Callback):
+class PendingValidation(Callback):
     """Begins a resumed run with the validation that its checkpoint was written before or in, from its first batch.
 
     Callbacks see it as they would have seen it, at the same step; so what depends on its metrics has the same future.

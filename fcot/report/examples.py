@@ -11,7 +11,7 @@ from PIL import Image
 from fcot.evaluation.records import Record
 from fcot.report.markup import absent, picture, png_of
 from fcot.report.rows import final, with_role
-from fcot.report.runs import Scored
+from fcot.report.runs import TestedModel
 
 EXAMPLES = 4
 LONGEST_SIDE = 900  # pixels of a page in the report
@@ -33,7 +33,7 @@ class Example:
     pages: int
 
 
-def readers(scored: Sequence[Scored]) -> list[Scored]:
+def readers(scored: Sequence[TestedModel]) -> list[TestedModel]:
     """Return the models whose answers are shown: teacher; at the lowest ratio start, re-aligned and last student."""
     ratio = min((model.ratio for model in scored if model.ratio > 1), default=1)
     roles = [with_role(scored, "teacher"), *(with_role(scored, role, ratio) for role in ("start", "realigned"))]
@@ -42,7 +42,7 @@ def readers(scored: Sequence[Scored]) -> list[Scored]:
     return [model for model in scored if model.name in found]
 
 
-def choose(models: Sequence[Scored]) -> list[Example]:
+def choose(models: Sequence[TestedModel]) -> list[Example]:
     """Choose a page of each of the tasks with the longest answers: the first that not all models answer alike.
 
     Only pages that all models answered are shown: they may have been tested on different ones.
@@ -66,8 +66,8 @@ def choose(models: Sequence[Scored]) -> list[Example]:
     return chosen
 
 
-def reading_section(
-    models: Sequence[Scored], examples: Sequence[Example], pages: Mapping[str, Image.Image], missing: list[str]
+def examples_section(
+    models: Sequence[TestedModel], examples: Sequence[Example], pages: Mapping[str, Image.Image], missing: list[str]
 ) -> str:
     """Return the section; says in `missing` if there are no answers or no pages."""
     if not examples:
@@ -86,7 +86,7 @@ def reading_section(
     )
 
 
-def example_block(example: Example, models: Sequence[Scored], page: Image.Image | None) -> str:
+def example_block(example: Example, models: Sequence[TestedModel], page: Image.Image | None) -> str:
     """Return one page with what each model says of it."""
     record = example.record
     alike = f"differ on {example.differing} of {example.pages} pages of this task"

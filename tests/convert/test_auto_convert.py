@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fcot.cli.main import main
+from fcot.convert.auto_convert import native_folder
 from fcot.convert.native import convert_to_native
-from fcot.convert.on_the_way import native_folder
 from fcot.convert.original import convert_to_original
 from fcot.errors import UserError
 from fcot.files.lock import one_writer
