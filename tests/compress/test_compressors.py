@@ -5,6 +5,7 @@ import torch
 
 from fcot.compress import Compressor, Pool, compressors, make_compressor
 from fcot.compress.conv2d import window
+from fcot.errors import UserError
 
 SIDE, WIDTH = 4, 6
 DIVISORS = (1, 2, 4, 8, 16)
@@ -113,7 +114,7 @@ def test_identity_returns_the_tokens_and_has_ratio_1_only():
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match=r"no compressor 'qforner'\. Did you mean 'qformer'\?"):
+    with pytest.raises(UserError, match=r"no compressor 'qforner'\. Did you mean 'qformer'\?"):
         make_compressor("qforner", ratio=2, side=SIDE, width=WIDTH)
 
 
