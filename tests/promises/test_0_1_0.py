@@ -1,7 +1,7 @@
 """What fcot 0.1.0 wrote goes on: an exported folder, a configuration, a checkpoint.
 
-The folder `0.1.0` was written by commit 88b9e63 on transformers 5.23: a run of four steps on a tiny model that was asked
-to leave after two, and a student exported from the same run without interruption.
+The folder `0.1.0` was written by commit 88b9e63 on transformers 5.23: a run of four steps on a tiny model that was
+asked to leave after two, and a student exported from the same run without interruption.
 """
 
 import json
