@@ -4,19 +4,93 @@ import json
 import re
 import shlex
 import subprocess
+from functools import wraps
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from fcot.cli.main import main
+from fcot.cli.commands import find_verb
+from fcot.cli.main import dispatch, main
 from fcot.runtime.checkpoints.preemption import EXIT_PREEMPTED
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+FILES += [file for room in ("fcot", "shards", "callbacks", "configs") for file in sorted((ROOT / room).rglob("*.md"))]
+TEXTS = {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in FILES}
+ALL = "\n".join(TEXTS.values())
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+def blocks(language: str, text: str = ALL) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[str]:
+    """Every whole command of fcot in a document: lines of code blocks, and code within a line."""
+    found: list[str] = []
+    for block in blocks(""):
+        lines = block.replace("\\\n", " ").splitlines()
+        settings = dict(line.split("=", 1) for line in lines if re.match(r"[A-Z]=", line))
+        for line in lines:
+            for name, value in settings.items():
+                line = line.replace(f"${name}", value.strip('"'))
+            found += [line] if line.startswith(("fcot ", "python -m fcot ")) else []
+    prose = re.sub(r"```.*?```", "", ALL, flags=re.DOTALL)
+    # a verb that is only named is no command
+    found += [
+        code for code in re.findall(r"`((?:python -m )?fcot [^`]+)`", prose) if re.search(r" (?:-|[A-Z]|\w+/)", code)
+    ]
+    found = [command.replace("NAME.yaml", "realign_tiny.yaml") for command in found]
+    return sorted({command for command in found if "VERB" not in command and "…" not in command})
+
+
+class Parsed(Exception):
+    """The options of a command were understood."""
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_parser_understands_every_command(command, monkeypatch):
+    """Verb, options and their values; what it would then do is left out, and files of the reader's are not there."""
+    words = shlex.split(command.removeprefix("python -m "))[1:]
+    monkeypatch.chdir(ROOT)
+
+    def stop(*_args, **_kwargs):
+        raise Parsed
+
+    _, verb = find_verb(words)
+    if verb.target is None:
+        monkeypatch.setattr("fcot.cli.train.TrainerCLI.before_instantiate_classes", stop)
+    else:
+        module, function = verb.target.split(":")
+        own = getattr(import_module(module), function)
+
+        @wraps(own)
+        def parsed(*_args, **_kwargs):
+            raise Parsed
+
+        monkeypatch.setattr(f"{module}.{function}", parsed)
+    with pytest.raises((Parsed, SystemExit)) as ended:
+        dispatch(words)
+    assert ended.type is Parsed or ended.value.code == 0  # --help
+
+
+def test_the_front_page_is_short():
+    text = TEXTS["README.md"]
+    assert len(text.splitlines()) <= 140
+    assert len(text.split()) <= 1700
+
+
+@pytest.mark.parametrize("name", sorted(TEXTS))
+def test_links_lead_somewhere(name):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", TEXTS[name]):
+        assert ((ROOT / name).parent / target).exists(), target
+
+
+def test_the_python_of_the_front_page_runs(tmp_path, monkeypatch, capsys):
+    (source,) = blocks("python", TEXTS["README.md"])
+    monkeypatch.chdir(tmp_path)
+    exec(compile(source, "README.md", "exec"), {})
+    assert "8 visual tokens a tile" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -43,7 +117,7 @@ def tiny_run(checkpoint, shards):
 
 
 def test_callback_of_the_readme_runs_by_class_path(folder_with_callback, tiny_checkpoint, tiny_shards, capsys):
-    (command,) = (line for line in README.splitlines() if "mine.LossAlarm" in line)
+    (command,) = (line for line in ALL.splitlines() if "mine.LossAlarm" in line)
     words = shlex.split(command)[1:]
     main([*words, *tiny_run(tiny_checkpoint, tiny_shards)])
     assert re.search(r"step \d+: loss \d+\.\d\d on \[", capsys.readouterr().out)
@@ -75,8 +149,9 @@ def test_the_commands_about_shards_work_as_they_stand(tmp_path, monkeypatch, cap
     turns = [{"from": "human", "value": "2 + 2?"}, {"from": "gpt", "value": "4"}]
     (tmp_path / "some.jsonl").write_text(json.dumps({"conversations": turns}))
     (tmp_path / "meta.json").write_text(json.dumps({"sums": {"root": "", "annotation": "some.jsonl"}}))
-    commands = [line for line in README.splitlines() if line.startswith("fcot shards")]
-    named = re.findall(r"`(fcot shards.*?)`", README)
+    text = TEXTS["shards/README.md"] + TEXTS["fcot/runtime/README.md"]
+    commands = [line for line in text.splitlines() if line.startswith("fcot shards")]
+    named = re.findall(r"`(fcot shards.*?)`", text)
     commands += [command.replace("FOLDER", "data/mine/train") for command in named]
     assert len(commands) >= 6
     for command in commands:
@@ -87,7 +162,7 @@ def test_the_commands_about_shards_work_as_they_stand(tmp_path, monkeypatch, cap
 
 def test_the_command_that_goes_on_after_every_interruption_does(tmp_path):
     """With a stand-in for the run: asked to leave twice, then done; asked to leave once, then failed."""
-    (loop,) = (line for line in README.splitlines() if line.startswith("until "))
+    (loop,) = (line for line in ALL.splitlines() if line.startswith("until "))
     run = loop.removeprefix("until ").partition(";")[0]
     for codes in ([EXIT_PREEMPTED, EXIT_PREEMPTED, 0], [EXIT_PREEMPTED, 1]):
         (tmp_path / "codes").write_text("".join(f"{code}\n" for code in codes))
@@ -97,8 +172,8 @@ def test_the_command_that_goes_on_after_every_interruption_does(tmp_path):
 
 
 def test_every_file_the_readme_names_exists():
-    for path in re.findall(r"(?<![\w/])((?:configs|fcot|callbacks|shards)/[\w./-]+)", README):
-        assert (ROOT / path).exists(), path
+    for path in re.findall(r"(?<![\w/])((?:configs|fcot|callbacks|shards)/[\w./-]+)", ALL):
+        assert (ROOT / path).exists() or path in ("callbacks/my_callback.py", "configs/NAME.yaml"), path
 
 
 @pytest.mark.parametrize("transcript", blocks("console"))
