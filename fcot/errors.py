@@ -4,8 +4,11 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-class UserError(Exception):
-    """Something in the user's input is wrong; the message says what and what to do, without a traceback."""
+class UserError(ValueError):
+    """Something in the user's input is wrong: the message says what, and what to do.
+
+    The command line shows it without a traceback. Any other exception is a fault of fcot's and keeps its own.
+    """
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

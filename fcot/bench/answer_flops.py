@@ -10,20 +10,25 @@ from fcot.bench.flops import counting
 from fcot.bench.meter import ANSWER_PARTS, Meter, answer_parts
 from fcot.bench.workload import Pages, random_pair
 from fcot.internvl.tokens import tokens_per_tile
+from fcot.models.spec import StudentSpec
 from fcot.models.transformers_api import CACHE
 
 MODEL_PARTS = ANSWER_PARTS[:-1]  # what the FLOP limit is about
 TERA = 1e12
 
 
-def count_all(folder: Path, ratios: list[int], tiles: int, prompt: int, questions: int = 1) -> dict[str, Any]:
+def count_all(
+    folder: Path, ratios: list[int], tiles: int, prompt: int, questions: int = 1, compressor: str = "conv"
+) -> dict[str, Any]:
     """Return the FLOPs at each ratio, and the most that they allow to gain over the first; arguments as in `count`."""
-    flops = {ratio: count(folder, ratio, tiles, prompt, questions) for ratio in ratios}
+    flops = {ratio: count(folder, ratio, tiles, prompt, questions, compressor) for ratio in ratios}
     limits = {ratio: flops[ratios[0]]["total"] / counted["total"] for ratio, counted in flops.items()}
     return {"unit": "TFLOP", "flops": flops, "limits": limits}
 
 
-def count(folder: Path, ratio: int, tiles: int, prompt: int, questions: int = 1) -> dict[str, Any]:
+def count(
+    folder: Path, ratio: int, tiles: int, prompt: int, questions: int = 1, compressor: str = "conv"
+) -> dict[str, Any]:
     """Return the TFLOP of the parts of an answer up to its first token, and a page's visual tokens and cache.
 
     Args:
@@ -32,9 +37,10 @@ def count(folder: Path, ratio: int, tiles: int, prompt: int, questions: int = 1)
         tiles: Tiles of the page, at least one.
         prompt: Text tokens of a prompt.
         questions: Questions on the page; several share what comes before and with the visual tokens.
+        compressor: Short name of the student's compressor.
     """
-    compressor = {"compressor": "conv", "ratio": ratio} if ratio > 1 else {}
-    pair = random_pair(folder, torch.device("meta"), torch.float32, **compressor)
+    spec = StudentSpec(compressor, ratio) if ratio > 1 else None
+    pair = random_pair(folder, torch.device("meta"), torch.float32, spec=spec)
     config, model = pair.student.config, pair.student.model.language_model
     pages = Pages(tiles, prompt, 1).of(config, {"student": ratio})
     ids = pages.sequences["student"].prompt_ids

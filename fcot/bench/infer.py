@@ -22,6 +22,7 @@ from fcot.bench.workload import Pages, find_device, model_folder, numbers, page_
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tiling import cut, grid, num_tiles
+from fcot.models.spec import StudentSpec
 from fcot.models.student import student_of
 from fcot.models.student_teacher import StudentTeacher
 
@@ -38,6 +39,7 @@ def infer(
     new_tokens: int = 17,
     page: str = "1700x2200",
     max_tiles: int = 12,
+    compressor: str = "conv",
     device: str | None = None,
     bf16: bool | None = None,
     repeats: int = 5,
@@ -58,6 +60,7 @@ def infer(
         new_tokens: Tokens of an answer, two or more; the first is part of the prefill.
         page: Size of the page in pixels, WIDTHxHEIGHT or WIDTH,HEIGHT.
         max_tiles: Most tiles of the page, thumbnail not counted.
+        compressor: Short name of the students' compressor.
         device: Such as cpu; meta counts FLOPs only (default: this machine's accelerator, or its CPU).
         bf16: Compute in bf16 (default: on accelerators).
         repeats: How often each is timed.
@@ -79,15 +82,16 @@ def infer(
         "new_tokens": new_tokens,
         "page": size,
         "max_tiles": max_tiles,
+        "compressor": compressor,
         "device": str(place),
         "precision": "bf16" if half else "fp32",
     }
     with model_folder(model) as folder:
         side = ModelFolder(folder).tile_size
         found["tiles"] = num_tiles(*grid(size[0], size[1], max_tiles, tile_size=side))
-        found |= count_all(folder, each, found["tiles"], prompt)
+        found |= count_all(folder, each, found["tiles"], prompt, compressor=compressor)
         if questions > 1:
-            found["one_page"] = count_all(folder, each, found["tiles"], prompt, questions)
+            found["one_page"] = count_all(folder, each, found["tiles"], prompt, questions, compressor)
         if place.type != "meta":
             kinds = [(1, False), (batch, False), (questions, True)]
             kinds = [kind for number, kind in enumerate(kinds) if number == 0 or kind[0] > 1]
@@ -118,7 +122,7 @@ def measure(
     dtype = torch.bfloat16 if asked["precision"] == "bf16" else torch.float32
     pair = random_pair(folder, device, dtype).to(device, dtype).eval()
     pair.student.generation_config = GenerationConfig(pad_token_id=0)  # no end token: answers have full length
-    students = {ratio: with_ratio(pair, ratio, device, dtype) for ratio in ratios}
+    students = {ratio: with_ratio(pair, asked["compressor"], ratio, device, dtype) for ratio in ratios}
     file = io.BytesIO()
     page_image(*asked["page"]).save(file, "jpeg", quality=90)
     product, products = Product(device, dtype), []
@@ -146,12 +150,12 @@ def measure(
     return {"matmul_tflops": rate, "measured": rows}
 
 
-def with_ratio(pair: StudentTeacher, ratio: int, device: torch.device, dtype: torch.dtype) -> Any:
+def with_ratio(pair: StudentTeacher, compressor: str, ratio: int, device: torch.device, dtype: torch.dtype) -> Any:
     """Return a student at a ratio that shares all but the projector with the pair's."""
     if ratio == 1:
         return pair.student
     with torch.device(device):
-        return student_of(pair.student, compressor="conv", ratio=ratio, placement="before").to(dtype).eval()
+        return student_of(pair.student, StudentSpec(compressor, ratio)).to(dtype).eval()
 
 
 def answer(

@@ -42,6 +42,7 @@ def step(
     naive: bool = True,
     compile: bool = False,
     chunk_rows: int = 256,
+    compressor: str = "conv",
     repeats: int = 5,
     json: str | None = None,
     plot: Path | None = None,
@@ -64,6 +65,7 @@ def step(
         naive: Count and measure the naive step too.
         compile: Measure the step with its layers compiled by torch.compile too.
         chunk_rows: Answer tokens whose logits exist at a time, in our step; bounds memory.
+        compressor: Short name of the students' compressor.
         repeats: How often the step is timed.
         json: File for the results, - for the standard output.
         plot: File for a picture of them.
@@ -79,13 +81,22 @@ def step(
         "device": str(place),
         "precision": "bf16" if half else "fp32",
         "chunk_rows": chunk_rows,
+        "compressor": compressor,
     }
     with model_folder(model) as folder:
-        found |= count(folder, each, pages, naive=naive)
+        found |= count(folder, each, pages, naive=naive, compressor=compressor)
         if place.type != "meta":
             kinds = [name for name, wanted in (("compiled", compile), ("naive", naive)) if wanted]
             found["measured"] = measure(
-                folder, each, pages, place, half=half, kinds=kinds, chunk_rows=chunk_rows, repeats=repeats
+                folder,
+                each,
+                pages,
+                place,
+                half=half,
+                kinds=kinds,
+                chunk_rows=chunk_rows,
+                compressor=compressor,
+                repeats=repeats,
             )
             compare(found)
     publish(found, tables(found), json, notes(found), plot=plot, panels=panels(found))
@@ -98,18 +109,20 @@ def assemble(
     device: torch.device,
     dtype: torch.dtype,
     chunk_rows: int = 256,
+    compressor: str = "conv",
 ) -> tuple[Realign, Batch]:
     """Return what trains, as `fit` has it, and a batch of it on the device."""
-    module = Realign(folder, ratios=list(ratios), chunk_rows=chunk_rows)
-    student = {"compressor": module.compressor, "placement": module.placement}
-    module.pair = random_pair(folder, device, dtype, ratio=ratios[0], more_ratios=ratios[1:], **student)
+    module = Realign(folder, ratios=list(ratios), chunk_rows=chunk_rows, compressor=compressor)
+    module.pair = random_pair(folder, device, dtype, spec=module.spec, more_ratios=ratios[1:])
     batch = pages.of(module.folder.config, {"teacher": 1, **module.branches})
     return module, batch.to(device)
 
 
-def count(folder: Path, ratios: Sequence[int], pages: Pages, *, naive: bool = False) -> dict[str, Any]:
+def count(
+    folder: Path, ratios: Sequence[int], pages: Pages, *, naive: bool = False, compressor: str = "conv"
+) -> dict[str, Any]:
     """Return the TFLOP of a step by part and in total, and of a naive step, from a run on the meta device."""
-    module, batch = assemble(folder, ratios, pages, torch.device("meta"), torch.float32)
+    module, batch = assemble(folder, ratios, pages, torch.device("meta"), torch.float32, compressor=compressor)
     with counting() as flops:
         parts = run_by_part(module, batch, Meter(flops))
     counted = {
@@ -145,6 +158,7 @@ def measure(
     half: bool,
     kinds: Sequence[str],
     chunk_rows: int,
+    compressor: str,
     repeats: int,
 ) -> dict[str, Any]:
     """Return time, memory and loss of the step on a real device, and of other kinds with the same weights, in turn.
@@ -157,10 +171,11 @@ def measure(
         half: Compute in bf16.
         kinds: What else to measure: the step "compiled", and "naive".
         chunk_rows: Answer tokens whose logits exist at a time.
+        compressor: Short name of the students' compressor.
         repeats: How often each is timed.
     """
     dtype = torch.bfloat16 if half else torch.float32
-    module, batch = assemble(folder, ratios, pages, device, dtype, chunk_rows)
+    module, batch = assemble(folder, ratios, pages, device, dtype, chunk_rows, compressor)
     ways = {"step": Way([module.pair], [lambda: module.losses(batch)["loss"]])}
     if "naive" in kinds:
         ways["naive"] = naively(module, batch)

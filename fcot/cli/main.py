@@ -1,6 +1,5 @@
 """The command line: `fcot VERB …`, or `python -m fcot VERB …`."""
 
-import linecache
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,10 +30,6 @@ def main(args: list[str] | None = None) -> None:
         dispatch(words)
     except UserError as error:
         fail(innermost(str(error)))
-    except ValueError as error:
-        if not is_for_the_user(error):
-            raise
-        fail(str(error))
     except ImportError:
         hidden = hidden_by()
         if hidden is None:
@@ -74,18 +69,6 @@ def dispatch(words: list[str]) -> None:
 def innermost(message: str) -> str:
     """Return the user's part of an error, without the traceback a data worker wraps around it."""
     return message.rpartition("UserError: ")[2].strip()
-
-
-def is_for_the_user(error: ValueError) -> bool:
-    """Return whether this project raised the error itself: it then names a value and says what to do."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return False
-    package = str(trace.tb_frame.f_globals.get("__name__")).split(".")[0]
-    line = linecache.getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
-    return package in PACKAGES and line.lstrip().startswith("raise ")
 
 
 def hidden_by() -> Path | None:

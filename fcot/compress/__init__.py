@@ -3,6 +3,9 @@
 A class exported from here is offered to every configuration under the snake_case form of its name.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from fcot.compress.compressor import Compressor
 from fcot.compress.conv import Conv
 from fcot.compress.conv2d import Conv2d
@@ -11,7 +14,17 @@ from fcot.compress.pool import Pool
 from fcot.compress.qformer import Qformer
 from fcot.registry import Registry
 
-__all__ = ["Compressor", "Conv", "Conv2d", "Identity", "Pool", "Qformer", "compressors", "make_compressor"]
+__all__ = [
+    "COMPRESSORS",
+    "Compressor",
+    "Conv",
+    "Conv2d",
+    "Identity",
+    "Pool",
+    "Qformer",
+    "compressors",
+    "make_compressor",
+]
 
 
 COMPRESSORS: Registry[type[Compressor]] = Registry("compressor", base=Compressor, own=("ratio", "side", "width"))
@@ -22,7 +35,9 @@ def compressors() -> dict[str, type[Compressor]]:
     return dict(COMPRESSORS)
 
 
-def make_compressor(name: str, *, ratio: int, side: int, width: int) -> Compressor:
+def make_compressor(
+    name: str, *, ratio: int, side: int, width: int, options: Mapping[str, Any] | None = None
+) -> Compressor:
     """Build a compressor by its short name.
 
     Args:
@@ -30,9 +45,11 @@ def make_compressor(name: str, *, ratio: int, side: int, width: int) -> Compress
         ratio: How many visual tokens become one.
         side: Side of the square raster of tokens of a tile (16 in InternVL2).
         width: Width of a token.
+        options: Of this compressor alone, by the parameters of its constructor.
 
     Raises:
-        UserError: If the name is unknown.
-        ValueError: If the ratio does not fit the raster.
+        UserError: If the name or an option is unknown, or the ratio does not fit the raster.
     """
-    return COMPRESSORS[name](ratio=ratio, side=side, width=width)
+    given = dict(options or {})
+    COMPRESSORS.check_options(name, given)
+    return COMPRESSORS[name](ratio=ratio, side=side, width=width, **given)

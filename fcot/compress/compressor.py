@@ -2,15 +2,18 @@
 
 from abc import ABC, abstractmethod
 
+import numpy as np
 from torch import Tensor, nn
+
+from fcot.errors import UserError
 
 
 class Compressor(nn.Module, ABC):
     """Turns every `ratio` visual tokens of a tile into one.
 
-    Tokens come in raster order, row by row. A subclass is constructed as
-    `Kind(ratio=…, side=…, width=…)`, sets its initial weights in `reset_parameters`, and works before the
-    projector (on pixel-shuffled features) or after it alike.
+    Tokens come in raster order, row by row. A subclass is constructed as `Kind(ratio=…, side=…, width=…)`, with options
+    of its own as further keywords, sets its initial weights in `reset_parameters`, and works before the projector (on
+    pixel-shuffled features) or after it alike.
 
     Args:
         ratio: How many tokens become one.
@@ -18,17 +21,25 @@ class Compressor(nn.Module, ABC):
         width: Width C of a token.
 
     Raises:
-        ValueError: If the ratio does not divide the tokens of a tile.
+        UserError: If the ratio does not divide the tokens of a tile.
     """
 
     def __init__(self, *, ratio: int, side: int, width: int) -> None:
         super().__init__()
         if ratio < 1 or side * side % ratio:
-            raise ValueError(
+            raise UserError(
                 f"Ratio {ratio} does not divide the {side * side} tokens of a {side}x{side} raster. "
                 "Choose a divisor, 2 or 4 say."
             )
         self.ratio, self.side, self.width = ratio, side, width
+
+    @classmethod
+    def windows(cls, ratio: int, side: int) -> np.ndarray | None:
+        """Return which output token each token of the raster goes into, `[side, side]`, for pictures.
+
+        None where outputs see the whole tile, as they may unless a subclass says otherwise.
+        """
+        return None
 
     @abstractmethod
     def forward(self, tokens: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The paper's compressor: a 1-d convolution over the token axis (FCoT-VL, section 3.1)."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +24,11 @@ class Conv(Compressor):
             eye = torch.eye(self.width, device=self.conv.weight.device, dtype=self.conv.weight.dtype)
             self.conv.weight.copy_(eye[:, :, None].expand_as(self.conv.weight) / self.ratio)
             nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
+
+    @classmethod
+    def windows(cls, ratio: int, side: int) -> np.ndarray:
+        """Neighbours in raster order."""
+        return np.arange(side * side).reshape(side, side) // ratio
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Compress `[tiles, tokens, width]` to `[tiles, tokens // ratio, width]`."""

@@ -1,5 +1,6 @@
 """A 2-d convolution over the raster: windows are compact rather than long."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -37,6 +38,12 @@ class Conv2d(Compressor):
             eye = torch.eye(self.width, device=self.conv.weight.device, dtype=self.conv.weight.dtype)
             self.conv.weight.copy_(eye[:, :, None, None].expand_as(self.conv.weight) / self.ratio)
             nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
+
+    @classmethod
+    def windows(cls, ratio: int, side: int) -> np.ndarray:
+        """Neighbours in a compact window."""
+        (rows, columns), place = window(ratio, side), np.arange(side * side).reshape(side, side)
+        return place // side // rows * (side // columns) + place % side // columns
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Compress `[tiles, tokens, width]` to `[tiles, tokens // ratio, width]`."""

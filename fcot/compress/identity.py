@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from fcot.compress.compressor import Compressor
+from fcot.errors import UserError
 
 
 class Identity(Compressor):
@@ -11,7 +12,7 @@ class Identity(Compressor):
     def __init__(self, *, ratio: int, side: int, width: int) -> None:
         super().__init__(ratio=ratio, side=side, width=width)
         if ratio != 1:
-            raise ValueError(f"The identity compressor keeps every token and cannot have ratio {ratio}. Use 1.")
+            raise UserError(f"The identity compressor keeps every token and cannot have ratio {ratio}. Use 1.")
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return `[tiles, tokens, width]` unchanged."""

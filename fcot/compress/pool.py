@@ -1,5 +1,6 @@
 """Mean pooling: the paper's compressor without weights (FCoT-VL, Table 3)."""
 
+import numpy as np
 from torch import Tensor
 
 from fcot.compress.compressor import Compressor
@@ -7,6 +8,11 @@ from fcot.compress.compressor import Compressor
 
 class Pool(Compressor):
     """Mean of each `ratio` neighbours in raster order; the projector alone learns."""
+
+    @classmethod
+    def windows(cls, ratio: int, side: int) -> np.ndarray:
+        """Neighbours in raster order."""
+        return np.arange(side * side).reshape(side, side) // ratio
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Compress `[tiles, tokens, width]` to `[tiles, tokens // ratio, width]`."""

@@ -73,6 +73,8 @@ def native_config(original: Mapping[str, Any], file: Path) -> InternVLConfig:
     try:
         template(original.get("template") or "")
         return _build(original, model)
+    except UserError:
+        raise
     except (TypeError, ValueError, KeyError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{file} is not a usable configuration: {reason}\nFetch the file again.") from error
@@ -82,7 +84,7 @@ def _build(original: Mapping[str, Any], model: LanguageModel) -> InternVLConfig:
     vision = settings_of(original["vision_config"], VISION_DEFAULTS)
     side = vision["image_size"]
     if (original.get("force_image_size") or side) != side:
-        raise ValueError(f"force_image_size {original['force_image_size']} is not vision_config.image_size {side}")
+        raise UserError(f"force_image_size {original['force_image_size']} is not vision_config.image_size {side}")
     tied = bool(original["llm_config"].get("tie_word_embeddings", False))
     text = model.to_native(original["llm_config"])
     ratio = original.get("downsample_ratio", 0.5)

@@ -148,7 +148,7 @@ def _unpickled(file: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
     except (RuntimeError, ValueError, OSError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{file} cannot be read as weights only") from error
+        raise UserError(f"{file} cannot be read as weights only") from error
     if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
-        raise ValueError(f"{file} holds more than named tensors")
+        raise UserError(f"{file} holds more than named tensors")
     return content

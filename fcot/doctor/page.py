@@ -56,7 +56,7 @@ def page_cost(folder: ModelFolder, width: int, height: int, ratio: int, max_tile
         max_tiles: Most tiles, thumbnail not counted (default: the model's).
 
     Raises:
-        ValueError: If the ratio does not divide a tile's tokens.
+        UserError: If the ratio does not divide a tile's tokens.
     """
     columns, rows = grid(width, height, max_tiles or folder.max_tiles, tile_size=folder.tile_size)
     tiles = num_tiles(columns, rows)

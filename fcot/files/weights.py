@@ -12,6 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fcot.errors import UserError
+
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 MAX_SHARD_BYTES = 2**30
@@ -35,7 +37,7 @@ class LazyWeights(Mapping[str, Tensor]):
 
     Raises:
         FileNotFoundError: If one of the files is missing.
-        ValueError: If a file is not safetensors, or two files hold the same tensor.
+        UserError: If a file is not safetensors, or two files hold the same tensor.
     """
 
     def __init__(self, source: Path, files: Iterable[Path]) -> None:
@@ -45,7 +47,7 @@ class LazyWeights(Mapping[str, Tensor]):
         for file in files:
             for name, dtype_and_shape in self._layout(file).items():
                 if name in self.file_of:
-                    raise ValueError(
+                    raise UserError(
                         f"{source} holds tensor '{name}' in {self.file_of[name].name} and in {file.name}. "
                         "Save the checkpoint again."
                     )
@@ -96,7 +98,7 @@ def open_weights(path: str | Path) -> LazyWeights:
 
     Raises:
         FileNotFoundError: If there is no checkpoint at `path`, or a shard is missing.
-        ValueError: If `path` is a file of another format, or the index disagrees with its shards.
+        UserError: If `path` is a file of another format, or the index disagrees with its shards.
     """
     path = Path(path)
     if not path.exists():
@@ -133,7 +135,7 @@ def write_weights(
         max_shard_bytes: The size in bytes a shard may reach; a larger single tensor gets a shard of its own.
 
     Raises:
-        ValueError: If `path` is a file and the tensors need more than one shard.
+        UserError: If `path` is a file and the tensors need more than one shard.
     """
     path = Path(path)
     header = dict(metadata) if metadata is not None else {"format": "pt"}
@@ -145,7 +147,7 @@ def write_weights(
     while shard := next(shards, None):
         if to_file and written:
             written[0][0].unlink()
-            raise ValueError(
+            raise UserError(
                 f"The tensors for {path} need more than one shard of {max_shard_bytes} bytes. "
                 "Give a folder, or a larger max_shard_bytes."
             )
@@ -155,7 +157,7 @@ def write_weights(
         written.append((file, list(shard), sum(tensor.nbytes for tensor in shard.values())))
         del shard  # while the next one is gathered, only that one is in memory
     if not written:
-        raise ValueError(f"There are no tensors to write to {path}. Give at least one.")
+        raise UserError(f"There are no tensors to write to {path}. Give at least one.")
     if len(written) == 1:
         written[0][0].rename(path if to_file else path / SINGLE_FILE)
     else:
@@ -197,11 +199,11 @@ def _open_sharded(folder: Path) -> LazyWeights:
         weight_map: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         files = [folder / name for name in dict.fromkeys(weight_map.values())]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{index} is not a safetensors index ({error!r}). Save the checkpoint again.") from None
+        raise UserError(f"{index} is not a safetensors index ({error!r}). Save the checkpoint again.") from None
     weights = LazyWeights(folder, files)
     for name, file in weight_map.items():
         if name not in weights:
-            raise ValueError(f"{index} promises tensor '{name}' in {file}, which lacks it. Save it again.")
+            raise UserError(f"{index} promises tensor '{name}' in {file}, which lacks it. Save it again.")
     return weights
 
 
@@ -211,6 +213,6 @@ def _open(file: Path) -> Any:
     try:
         return safe_open(file, framework="pt")
     except SafetensorError as error:
-        raise ValueError(
+        raise UserError(
             f"{file} is not a complete safetensors file ({error}). Save the checkpoint again as safetensors."
         ) from None

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fcot.errors import UserError
+
 CHANNELS = (1, 3, 4)  # grey, colours, colours and opacity
 
 
@@ -26,14 +28,14 @@ def picture_of(array: Any) -> Image.Image:
             numbers from 0 to 255, or fractions from 0 to 1.
 
     Raises:
-        ValueError: If it has another shape, or numbers that are no colours.
+        UserError: If it has another shape, or numbers that are no colours.
     """
     pixels = np.asarray(array)
     if pixels.ndim == 3 and pixels.shape[-1] not in CHANNELS and pixels.shape[0] in CHANNELS:
         pixels = np.moveaxis(pixels, 0, -1)
     known = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] in CHANNELS)
     if not known or not pixels.size:
-        raise ValueError(
+        raise UserError(
             f"A page has shape {tuple(np.shape(array))}. "
             "Give height and width alone (grey), or these with 1, 3 or 4 channels, first or last."
         )
@@ -45,17 +47,17 @@ def bytes_of(pixels: np.ndarray) -> np.ndarray:
     """Return colours as numbers of 8 bits.
 
     Raises:
-        ValueError: If they are neither from 0 to 1 nor whole numbers from 0 to 255.
+        UserError: If they are neither from 0 to 1 nor whole numbers from 0 to 255.
     """
     if pixels.dtype == np.uint8:
         return pixels
     if pixels.dtype.kind not in "buif":
-        raise ValueError(f"A page has numbers of type {pixels.dtype}. Give 8-bit numbers, or fractions from 0 to 1.")
+        raise UserError(f"A page has numbers of type {pixels.dtype}. Give 8-bit numbers, or fractions from 0 to 1.")
     least, most = float(pixels.min()), float(pixels.max())
     if pixels.dtype.kind in "bf" and least >= 0 and most <= 1:
         return (pixels * 255.0).round().astype(np.uint8)
     if not (least >= 0 and most <= 255) or bool((pixels != np.floor(pixels)).any()):
-        raise ValueError(
+        raise UserError(
             f"A page has numbers from {least:g} to {most:g}, which are no colours. "
             "Give whole numbers from 0 to 255, or fractions from 0 to 1; a page is normalized here, not before."
         )

@@ -116,6 +116,8 @@ class ModelFolder:
         try:
             mended = mended_settings(self.path)
             return AutoTokenizer.from_pretrained(self.path, local_files_only=True, trust_remote_code=False, **mended)
+        except UserError:
+            raise
         except (ValueError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fcot.errors import nearest
+from fcot.errors import UserError, nearest
 
 IMAGE = "<image>"
 
@@ -105,8 +105,8 @@ def template(name: str) -> Template:
     """Return a conversation template by the name InternVL gives it.
 
     Raises:
-        ValueError: If there is none of that name; the message has the nearest one.
+        UserError: If there is none of that name; the message has the nearest one.
     """
     if name not in TEMPLATES:
-        raise ValueError(f"There is no conversation template {name!r}.{nearest(name, TEMPLATES)}")
+        raise UserError(f"There is no conversation template {name!r}.{nearest(name, TEMPLATES)}")
     return TEMPLATES[name]

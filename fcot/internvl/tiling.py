@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image
 
+from fcot.errors import UserError
+
 WHITE = (255, 255, 255)
 # What makes an image upright, by its EXIF orientation.
 UPRIGHT = {
@@ -51,10 +53,10 @@ def grid(width: int, height: int, max_tiles: int, *, min_tiles: int = 1, tile_si
         (columns, rows).
 
     Raises:
-        ValueError: If a size or limit is not positive.
+        UserError: If a size or limit is not positive.
     """
     if width < 1 or height < 1 or not 1 <= min_tiles <= max_tiles:
-        raise ValueError(
+        raise UserError(
             f"No tile grid for a {width}x{height} image with {min_tiles} to {max_tiles} tiles. "
             "Sizes must be positive and min_tiles at most max_tiles."
         )

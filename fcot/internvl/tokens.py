@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fcot.errors import UserError
 from fcot.internvl.prompts import IMAGE, Segment, Template
 
 IGNORED = -100  # label of a token that is not learned, PyTorch's default
@@ -39,11 +40,11 @@ def tokens_per_tile(config: Any, ratio: int = 1) -> int:
     """Return how many visual tokens a tile has when `ratio` of them become one.
 
     Raises:
-        ValueError: If the ratio does not divide the tile's tokens.
+        UserError: If the ratio does not divide the tile's tokens.
     """
     tokens = raster_side(config) ** 2
     if ratio < 1 or tokens % ratio:
-        raise ValueError(
+        raise UserError(
             f"Ratio {ratio} does not divide the {tokens} visual tokens of a tile. Choose a divisor, 2 or 4 say."
         )
     return tokens // ratio
@@ -83,7 +84,7 @@ def check_placeholders(
         lengths: Tokens of each packed sample; None if each has a row.
 
     Raises:
-        ValueError: Names the first sample that differs, what was expected and found.
+        UserError: Names the first sample that differs, what was expected and found.
     """
     if input_ids.is_meta:
         return  # ids without values: a step whose FLOPs are counted
@@ -92,7 +93,7 @@ def check_placeholders(
     wrong = (found != expected.to(found.device)).nonzero()
     if len(wrong):
         first = int(wrong[0])
-        raise ValueError(
+        raise UserError(
             f"Sample {keys[first]!r} has {int(found[first])} image placeholders for {int(expected[first])} visual "
             "tokens. Data and model must be given the same checkpoint and ratio."
         )

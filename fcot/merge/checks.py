@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from fcot.errors import UserError
 from fcot.files.finite import is_finite, pieces
 from fcot.files.weights import Layout, LazyWeights
 
@@ -23,7 +24,7 @@ def check_same_tensors(base: Mapping[str, Tensor], checkpoints: Sequence[Mapping
     """Check that every checkpoint has the base's tensors: the same names, shapes and dtypes.
 
     Raises:
-        ValueError: If one does not; names the checkpoint and the tensor.
+        UserError: If one does not; names the checkpoint and the tensor.
     """
     expected = _layout(base)
     for position, checkpoint in enumerate(checkpoints):
@@ -31,13 +32,13 @@ def check_same_tensors(base: Mapping[str, Tensor], checkpoints: Sequence[Mapping
         where = source_of(checkpoint, position)
         for name in sorted(expected.keys() ^ found.keys()):
             lacking, having = (where, source_of(base)) if name in expected else (source_of(base), where)
-            raise ValueError(
+            raise UserError(
                 f"{lacking} lacks tensor '{name}', which {having} has. "
                 "Merge only checkpoints of one model, saved in the same way."
             )
         for name, (dtype, shape) in expected.items():
             if found[name] != (dtype, shape):
-                raise ValueError(
+                raise UserError(
                     f"Tensor '{name}' is {_words(found[name])} in {where} but {_words((dtype, shape))} in "
                     f"{source_of(base)}. Merge only checkpoints of one model, saved with the same dtype."
                 )
@@ -57,13 +58,13 @@ def fingerprint(weights: Mapping[str, Tensor], position: int | None = None) -> s
         A SHA-256 in hexadecimal.
 
     Raises:
-        ValueError: If a tensor holds NaN or infinity; names the checkpoint and the tensor.
+        UserError: If a tensor holds NaN or infinity; names the checkpoint and the tensor.
     """
     digest = hashlib.sha256()
     for name in sorted(weights):
         tensor = weights[name].detach().cpu()
         if not is_finite(tensor):
-            raise ValueError(_broken(name, source_of(weights, position)))
+            raise UserError(_broken(name, source_of(weights, position)))
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         for piece in pieces(tensor):
             digest.update(piece.view(torch.uint8).numpy().data)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from fcot.errors import UserError
 from fcot.files.finite import is_finite, pieces
 from fcot.merge.checks import blame, check_same_tensors
 
@@ -25,7 +26,7 @@ class Combination(Mapping[str, Tensor]):
         weights: w_1 … w_N; a checkpoint whose weight is 0 is not read.
 
     Raises:
-        ValueError: If the checkpoints differ in their tensors, a weight is not finite, there are not as many
+        UserError: If the checkpoints differ in their tensors, a weight is not finite, there are not as many
             weights as checkpoints, or (at look-up) a merged tensor holds NaN or infinity.
     """
 
@@ -36,9 +37,9 @@ class Combination(Mapping[str, Tensor]):
         weights: Sequence[float],
     ) -> None:
         if len(weights) != len(checkpoints):
-            raise ValueError(f"There are {len(weights)} weights for {len(checkpoints)} checkpoints. Give one for each.")
+            raise UserError(f"There are {len(weights)} weights for {len(checkpoints)} checkpoints. Give one for each.")
         if not all(math.isfinite(weight) for weight in weights):
-            raise ValueError(f"The merge weights {list(weights)} are not all finite. Give real numbers.")
+            raise UserError(f"The merge weights {list(weights)} are not all finite. Give real numbers.")
         check_same_tensors(base, checkpoints)
         self.base = base
         self.checkpoints = tuple(checkpoints)
@@ -60,7 +61,7 @@ class Combination(Mapping[str, Tensor]):
             del tensor
         merged = total.to(base.dtype)
         if not is_finite(merged):
-            raise ValueError(blame(name, self.base, {place: self.checkpoints[place] for place in used}))
+            raise UserError(blame(name, self.base, {place: self.checkpoints[place] for place in used}))
         return merged
 
     def __contains__(self, name: object) -> bool:
@@ -97,9 +98,9 @@ def coalition_weights(members: Collection[str], all_players: Sequence[str]) -> l
         all_players: Every snapshot's name, in training order.
 
     Raises:
-        ValueError: If a member is not a player.
+        UserError: If a member is not a player.
     """
     for member in members:
         if member not in all_players:
-            raise ValueError(f"'{member}' is not one of the snapshots. They are: {', '.join(all_players)}.")
+            raise UserError(f"'{member}' is not one of the snapshots. They are: {', '.join(all_players)}.")
     return [1.0 / len(set(members)) if player in members else 0.0 for player in all_players]

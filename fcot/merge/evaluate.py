@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fcot.errors import UserError
 from fcot.merge.combine import Combination, coalition_weights
 from fcot.merge.game import coalition_key, sampled_shapley, score_coalitions, shapley_values
 from fcot.merge.methods import MergeMethod, merge_methods
@@ -102,7 +103,7 @@ def score_methods(players: Players, game: Game, draws: int, seed: int, scale: fl
         Each method's result by its name, in the registry's order.
 
     Raises:
-        ValueError: If a method needs a parameter that is not offered.
+        UserError: If a method needs a parameter that is not offered.
     """
     methods = merge_methods()
     score = players.scorer("controls", len(methods))
@@ -126,7 +127,7 @@ def _asked_for(name: str, method: MergeMethod, offered: Mapping[str, Any]) -> di
     parameters = list(inspect.signature(method).parameters.values())[2:]
     for parameter in parameters:
         if parameter.name not in offered and parameter.default is inspect.Parameter.empty:
-            raise ValueError(
+            raise UserError(
                 f"Merge method '{name}' needs '{parameter.name}', which the merge does not offer. "
                 f"Give it a default, or ask for one of: {', '.join(offered)}."
             )

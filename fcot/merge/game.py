@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import NormalDist, fmean, stdev
 
+from fcot.errors import UserError
+
 MAX_EXACT_PLAYERS = 8
 
 CoalitionUtility = Callable[[tuple[str, ...]], float]
@@ -27,10 +29,10 @@ def coalitions(players: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """Yield all 2^N coalitions, smallest first, members in the players' order.
 
     Raises:
-        ValueError: If there are more than `MAX_EXACT_PLAYERS` players.
+        UserError: If there are more than `MAX_EXACT_PLAYERS` players.
     """
     if len(players) > MAX_EXACT_PLAYERS:
-        raise ValueError(
+        raise UserError(
             f"Exact Shapley values of {len(players)} snapshots need {2 ** len(players)} evaluations. "
             f"Merge at most {MAX_EXACT_PLAYERS} snapshots, or sample: give permutations, such as 20."
         )
@@ -54,7 +56,7 @@ def score_coalitions(
         Every coalition's score by `coalition_key`, smallest coalitions first.
 
     Raises:
-        ValueError: If there are more than `MAX_EXACT_PLAYERS` players.
+        UserError: If there are more than `MAX_EXACT_PLAYERS` players.
     """
     scores = cache if cache is not None else {}
     return {coalition_key(members): _score(members, utility, scores) for members in coalitions(players)}
@@ -73,7 +75,7 @@ def shapley_values(
         Each player's φ; they add up to v(N) - v(∅).
 
     Raises:
-        ValueError: If a coalition is missing, or there are more than `MAX_EXACT_PLAYERS` players.
+        UserError: If a coalition is missing, or there are more than `MAX_EXACT_PLAYERS` players.
     """
     known = {key if isinstance(key, str) else coalition_key(key): v for key, v in utilities.items()}
     terms: dict[str, list[float]] = {player: [] for player in players}
@@ -125,7 +127,7 @@ def sampled_shapley(
         cache: Scores known so far by `coalition_key`; new ones are added as they are found.
 
     Raises:
-        ValueError: If `permutations` is below 2, for then there is no standard error.
+        UserError: If `permutations` is below 2, for then there is no standard error.
     """
     check_permutations(permutations)
     scores = cache if cache is not None else {}
@@ -153,10 +155,10 @@ def check_permutations(permutations: int) -> None:
     """Check a number of permutations to sample.
 
     Raises:
-        ValueError: If it is below 2, for then there is no standard error.
+        UserError: If it is below 2, for then there is no standard error.
     """
     if permutations < 2:
-        raise ValueError(f"{permutations} permutations give no standard error. Draw at least 2; 20 is a good start.")
+        raise UserError(f"{permutations} permutations give no standard error. Draw at least 2; 20 is a good start.")
 
 
 def _score(members: tuple[str, ...], utility: CoalitionUtility, scores: MutableMapping[str, float]) -> float:
@@ -169,5 +171,5 @@ def _score(members: tuple[str, ...], utility: CoalitionUtility, scores: MutableM
 def _look_up(known: Mapping[str, float], members: Collection[str]) -> float:
     key = coalition_key(members)
     if key not in known:
-        raise ValueError(f"Coalition '{key}' has no score. Score all coalitions, or use sampled_shapley.")
+        raise UserError(f"Coalition '{key}' has no score. Score all coalitions, or use sampled_shapley.")
     return float(known[key])

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fcot.errors import UserError
 from fcot.files.atomic_folder import Kind, prepare_output, whole_folder
 from fcot.files.weights import open_weights, write_weights
 from fcot.merge.checks import check_same_tensors, fingerprint
@@ -82,7 +83,7 @@ def merge_snapshots(
     Raises:
         FileNotFoundError: If a checkpoint is missing.
         FileExistsError: If `output` exists, and is not a merged model or may not be overwritten.
-        ValueError: If checkpoints differ in their tensors or hold NaN, a name is unusable, or a score is
+        UserError: If checkpoints differ in their tensors or hold NaN, a name is unusable, or a score is
             not finite.
     """
     start, output, extra, progress = time.perf_counter(), Path(output), dict(describe or {}), progress or no_progress
@@ -135,10 +136,10 @@ def merge_snapshots(
 
 def _check_players(names: list[str], permutations: int | None) -> None:
     if not names:
-        raise ValueError("There are no snapshots to merge. Give at least one.")
+        raise UserError("There are no snapshots to merge. Give at least one.")
     for name in names:
         if not name or "+" in name:
-            raise ValueError(
+            raise UserError(
                 f"'{name}' cannot name a snapshot: '+' joins the names of a coalition. Give it another name."
             )
     if permutations is None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from fcot.errors import UserError
+
 
 @dataclass(frozen=True)
 class Control:
@@ -87,15 +89,15 @@ def check_extra(extra: Mapping[str, Any], seed: int) -> None:
     """Check that the caller's fields are JSON and not the report's own (repeating an equal seed is fine).
 
     Raises:
-        ValueError: If a field takes one of the report's names, or cannot be written as JSON.
+        UserError: If a field takes one of the report's names, or cannot be written as JSON.
     """
     own = {each.name for each in fields(MergeReport)} | {"weights"}
     for name, value in extra.items():
         if name in own and not (name == "seed" and value == seed):
-            raise ValueError(f"'{name}' is a field of the report itself. Describe the merge under another name.")
+            raise UserError(f"'{name}' is a field of the report itself. Describe the merge under another name.")
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise ValueError(
+            raise UserError(
                 f"Field '{name}' cannot be written as JSON ({error}). Give text, numbers, lists or mappings."
             ) from None

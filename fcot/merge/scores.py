@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from fcot.errors import UserError
 from fcot.merge.combine import Combination
 
 Utility = Callable[[Mapping[str, Tensor]], float]
@@ -51,13 +52,13 @@ class ScoreBook:
         """Score a mixture, or recall its score.
 
         Raises:
-            ValueError: If the utility is not a finite number.
+            UserError: If the utility is not a finite number.
         """
         key = self._key(mixture.weights)
         if key not in self._scores:
             score = float(self._utility(mixture))
             if not math.isfinite(score):
-                raise ValueError(
+                raise UserError(
                     f"The utility of the mixture with weights {list(mixture.weights)} is {score}. "
                     "Return a finite number, higher for better weights."
                 )

@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 
+from fcot.errors import UserError
 from fcot.metrics.anls import ANLS
 from fcot.metrics.answer_metric import AnswerMetric
 from fcot.metrics.character_error_rate import CharacterErrorRate
@@ -61,13 +62,13 @@ def metric_by_name(name: str) -> AnswerMetric:
         A new metric without samples.
 
     Raises:
-        ValueError: No metric has that name; the message says which is nearest.
+        UserError: No metric has that name; the message says which is nearest.
     """
     classes = answer_metrics()
     if name not in classes:
         known = ", ".join(sorted(classes))
         (nearest,) = difflib.get_close_matches(name.lower(), classes, n=1, cutoff=0.0)
-        raise ValueError(f"There is no metric named {name!r}; did you mean {nearest!r}? The metrics are {known}.")
+        raise UserError(f"There is no metric named {name!r}; did you mean {nearest!r}? The metrics are {known}.")
     return classes[name]()
 
 
@@ -78,14 +79,14 @@ def check_metrics(metrics: Mapping[str, Sequence[str]]) -> None:
         metrics: Metric names for each task, the one that counts first.
 
     Raises:
-        ValueError: A name is unknown, or less of a task's first metric is better: means over tasks, merges and
+        UserError: A name is unknown, or less of a task's first metric is better: means over tasks, merges and
             comparisons take more for better.
     """
     for task, names in metrics.items():
         for place, name in enumerate(names):
             if not metric_by_name(name).higher_is_better and not place:
                 better = ", ".join(each for each, kind in answer_metrics().items() if kind.higher_is_better)
-                raise ValueError(
+                raise UserError(
                     f"The first metric of task {task!r} is {name}, of which less is better; the first one counts in "
                     f"means, merges and comparisons, where more is.\nPut one of {better} before it."
                 )

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from fcot.errors import UserError
 from fcot.metrics.intervals import Interval, bootstrap_interval
 
 
@@ -43,7 +44,7 @@ class AnswerMetric(Metric):
             references: The accepted answers of each sample, in the same order.
 
         Raises:
-            ValueError: The two do not pair up, or a sample has no accepted answer.
+            UserError: The two do not pair up, or a sample has no accepted answer.
         """
         pairs = paired_samples(predictions, references)
         self._append("scores", (self.score(prediction, accepted) for prediction, accepted in pairs))
@@ -84,22 +85,22 @@ def paired_samples(
         Pairs of a prediction and its accepted answers, in order.
 
     Raises:
-        ValueError: The lengths differ, a sample has no accepted answer, or a bare string stands where a
+        UserError: The lengths differ, a sample has no accepted answer, or a bare string stands where a
             list of strings belongs (it would be scored letter by letter).
     """
     if isinstance(predictions, str):
-        raise ValueError(f"The predictions are the single string {predictions!r}; pass a list of strings.")
+        raise UserError(f"The predictions are the single string {predictions!r}; pass a list of strings.")
     if len(predictions) != len(references):
-        raise ValueError(
+        raise UserError(
             f"There are {len(predictions)} predictions but {len(references)} lists of references; "
             "pass one list of accepted answers for each prediction."
         )
     for index, accepted in enumerate(references):
         if isinstance(accepted, str):
-            raise ValueError(
+            raise UserError(
                 f"The references of sample {index} are the single string {accepted!r}; "
                 "pass a list of accepted answers for each sample."
             )
         if not accepted:
-            raise ValueError(f"Sample {index} has no reference; give it at least one accepted answer or leave it out.")
+            raise UserError(f"Sample {index} has no reference; give it at least one accepted answer or leave it out.")
     return zip(predictions, references, strict=True)

@@ -10,6 +10,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from fcot.errors import UserError
+
 Scores: TypeAlias = npt.ArrayLike  # one number a sample: a list, an array or a CPU tensor
 _Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -46,7 +48,7 @@ def bootstrap_interval(scores: Scores, *, seed: int = 0, resamples: int = 2000, 
         The mean and its interval.
 
     Raises:
-        ValueError: There are no scores, or one is not a finite number.
+        UserError: There are no scores, or one is not a finite number.
     """
     return bootstrap_interval_by_group({"scores": scores}, seed=seed, resamples=resamples, confidence=confidence)
 
@@ -67,7 +69,7 @@ def bootstrap_interval_by_group(
         The mean over groups and its interval; `n` counts the samples of all groups.
 
     Raises:
-        ValueError: There is no group, or one is empty or holds something other than finite numbers.
+        UserError: There is no group, or one is empty or holds something other than finite numbers.
     """
     groups = _aligned_groups([scores_by_group])
     (means,) = _resampled_means(groups, seed, resamples)
@@ -91,7 +93,7 @@ def paired_difference(
         The mean difference and its interval.
 
     Raises:
-        ValueError: The lengths differ, there are no scores, or one is not a finite number.
+        UserError: The lengths differ, there are no scores, or one is not a finite number.
     """
     return paired_difference_by_group(
         {"scores": a}, {"scores": b}, seed=seed, resamples=resamples, confidence=confidence
@@ -119,7 +121,7 @@ def paired_difference_by_group(
         The mean over groups of `a - b`, and its interval.
 
     Raises:
-        ValueError: The groups or their lengths differ, a group is empty, or a score is not a finite number.
+        UserError: The groups or their lengths differ, a group is empty, or a score is not a finite number.
     """
     pairs = _aligned_groups([a_by_group, b_by_group])
     differences = {name: pair[0] - pair[1] for name, pair in zip(sorted(a_by_group), pairs, strict=True)}
@@ -141,7 +143,7 @@ def paired_ratio(a: Scores, b: Scores, *, seed: int = 0, resamples: int = 2000, 
         `b` that many a resample has none.
 
     Raises:
-        ValueError: The lengths differ, there are no scores, one is not a finite number, or mean `b` is 0.
+        UserError: The lengths differ, there are no scores, one is not a finite number, or mean `b` is 0.
     """
     return paired_ratio_by_group({"scores": a}, {"scores": b}, seed=seed, resamples=resamples, confidence=confidence)
 
@@ -167,13 +169,13 @@ def paired_ratio_by_group(
         The mean over groups of `a` divided by that of `b`, and its interval.
 
     Raises:
-        ValueError: The groups or their lengths differ, a group is empty, a score is not a finite number,
+        UserError: The groups or their lengths differ, a group is empty, a score is not a finite number,
             or the mean of `b` is 0.
     """
     groups = _aligned_groups([a_by_group, b_by_group])
     mean_a, mean_b = _means(groups)
     if mean_b == 0:
-        raise ValueError("The mean of b is 0, so a has no ratio to it; use paired_difference instead.")
+        raise UserError("The mean of b is 0, so a has no ratio to it; use paired_difference instead.")
     resampled_a, resampled_b = _resampled_means(groups, seed, resamples)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = resampled_a / resampled_b
@@ -185,16 +187,16 @@ def _aligned_groups(series: Sequence[Mapping[str, Scores]]) -> list[_Array]:
     """Stack series over their common groups, in the order of the names: one `[S, N]` array a group."""
     names = sorted(series[0])
     if not names:
-        raise ValueError("There are no groups of scores; pass at least one.")
+        raise UserError("There are no groups of scores; pass at least one.")
     for other in series[1:]:
         if sorted(other) != names:
-            raise ValueError(f"Groups {names} are paired with {sorted(other)}; pass the same groups in both.")
+            raise UserError(f"Groups {names} are paired with {sorted(other)}; pass the same groups in both.")
     groups = []
     for name in names:
         columns = [_checked(name, one[name]) for one in series]
         if len({len(column) for column in columns}) > 1:
             lengths = " and ".join(str(len(column)) for column in columns)
-            raise ValueError(
+            raise UserError(
                 f"The paired {name!r} have {lengths} samples; pass two scores of each sample, in one order."
             )
         groups.append(np.stack(columns))
@@ -205,12 +207,12 @@ def _checked(name: str, scores: Scores) -> _Array:
     """Return the scores of a group as an array `[N]` of at least one finite number."""
     column = np.asarray(scores, dtype=np.float64)
     if column.ndim != 1:
-        raise ValueError(f"{name!r} has the shape {column.shape}; pass one score a sample.")
+        raise UserError(f"{name!r} has the shape {column.shape}; pass one score a sample.")
     if not column.size:
-        raise ValueError(f"{name!r} is empty, so it has no mean; pass at least one score.")
+        raise UserError(f"{name!r} is empty, so it has no mean; pass at least one score.")
     if not np.isfinite(column).all():
         index = int(np.flatnonzero(~np.isfinite(column))[0])
-        raise ValueError(f"{name!r} holds {column[index]} at sample {index}; pass finite numbers only.")
+        raise UserError(f"{name!r} holds {column[index]} at sample {index}; pass finite numbers only.")
     return column
 
 
@@ -223,7 +225,7 @@ def _means(groups: Sequence[_Array]) -> _Array:
 def _resampled_means(groups: Sequence[_Array], seed: int, resamples: int) -> _Array:
     """Draw the samples of each group anew, the same for all series, and average: `[S, R]`."""
     if resamples < 1:
-        raise ValueError(f"resamples is {resamples}; draw the samples anew at least once.")
+        raise UserError(f"resamples is {resamples}; draw the samples anew at least once.")
     rng = np.random.default_rng(seed)
     total = np.zeros((len(groups[0]), resamples))
     for group in groups:
@@ -240,7 +242,7 @@ def _resampled_means(groups: Sequence[_Array], seed: int, resamples: int) -> _Ar
 def _interval(mean: float, resampled: _Array, groups: Sequence[_Array], confidence: float) -> Interval:
     """Cut the tails off the resampled figures `[R]`, at figures that were drawn, so that inf may be one."""
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}; pass a share between 0 and 1, such as 0.95.")
+        raise UserError(f"confidence is {confidence}; pass a share between 0 and 1, such as 0.95.")
     ordered = np.sort(resampled)
     tail = (1 - confidence) / 2 * (len(ordered) - 1)
     low, high = ordered[int(tail)], ordered[len(ordered) - 1 - int(tail)]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from fcot.errors import UserError
 from fcot.metrics.answer_metric import AnswerMetric
 
 _NUM_ANNOTATORS = 10
@@ -64,10 +65,10 @@ def vqa_accuracy(prediction: str, references: Sequence[str]) -> float:
         The agreement, from 0 to 1.
 
     Raises:
-        ValueError: There are neither ten references nor one.
+        UserError: There are neither ten references nor one.
     """
     if len(references) not in (1, _NUM_ANNOTATORS):
-        raise ValueError(
+        raise UserError(
             f"VQA accuracy is defined on {_NUM_ANNOTATORS} annotators, but there are {len(references)} "
             f"references for the prediction {prediction!r}; give all {_NUM_ANNOTATORS} answers with their "
             "repetitions, or a single accepted answer."

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fcot.errors import UserError
+
 
 def add_drop_path(vision_tower: nn.Module, rate: float) -> None:
     """Let each residual branch be skipped, for a whole tile at a time, while training.
@@ -17,10 +19,10 @@ def add_drop_path(vision_tower: nn.Module, rate: float) -> None:
         rate: Chance in the last layer, 0 ≤ rate < 1; 0 leaves the tower untouched.
 
     Raises:
-        ValueError: If the rate is out of range.
+        UserError: If the rate is out of range.
     """
     if not 0 <= rate < 1:
-        raise ValueError(f"drop_path is {rate}. It must be at least 0 and less than 1.")
+        raise UserError(f"drop_path is {rate}. It must be at least 0 and less than 1.")
     if rate == 0:
         return
     layers: Any = vision_tower.encoder.layer  # type: ignore[union-attr]

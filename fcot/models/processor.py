@@ -13,6 +13,7 @@ from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.image_utils import is_pil_image
 from transformers.processing_utils import ProcessorMixin
 
+from fcot.errors import UserError
 from fcot.internvl.arrays import flat, picture_of
 from fcot.internvl.prompts import IMAGE
 from fcot.internvl.tiling import cut, grid, num_tiles
@@ -76,12 +77,12 @@ class CompressedInternVLImageProcessor(BaseImageProcessor):
             `num_patches`, the number of tiles of each page.
 
         Raises:
-            ValueError: If there is no page, or an array is none (`picture_of`).
+            UserError: If there is no page, or an array is none (`picture_of`).
         """
         limits = self._limits(max_patches, min_patches, crop_to_patches)
         pages = [page if is_pil_image(page) else picture_of(page) for page in flat(self.fetch_images(images))]
         if not pages:
-            raise ValueError("There is no page among the images. Give one, or leave images out.")
+            raise UserError("There is no page among the images. Give one, or leave images out.")
         cuts = [cut(page, limits[1], min_tiles=limits[0], tile_size=self.size["height"]) for page in pages]
         tiles = normalize(torch.cat(cuts), torch.tensor(self.image_mean), torch.tensor(self.image_std))
         data = {"pixel_values": tiles, "num_patches": [len(tiles) for tiles in cuts]}
@@ -151,11 +152,11 @@ class CompressedInternVLProcessor(ProcessorMixin):
             `input_ids` and `attention_mask` `[texts, length]`, and `pixel_values` `[tiles, 3, S, S]` of all pages.
 
         Raises:
-            ValueError: If there is no text, pages and placeholders differ in number, a truncation would leave out
+            UserError: If there is no text, pages and placeholders differ in number, a truncation would leave out
                 visual tokens, or there are videos or audio.
         """
         if text is None or videos is not None or audio is not None:
-            raise ValueError("This model reads text and images. Give text=..., and images=... for its placeholders.")
+            raise UserError("This model reads text and images. Give text=..., and images=... for its placeholders.")
         tiling = {name: kwargs.pop(name) for name in TILING_OPTIONS if name in kwargs} | dict(images_kwargs or {})
         counts: list[int] = []
         pixels = {}
@@ -177,7 +178,7 @@ class CompressedInternVLProcessor(ProcessorMixin):
             left = [int((ids == self.tokenizer.convert_tokens_to_ids(token)).sum()) for token in tokens]
             if left != [prompt.count(token) for token in tokens]:
                 total = prompt.count(self.image_token)
-                raise ValueError(
+                raise UserError(
                     f"Text {number} has {total} visual tokens, and cut to {len(ids)} tokens it keeps {left[1]} of "
                     "them. Truncate text without pages, or give a larger max_length or a smaller max_patches."
                 )
@@ -187,7 +188,7 @@ class CompressedInternVLProcessor(ProcessorMixin):
         placeholder = self.image_token if any(self.image_token in text for text in texts) else IMAGE
         found = sum(text.count(placeholder) for text in texts)
         if found != len(counts) and (counts or placeholder == self.image_token):
-            raise ValueError(
+            raise UserError(
                 f"The text has {found} image placeholders and {len(counts)} images were given. "
                 f"Write {self.image_token} once for each image."
             )

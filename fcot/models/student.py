@@ -21,11 +21,13 @@ from transformers import (
 from transformers.models.internvl.modeling_internvl import InternVLMultiModalProjector
 
 from fcot.compress import make_compressor
+from fcot.errors import UserError
 from fcot.files.json_files import read_optional, write_json
 from fcot.internvl.checkpoint import NESTED, PROCESSOR_FILE, ModelFolder, image_settings
 from fcot.internvl.tokens import positions, raster_side, tokens_per_tile
 from fcot.internvl.video_token import mend_video_token
 from fcot.models.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
+from fcot.models.spec import StudentSpec
 from fcot.models.transformers_api import CACHE, STUDENT, refusal, require_api, require_known_arguments
 from fcot.models.weight_checks import require_parts
 
@@ -37,6 +39,7 @@ class CompressedInternVLConfig(InternVLConfig):
 
     Attributes:
         compressor: Short name of the compressor.
+        compressor_options: Options of the compressor, by the parameters of its constructor.
         ratio: How many visual tokens become one.
         placement: "before" the projector (on pixel-shuffled features) or "after" it.
         keep_positions: A visual token takes as many positions as it stands for, so that all tokens have the positions
@@ -46,6 +49,7 @@ class CompressedInternVLConfig(InternVLConfig):
     model_type = "fcot_internvl"
 
     compressor: str = "conv"
+    compressor_options: dict[str, Any] | None = None
     ratio: int = 2
     placement: str = "before"
     keep_positions: bool = False
@@ -58,13 +62,13 @@ class CompressedProjector(InternVLMultiModalProjector):
         config: Configuration of the student.
 
     Raises:
-        ValueError: If the compressor, its ratio or its placement is unknown.
+        UserError: If the compressor, its ratio or its placement is unknown.
     """
 
     def __init__(self, config: CompressedInternVLConfig) -> None:
         super().__init__(config)
         if config.placement not in ("before", "after"):
-            raise ValueError(f"placement is {config.placement!r}. Use 'before' or 'after' (the projector).")
+            raise UserError(f"placement is {config.placement!r}. Use 'before' or 'after' (the projector).")
         self.placement = config.placement
         before = config.placement == "before"
         self.compressor = make_compressor(
@@ -72,6 +76,7 @@ class CompressedProjector(InternVLMultiModalProjector):
             ratio=config.ratio,
             side=raster_side(config),
             width=self.linear_1.in_features if before else self.linear_2.out_features,
+            options=config.compressor_options,
         )
 
     def forward(self, image_features: Tensor) -> Tensor:
@@ -217,39 +222,29 @@ AutoImageProcessor.register(
 )
 
 
-def student_config(
-    teacher: Any, *, compressor: str, ratio: int, placement: str, keep_positions: bool = False
-) -> CompressedInternVLConfig:
+def student_config(teacher: Any, spec: StudentSpec) -> CompressedInternVLConfig:
     """Return the configuration of a student of a teacher."""
     settings = teacher.to_dict()
     for owned in ("model_type", "architectures", "transformers_version"):
         settings.pop(owned, None)
     settings.update(
-        compressor=compressor,
-        ratio=ratio,
-        placement=placement,
-        keep_positions=keep_positions,
-        image_seq_length=tokens_per_tile(teacher, ratio),
+        compressor=spec.compressor,
+        ratio=spec.ratio,
+        placement=spec.placement,
+        keep_positions=spec.keep_positions,
+        image_seq_length=tokens_per_tile(teacher, spec.ratio),
         architectures=[CompressedInternVL.__name__],
+        **({"compressor_options": dict(spec.options)} if spec.options else {}),
     )
     return CompressedInternVLConfig(**settings)
 
 
-def student_of(
-    teacher: InternVLForConditionalGeneration,
-    *,
-    compressor: str,
-    ratio: int,
-    placement: str,
-    keep_positions: bool = False,
-) -> CompressedInternVL:
+def student_of(teacher: InternVLForConditionalGeneration, spec: StudentSpec) -> CompressedInternVL:
     """Make a student that shares the teacher's vision tower, language model and head.
 
     Only the projector is new: it starts from the teacher's weights, the compressor from its own start.
     """
-    config = student_config(
-        teacher.config, compressor=compressor, ratio=ratio, placement=placement, keep_positions=keep_positions
-    )
+    config = student_config(teacher.config, spec)
     with torch.device("meta"):
         student = CompressedInternVL(config)
     projector = CompressedProjector(config)

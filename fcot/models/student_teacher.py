@@ -1,7 +1,7 @@
 """Student and teacher in one container: one vision tower, one language model, two visual prefixes."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from fcot.models.decoder import allow_packing, answer_rows
 from fcot.models.generation import answer
 from fcot.models.sharded_tensors import most_over_processes, whole
 from fcot.models.sharding import is_sharded
+from fcot.models.spec import StudentSpec
 from fcot.models.student import CompressedInternVL, load_student, student_of
 from fcot.models.weight_checks import require_numbers
 
@@ -40,10 +41,12 @@ class StudentTeacher(nn.Module):
 
     Args:
         checkpoint: Model folder; a native InternVL becomes the teacher, a folder saved by fcot is a student.
-        compressor: Short name of a compressor for a new student; None takes the folder's model as it is.
+        spec: What a new student is; None takes the folder's model as it is. Or give its fields one by one.
+        compressor: Short name of a compressor for a new student.
         ratio: How many visual tokens become one.
         placement: Compressor "before" or "after" the projector.
         keep_positions: A new student's tokens keep the positions they have in the teacher.
+        compressor_options: Options of the compressor alone.
         from_scratch: Take the configuration only and start from random weights.
         more_ratios: Ratios of further students.
         checkpointing: Keep only the inputs of layers that learn, or that a gradient passes, and compute the rest again
@@ -59,16 +62,20 @@ class StudentTeacher(nn.Module):
     def __init__(
         self,
         checkpoint: Path,
+        spec: StudentSpec | None = None,
         *,
         compressor: str | None = None,
         ratio: int = 1,
         placement: str = "before",
         keep_positions: bool = False,
+        compressor_options: Mapping[str, Any] | None = None,
         from_scratch: bool = False,
         more_ratios: Sequence[int] = (),
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        if spec is None and compressor is not None:
+            spec = StudentSpec(compressor, ratio, placement, keep_positions, compressor_options or {})
         folder = ModelFolder(checkpoint)
         if from_scratch:
             model = AutoModelForImageTextToText.from_config(folder.config, dtype=torch.float32)
@@ -81,19 +88,17 @@ class StudentTeacher(nn.Module):
         if checkpointing:
             model.model.vision_tower.gradient_checkpointing_enable()  # which acts only while the tower learns
         allow_packing(model.model.language_model)
-        if compressor is not None:
+        if spec is not None:
             if folder.config.model_type == "fcot_internvl":
                 raise UserError(
                     f"{checkpoint} is already a compressed student (ratio {folder.config.ratio}).\n"
                     "Re-align from a native InternVL folder, or post-train this one with SFT."
                 )
             self.teacher_projector = model.model.multi_modal_projector.requires_grad_(False)
-            students = [
-                student_of(model, compressor=compressor, ratio=each, placement=placement, keep_positions=keep_positions)
-                for each in (ratio, *more_ratios)
-            ]
+            ratios = (spec.ratio, *more_ratios)
+            students = [student_of(model, spec.at(each)) for each in ratios]
             model = students[0]
-            branches = student_branches((ratio, *more_ratios))
+            branches = student_branches(ratios)
             self.further.update(dict(zip(list(branches)[1:], students[1:], strict=True)))
         self.student: InternVLForConditionalGeneration = model
         preprocessing = folder.preprocessing

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from fcot.compress.conv2d import window
+from fcot.compress import COMPRESSORS
 from fcot.convert.auto_convert import native_folder
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
@@ -69,15 +69,9 @@ def windows(compressor: str, ratio: int, side: int) -> np.ndarray | None:
 
     None for compressors whose outputs each see the whole tile.
     """
-    place = np.arange(side * side).reshape(side, side)
     if ratio == 1:
-        return place
-    if compressor == "conv2d":
-        rows, columns = window(ratio, side)
-        return place // side // rows * (side // columns) + place % side // columns
-    if compressor in ("conv", "pool"):  # neighbours in raster order
-        return place // ratio
-    return None
+        return np.arange(side * side).reshape(side, side)
+    return COMPRESSORS[compressor].windows(ratio, side)
 
 
 def draw_tokens(page: Image.Image, eyes: TilingSpec, panels: Sequence[tuple[int, str]]) -> Image.Image:

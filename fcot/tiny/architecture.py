@@ -12,6 +12,8 @@ from transformers import (
     Qwen2Config,
 )
 
+from fcot.errors import UserError
+
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>")
 
 
@@ -69,10 +71,10 @@ def write_architecture(
         The folder.
 
     Raises:
-        ValueError: If `tile_size` is not a multiple of 28.
+        UserError: If `tile_size` is not a multiple of 28.
     """
     if tile_size % 28:
-        raise ValueError(f"tile_size {tile_size} is not a multiple of 28. Use 28, 56, 112, 224 or 448.")
+        raise UserError(f"tile_size {tile_size} is not a multiple of 28. Use 28, 56, 112, 224 or 448.")
     tokenizer = byte_tokenizer()
     config = InternVLConfig(
         vision_config=InternVLVisionConfig(

@@ -136,16 +136,16 @@ def distillation_loss(
         zero and still connected to the graph.
 
     Raises:
-        ValueError: If the shapes do not fit together, or temperature is not positive.
+        UserError: If the shapes do not fit together, or temperature is not positive.
         UserError: If chunk_rows is not positive.
     """
     if student_rows.shape != teacher_rows.shape or len(student_rows) != len(labels):
-        raise ValueError(
+        raise UserError(
             f"Student rows {tuple(student_rows.shape)}, teacher rows {tuple(teacher_rows.shape)} and labels "
             f"{tuple(labels.shape)} differ. Both branches must keep the same answer tokens."
         )
     if temperature <= 0:
-        raise ValueError(f"temperature is {temperature}. It must be positive.")
+        raise UserError(f"temperature is {temperature}. It must be positive.")
     check_chunk_rows(chunk_rows)
     counted = labels != IGNORED
     # on the meta device, where FLOPs are counted, labels have no values: every row counts

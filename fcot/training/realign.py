@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.optim import AdamW, Optimizer
 from fcot.batch import Batch
 from fcot.errors import UserError
 from fcot.models.branches import student_branches
+from fcot.models.spec import StudentSpec
 from fcot.models.student_teacher import StudentTeacher, answer_labels
 from fcot.training.base_task import BaseTask, Parameters
 from fcot.training.distillation import DistillationLoss, check_chunk_rows, distillation_loss
@@ -21,6 +23,7 @@ class Realign(BaseTask):
     Args:
         checkpoint: Folder of the teacher, a native InternVL.
         compressor: Short name of the compressor: conv (the paper's), conv2d, pool, qformer.
+        compressor_options: Options of that compressor alone, such as `{depth: 3}`.
         ratio: How many visual tokens become one: 2 halves them, 4 quarters them.
         ratios: Train a student for each of these ratios in one run, in place of `ratio`: they share the vision tower's
             and the teacher's work, and are otherwise as if trained alone.
@@ -55,6 +58,7 @@ class Realign(BaseTask):
         checkpoint: Path,
         *,
         compressor: str = "conv",
+        compressor_options: dict[str, Any] | None = None,
         ratio: int = 2,
         ratios: list[int] | None = None,
         placement: str = "before",
@@ -85,10 +89,10 @@ class Realign(BaseTask):
             metrics=metrics,
             label=label,
         )
-        self.compressor, self.placement, self.keep_positions = compressor, placement, keep_positions
         self.ratios = [ratio] if ratios is None else ratios
         if not self.ratios or len(set(self.ratios)) < len(self.ratios):
             raise UserError(f"ratios is {self.ratios}.\nGive each ratio once, such as [2, 4].")
+        self.spec = StudentSpec(compressor, self.ratio, placement, keep_positions, compressor_options or {})
         self.kl_weight, self.ce_weight, self.temperature = kl_weight, ce_weight, temperature
         self.chunk_rows, self.checkpoint_activations = check_chunk_rows(chunk_rows), checkpoint_activations
         self.compile_layers = compile_layers
@@ -107,10 +111,7 @@ class Realign(BaseTask):
         """Load the teacher and give it its students; projectors and compressors learn."""
         pair = StudentTeacher(
             self.folder.path,
-            compressor=self.compressor,
-            ratio=self.ratio,
-            placement=self.placement,
-            keep_positions=self.keep_positions,
+            self.spec,
             more_ratios=self.ratios[1:],
             checkpointing=self.checkpoint_activations,
         )

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from fcot.batch import PageLayout
+from fcot.errors import UserError
 from fcot.internvl.decode import FORMATS, decode_image
 from fcot.internvl.tiling import cut, grid, num_tiles
 from fcot.internvl.tokens import Encoded, SampleError
@@ -157,7 +158,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         counts = Counter(name for name, _ in pairs)
-        raise ValueError(f"{counts.most_common(1)[0][0]!r} is there twice in an object")
+        raise UserError(f"{counts.most_common(1)[0][0]!r} is there twice in an object")
     return found
 
 

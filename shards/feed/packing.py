@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fcot.errors import UserError
+
 
 def pack(tokens: Sequence[int], token_budget: int, tiles: Sequence[int] = (), tile_budget: int = 0) -> list[list[int]]:
     """Put samples into few packs, each within a budget of tokens and one of tiles: the longest first, best fit.
@@ -24,10 +26,10 @@ def pack(tokens: Sequence[int], token_budget: int, tiles: Sequence[int] = (), ti
         Indices of the samples of each pack, in their order.
 
     Raises:
-        ValueError: If a budget is negative, or there is none of tokens.
+        UserError: If a budget is negative, or there is none of tokens.
     """
     if token_budget < 1 or tile_budget < 0:
-        raise ValueError(f"token_budget is {token_budget}, tile_budget {tile_budget}. Give at least 1 token.")
+        raise UserError(f"token_budget is {token_budget}, tile_budget {tile_budget}. Give at least 1 token.")
     weights = np.asarray(tiles if tile_budget else np.zeros(len(tokens)), dtype=np.int64)
     sizes = np.asarray(tokens, dtype=np.int64)
     packs: list[list[int]] = []

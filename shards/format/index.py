@@ -185,5 +185,7 @@ def load_index(path: Path, sha256: str | None = None) -> Index:
             columns[name] = tuple(columns[name])
         columns["faults"] = tuple((reason, detail) for reason, detail in columns["faults"])
         return Index(**columns)
+    except UserError:
+        raise
     except (SafetensorError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"The index {path} is damaged ({error}).\n{again}") from error

@@ -67,6 +67,8 @@ class HfImporter:
         files = sorted([*source.rglob("*.parquet"), *source.rglob("*.arrow")]) if source.is_dir() else [source]
         try:
             self.groups = [(path, group, rows) for path in files for group, rows in enumerate(row_counts(path))]
+        except UserError:
+            raise
         except (OSError, ValueError) as error:  # pyarrow's own errors are subclasses
             raise UserError(f"The tables in {source} cannot be read ({error}).\nFetch them again.") from error
         self._ends = list(accumulate(rows for *_, rows in self.groups))

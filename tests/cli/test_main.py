@@ -14,6 +14,7 @@ import yaml
 from fcot.cli.commands import VERBS
 from fcot.cli.export import restore
 from fcot.cli.main import innermost, main
+from fcot.errors import UserError
 from fcot.export.checkpoint import student_folder
 from fcot.runtime.checkpoints.preemption import EXIT_PREEMPTED
 
@@ -257,6 +258,27 @@ def test_a_package_that_hides_this_projects_is_named(tmp_path):
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 2, done.stderr
     assert lines[0].startswith(f"error: {hiding} ") and "Rename it" in lines[1]
+
+
+@pytest.mark.parametrize("fault", [ValueError, RuntimeError, KeyError])
+def test_a_fault_of_fcots_keeps_its_traceback(fault, monkeypatch):
+    def fails(*_):
+        raise fault("a fault of ours")
+
+    monkeypatch.setattr("fcot.doctor.devices.devices", fails)
+    with pytest.raises(fault, match="a fault of ours"):
+        main(["doctor"])
+
+
+def test_a_fault_of_the_users_is_two_lines_wherever_it_is_found(monkeypatch, capsys):
+    def fails(*_):
+        raise UserError("A value is wrong.\nGive another.")
+
+    monkeypatch.setattr("fcot.doctor.devices.devices", fails)
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: A value is wrong.\nGive another.\n"
 
 
 def test_shards_build_draws_the_sets_asked_for(tmp_path, capsys):

@@ -98,7 +98,7 @@ def test_the_students_file_has_the_compressor_used_and_no_other():
     text = single_file("A student.", CompressedInternVLConfig, CompressedInternVL, Qformer)
     assert "import fcot" not in text and "from fcot" not in text
     scope = ran(text)
-    assert sorted(scope["compressors"]()) == ["qformer"]
+    assert sorted(scope["COMPRESSORS"]) == ["qformer"]
     assert "class Pool" not in text
     config = scope["CompressedInternVLConfig"](compressor="qformer", ratio=4)
     assert (config.compressor, config.ratio, config.placement) == ("qformer", 4, "before")

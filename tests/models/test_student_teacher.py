@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from fcot.errors import UserError
 from fcot.internvl.tokens import IGNORED, normalize
+from fcot.models.spec import StudentSpec
 from fcot.models.student import load_student, save_student, student_of
 from fcot.models.student_teacher import StudentTeacher, answer_labels, answer_samples, part_of
 from fcot.training.distillation import distillation_loss
@@ -142,7 +143,7 @@ def test_the_digest_sees_any_frozen_weight_and_no_trained_one(tiny_checkpoint):
 
 def test_there_is_one_vision_tower_and_one_language_model(tiny_checkpoint, pair):
     native = load_student(tiny_checkpoint)
-    student = student_of(native, compressor="conv", ratio=2, placement="before")
+    student = student_of(native, StudentSpec("conv", 2))
     ours, theirs = dict(student.named_parameters()), dict(native.named_parameters())
     shared = {name for name in theirs if part_of(name) != "projector"}
     assert all(ours[name].data_ptr() == theirs[name].data_ptr() for name in shared)

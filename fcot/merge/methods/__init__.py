@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
+from fcot.errors import UserError
 from fcot.merge.methods.average import average
 from fcot.merge.methods.random_search import random_search
 from fcot.merge.methods.shapley import shapley
@@ -39,11 +40,11 @@ def merge_method(name: str) -> MergeMethod:
     """Find a merge method by its name.
 
     Raises:
-        ValueError: If there is none of that name; proposes the nearest.
+        UserError: If there is none of that name; proposes the nearest.
     """
     methods = merge_methods()
     if name not in methods:
         near = difflib.get_close_matches(name, methods, n=1)
         hint = f"Did you mean '{near[0]}'? " if near else ""
-        raise ValueError(f"There is no merge method '{name}'. {hint}The methods are: {', '.join(methods)}.")
+        raise UserError(f"There is no merge method '{name}'. {hint}The methods are: {', '.join(methods)}.")
     return methods[name]

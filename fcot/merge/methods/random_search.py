@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
+from fcot.errors import UserError
 from fcot.merge.combine import Combination
 
 
@@ -31,7 +32,7 @@ def random_search(
         w_1 … w_N of the best draw, the first of them if several score the same.
 
     Raises:
-        ValueError: If `draws` is below 1.
+        UserError: If `draws` is below 1.
     """
     check_draws(draws)
     generator = random.Random(seed)
@@ -51,7 +52,7 @@ def check_draws(draws: int) -> None:
     """Check a number of draws.
 
     Raises:
-        ValueError: If it is below 1.
+        UserError: If it is below 1.
     """
     if draws < 1:
-        raise ValueError(f"Random search cannot make {draws} draws. Give at least 1.")
+        raise UserError(f"Random search cannot make {draws} draws. Give at least 1.")

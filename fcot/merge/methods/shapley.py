@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from fcot.errors import UserError
+
 ALL_NONPOSITIVE = "all Shapley values are zero or below: uniform weights"
 
 
@@ -27,10 +29,10 @@ def shapley(
         w_1 … w_N, which add up to 1.
 
     Raises:
-        ValueError: If there are not as many values as checkpoints.
+        UserError: If there are not as many values as checkpoints.
     """
     if len(values) != len(checkpoints):
-        raise ValueError(
+        raise UserError(
             f"There are {len(values)} Shapley values for {len(checkpoints)} checkpoints. Give one for each."
         )
     positive = [max(value, 0.0) for value in values]

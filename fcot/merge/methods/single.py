@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from fcot.errors import UserError
+
 
 def final(base: Mapping[str, Tensor], checkpoints: Sequence[Mapping[str, Tensor]]) -> list[float]:
     """Take the last checkpoint, which wins while training has not converged.
@@ -37,10 +39,10 @@ def best_single(
         w_1 … w_N: 1 for the best, 0 for the others.
 
     Raises:
-        ValueError: If there are not as many utilities as checkpoints.
+        UserError: If there are not as many utilities as checkpoints.
     """
     if len(single_utilities) != len(checkpoints):
-        raise ValueError(
+        raise UserError(
             f"There are {len(single_utilities)} utilities for {len(checkpoints)} checkpoints. Give one for each."
         )
     best = max(range(len(checkpoints)), key=lambda place: (single_utilities[place], place))

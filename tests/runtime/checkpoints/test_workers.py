@@ -83,7 +83,7 @@ def test_an_error_ends_a_verb_at_once_while_its_workers_are_stuck(verb, error, r
             stderr=said,
         )
         try:
-            code = started.wait(60)
+            code = started.wait(120)
         except subprocess.TimeoutExpired:
             started.kill()
             raise
@@ -91,7 +91,8 @@ def test_an_error_ends_a_verb_at_once_while_its_workers_are_stuck(verb, error, r
     text = (tmp_path / "said").read_text(encoding="utf-8")
     assert code == (2 if error == "UserError" else 1), text
     assert "planted" in text
-    assert late < 5, text
+    # two seconds on a machine that does nothing else; workers that are waited for would take 60
+    assert late < 30, text
 
 
 def test_a_loader_whose_workers_were_ended_starts_new_ones(tiny_checkpoint, tiny_shards):
