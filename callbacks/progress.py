@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a line now and then where there is none."""
+"""The progress of a run: a bar on a terminal, a line now and then elsewhere."""
 
 import logging
 import sys
@@ -141,7 +141,7 @@ class Progress(RichProgressBar):
         self.rate.start()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the bar; one that counts steps goes on through all epochs."""
+        """Start the bar; one that counts steps continues through all epochs."""
         if self.train_progress_bar_id is None or trainer.max_steps < 1:
             super().on_train_epoch_start(trainer, pl_module)
 

@@ -48,7 +48,7 @@ class Snapshots(ModelCheckpoint):
     def folders(self) -> dict[str, Path]:
         """Return the snapshots on disk by name, in training order.
 
-        Those that are not due in this run do not count: it may go on from one of another length or count.
+        Snapshots that are not due in this run do not count: it may resume a run of another length or count.
         """
         steps = {folder.name.removeprefix(STEP): folder for folder in Path(self.dirpath or ".").glob(f"{STEP}*")}
         whole = sorted((int(step), folder) for step, folder in steps.items() if step.isdecimal())

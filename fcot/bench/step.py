@@ -54,7 +54,7 @@ def step(
     Args:
         model: Size (100m, 1b, 2b, 8b) or a model folder, whose configuration alone is used.
         ratio: How many visual tokens become one.
-        ratios: Several of them, such as 2,4: students that share a step; naively each has a step of its own.
+        ratios: Several of them, such as 2,4: the students share a step; the naive way takes one step for each.
         tiles: Tiles of a page, the thumbnail counted.
         prompt: Text tokens before the answer.
         answer: Answer tokens.
@@ -99,7 +99,7 @@ def assemble(
     dtype: torch.dtype,
     chunk_rows: int = 256,
 ) -> tuple[Realign, Batch]:
-    """Return what trains, as `fit` has it, and a batch of it on the device."""
+    """Return the module that `fit` would train, and a batch for it, on the device."""
     module = Realign(folder, ratios=list(ratios), chunk_rows=chunk_rows)
     student = {"compressor": module.compressor, "placement": module.placement}
     module.pair = random_pair(folder, device, dtype, ratio=ratios[0], more_ratios=ratios[1:], **student)
