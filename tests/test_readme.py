@@ -10,7 +10,7 @@ from pathlib import Path
 import jsonargparse
 import pytest
 
-from fcot.cli.commands import VERBS, groups
+from fcot.cli.commands import VERBS, groups, overview
 from fcot.cli.export import export
 from fcot.cli.main import main
 from fcot.runtime.checkpoints.preemption import EXIT_PREEMPTED
@@ -106,6 +106,10 @@ def test_a_wrong_command_would_be_found(parse, capsys):
             parse(wrong)
     assert "imge" in capsys.readouterr().err
     assert len(COMMANDS) > 30
+
+
+def test_the_overview_fits_a_terminal_of_80_columns():
+    assert max(map(len, overview().splitlines())) <= 80
 
 
 def test_the_front_page_is_short():
