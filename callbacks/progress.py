@@ -40,7 +40,7 @@ class Rate:
         self._paused = monotonic()
 
     def resume(self) -> None:
-        """Let the clock run on."""
+        """Resume timing."""
         pause = monotonic() - self._paused
         self._marks = deque(((time + pause, samples) for time, samples in self._marks), self._marks.maxlen)
 
@@ -172,7 +172,7 @@ class Progress(RichProgressBar):
             self.rate.start()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the clock run on; print what the validation found."""
+        """Resume timing; print the results of the validation."""
         super().on_validation_end(trainer, pl_module)
         if trainer.state.fn == "fit":
             self.rate.resume()
