@@ -69,7 +69,7 @@ def as_markdown(line: Mapping[str, Any]) -> str:
 
 
 class Predictions(Callback):
-    """Shows what the models, each student by itself, say about a few pages, at validation and in tests.
+    """Shows the answers of the teacher and of each student on a few pages, at validation and in tests.
 
     The pages are the same each time: the first of every task, then more of the first batch. They are appended to
     `predictions.jsonl` in the run's folder and shown in TensorBoard, if that is where the run is logged.

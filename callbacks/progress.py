@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a line now and then where there is none."""
+"""The progress of a run: a bar on a terminal, a line now and then elsewhere."""
 
 import logging
 import sys
@@ -40,7 +40,7 @@ class Rate:
         self._paused = monotonic()
 
     def resume(self) -> None:
-        """Let the clock run on."""
+        """Resume timing."""
         pause = monotonic() - self._paused
         self._marks = deque(((time + pause, samples) for time, samples in self._marks), self._marks.maxlen)
 
@@ -141,7 +141,7 @@ class Progress(RichProgressBar):
         self.rate.start()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the bar; one that counts steps goes on through all epochs."""
+        """Start the bar; one that counts steps continues through all epochs."""
         if self.train_progress_bar_id is None or trainer.max_steps < 1:
             super().on_train_epoch_start(trainer, pl_module)
 
@@ -172,7 +172,7 @@ class Progress(RichProgressBar):
             self.rate.start()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the clock run on; print what the validation found."""
+        """Resume timing; print the results of the validation."""
         super().on_validation_end(trainer, pl_module)
         if trainer.state.fn == "fit":
             self.rate.resume()

@@ -14,7 +14,7 @@ from fcot.training.saving import MODEL, save_students
 class SaveStudent(Callback):
     """Writes the student to a folder that `from_pretrained` loads, ready for post-training, tests or serving.
 
-    Students at further ratios go to folders beside it, `student-r4` say.
+    Students at further ratios go to folders beside it, such as `student-r4`.
 
     Args:
         folder: Where to write (default: `student` in the run folder).
@@ -46,7 +46,7 @@ class SaveStudent(Callback):
             trainer.print(f"Saved the student to {folder}")
 
     def _folders(self, trainer: Trainer, module: LightningModule) -> dict[str, Path]:
-        """Return where each student goes; further ones have their ratio behind the name, `student-r4` say."""
+        """Return where each student goes; further ones have their ratio behind the name, as in `student-r4`."""
         folder = self.folder or run_folder(trainer) / "student"
         branches = module.branches if isinstance(module, BaseTask) else {}
         return {branch: folder.with_name(named(folder.name, branch)) for branch in branches}

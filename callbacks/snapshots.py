@@ -20,7 +20,7 @@ class Snapshots(ModelCheckpoint):
     """Saves the student's weights at evenly spaced steps, and once before the first (FCoT-VL, section 3.3).
 
     Each snapshot is a model folder that `from_pretrained` loads: `base`, then `step-000100`, `step-000200`, …,
-    the last at the end of training. Students at further ratios have folders beside it, `snapshots-r4` say.
+    the last at the end of training. Students at further ratios have folders beside it, such as `snapshots-r4`.
 
     Args:
         count: How many, the start not counted.
@@ -48,7 +48,7 @@ class Snapshots(ModelCheckpoint):
     def folders(self) -> dict[str, Path]:
         """Return the snapshots on disk by name, in training order.
 
-        Those that are not due in this run do not count: it may go on from one of another length or count.
+        Snapshots that are not due in this run do not count: it may resume a run of another length or count.
         """
         steps = {folder.name.removeprefix(STEP): folder for folder in Path(self.dirpath or ".").glob(f"{STEP}*")}
         whole = sorted((int(step), folder) for step, folder in steps.items() if step.isdecimal())

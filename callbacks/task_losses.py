@@ -74,7 +74,7 @@ class TaskLosses(Callback):
         self._window, self._windows = state_dict["window"], state_dict["windows"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let one process alone go on with the window of a checkpoint, which was one process's."""
+        """Give the window of a checkpoint to one process only, since it was saved by one."""
         if not trainer.is_global_zero:
             self._window = {}
 

@@ -1,101 +1,197 @@
-"""What the README tells a reader to type works as it stands there."""
+"""What the READMEs tell a reader to type works as it stands there."""
 
 import json
 import re
 import shlex
 import subprocess
-from functools import wraps
-from importlib import import_module
+import sys
 from pathlib import Path
 
+import jsonargparse
 import pytest
 
-from fcot.cli.commands import find_verb
-from fcot.cli.main import dispatch, main
+from fcot.cli.commands import VERBS, groups, overview
+from fcot.cli.export import export
+from fcot.cli.main import main
 from fcot.runtime.checkpoints.preemption import EXIT_PREEMPTED
 
 ROOT = Path(__file__).parents[1]
-FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-FILES += [file for room in ("fcot", "shards", "callbacks", "configs") for file in sorted((ROOT / room).rglob("*.md"))]
+FILES = sorted(
+    file
+    for folder in (ROOT, *(ROOT / name for name in ("fcot", "shards", "callbacks", "configs")))
+    for file in (folder.glob("*.md") if folder == ROOT else folder.rglob("*.md"))
+    if file.name != "CHANGELOG.md"  # whose entries tell of versions that were
+)
 TEXTS = {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in FILES}
-ALL = "\n".join(TEXTS.values())
+TRAINER = {name for name, verb in VERBS.items() if verb.target is None}
+PROGRAM = r"(?:python -m )?fcot"
 
 
-def blocks(language: str, text: str = ALL) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+def blocks(language: str, *names: str) -> list[str]:
+    """Code blocks of a language in the named files, or in all."""
+    fenced = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.S | re.M)
+    found = [match for name in names or TEXTS for match in fenced.findall(TEXTS[name])]
+    return [text for kind, text in found if kind == language]
 
 
-def commands() -> list[str]:
-    """Every whole command of fcot in a document: lines of code blocks, and code within a line."""
-    found: list[str] = []
-    for block in blocks(""):
-        lines = block.replace("\\\n", " ").splitlines()
-        settings = dict(line.split("=", 1) for line in lines if re.match(r"[A-Z]=", line))
-        for line in lines:
-            for name, value in settings.items():
-                line = line.replace(f"${name}", value.strip('"'))
-            found += [line] if line.startswith(("fcot ", "python -m fcot ")) else []
-    prose = re.sub(r"```.*?```", "", ALL, flags=re.DOTALL)
-    # a verb that is only named is no command
-    found += [
-        code for code in re.findall(r"`((?:python -m )?fcot [^`]+)`", prose) if re.search(r" (?:-|[A-Z]|\w+/)", code)
-    ]
-    found = [command.replace("NAME.yaml", "realign_tiny.yaml") for command in found]
-    return sorted({command for command in found if "VERB" not in command and "…" not in command})
+def typed(name: str) -> list[str]:
+    """The words after `fcot` of every command in a file: lines of its code blocks, and inline code."""
+    fenced = re.compile(r"^```\w*\n.*?^```$", flags=re.S | re.M)
+    found = re.findall(rf"(?<!`)`{PROGRAM} ([^`]+)`", fenced.sub("", TEXTS[name]))
+    for block in fenced.findall(TEXTS[name]):
+        variables = dict(re.findall(r'^([A-Z])="(.*)"$', block, flags=re.M))
+        for line in block.replace("\\\n", " ").splitlines():
+            command = re.match(rf"(?:\$ |until |srun )?{PROGRAM} ([^;]+)", line)
+            if command:
+                found.append(re.sub(r"\$([A-Z])\b", lambda match: variables[match[1]], command[1]))  # noqa: B023
+    return [" ".join(command.split()) for command in found]
 
 
-class Parsed(Exception):
-    """The options of a command were understood."""
+COMMANDS = sorted({command for name in TEXTS for command in typed(name)})
 
 
-@pytest.mark.parametrize("command", commands())
-def test_the_parser_understands_every_command(command, monkeypatch):
-    """Verb, options and their values; what it would then do is left out, and files of the reader's are not there."""
-    words = shlex.split(command.removeprefix("python -m "))[1:]
-    monkeypatch.chdir(ROOT)
+class ParsedError(Exception):
+    """Raised in place of running what was parsed."""
 
-    def stop(*_args, **_kwargs):
-        raise Parsed
 
-    _, verb = find_verb(words)
-    if verb.target is None:
-        monkeypatch.setattr("fcot.cli.train.TrainerCLI.before_instantiate_classes", stop)
-    else:
-        module, function = verb.target.split(":")
-        own = getattr(import_module(module), function)
+@pytest.fixture
+def parse(monkeypatch, tmp_path):
+    """Parse a command by the verb's own parser, without running it."""
+    from fcot.cli.train import TrainerCLI
 
-        @wraps(own)
-        def parsed(*_args, **_kwargs):
-            raise Parsed
+    def parsed(*_, **__):
+        raise ParsedError
 
-        monkeypatch.setattr(f"{module}.{function}", parsed)
-    with pytest.raises((Parsed, SystemExit)) as ended:
-        dispatch(words)
-    assert ended.type is Parsed or ended.value.code == 0  # --help
+    def parse_only(function, args, **options):
+        jsonargparse.auto_parser(function, **options).parse_args(args)
+        raise ParsedError
+
+    (tmp_path / "mine.py").write_text(blocks("python", "callbacks/README.md")[0])
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(TrainerCLI, "before_instantiate_classes", parsed)
+    monkeypatch.setattr(jsonargparse, "auto_cli", parse_only)
+
+    def run(command: str) -> None:
+        words = shlex.split(command, comments=True)
+        with pytest.raises((ParsedError, SystemExit)) as ended:
+            main(words)
+        assert ended.type is ParsedError or (ended.value.code in (0, None) and "help" in command)
+
+    return run
+
+
+def is_whole(command: str) -> bool:
+    """Whether more is told than a verb, and no part is left out."""
+    return command not in {*VERBS, *groups(), "--help"} and not re.search(r"…|\bVERB\b", command)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_verb_of_a_command_exists(command):
+    words = command.split()
+    assert {words[0], " ".join(words[:2])} & {*VERBS, "--help", "VERB"} or command in {
+        form for group in groups() for form in (group, f"{group} …", f"{group} --help")
+    }
+
+
+@pytest.mark.parametrize("command", [each for each in COMMANDS if is_whole(each)])
+def test_options_and_values_of_a_command_are_right(command, parse):
+    parse(command)
+
+
+def test_a_wrong_command_would_be_found(parse, capsys):
+    for wrong in ("chat fcot/tiny/student --imge a.png", "fit --config configs/sft_tiny.yaml --trainer.max_steps few"):
+        with pytest.raises(AssertionError):
+            parse(wrong)
+    assert "imge" in capsys.readouterr().err
+    assert len(COMMANDS) > 30
+
+
+def test_the_overview_fits_a_terminal_of_80_columns():
+    assert max(map(len, overview().splitlines())) <= 80
 
 
 def test_the_front_page_is_short():
-    text = TEXTS["README.md"]
-    assert len(text.splitlines()) <= 140
-    assert len(text.split()) <= 1700
+    assert len(TEXTS["README.md"].splitlines()) <= 140
+    assert len(TEXTS["README.md"].split()) <= 1700
 
 
-@pytest.mark.parametrize("name", sorted(TEXTS))
-def test_links_lead_somewhere(name):
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", TEXTS[name]):
-        assert ((ROOT / name).parent / target).exists(), target
+@pytest.mark.parametrize("name", TEXTS)
+def test_links_lead_to_files(name):
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", TEXTS[name]):
+        if not target.startswith("http"):
+            assert ((ROOT / name).parent / target).exists(), target
 
 
-def test_the_python_of_the_front_page_runs(tmp_path, monkeypatch, capsys):
-    (source,) = blocks("python", TEXTS["README.md"])
-    monkeypatch.chdir(tmp_path)
-    exec(compile(source, "README.md", "exec"), {})
-    assert "8 visual tokens a tile" in capsys.readouterr().out
+def test_every_readme_can_be_reached_from_the_front_page():
+    seen, pending = set(), [ROOT / "README.md"]
+    while pending:
+        page = pending.pop()
+        seen.add(page)
+        links = re.findall(r"\]\(([^)#\s]+\.md)\)", page.read_text(encoding="utf-8"))
+        pages = {(page.parent / link).resolve() for link in links if not link.startswith("http")}
+        pending += pages - seen
+    cards = {file for file in FILES if file.parent.parent.name == "tiny"}  # of models, not of rooms
+    assert set(FILES) - cards <= seen
+
+
+@pytest.mark.parametrize("name", [name for name in TEXTS if name != "CONTRIBUTING.md"])
+def test_every_file_that_is_named_exists(name):
+    for path in re.findall(r"(?<![\w/])((?:configs|fcot|callbacks|shards)/[\w./-]+)", TEXTS[name]):
+        assert (ROOT / path.rstrip(".")).exists(), path
+
+
+def in_folder(source: str, folder: Path) -> str:
+    """What a Python program prints that is run in a folder with this project's pictures."""
+    (folder / ".github").symlink_to(ROOT / ".github")
+    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    process = subprocess.run(
+        [sys.executable, "-c", source], cwd=folder, env=environment, text=True, capture_output=True, check=False
+    )
+    assert process.returncode == 0, process.stderr[-2000:]
+    return process.stdout
+
+
+@pytest.mark.slow
+def test_python_on_the_front_page_trains_saves_loads_and_answers(tmp_path):
+    (source,) = blocks("python", "README.md")
+    printed = in_folder(source, tmp_path)
+    assert "8 visual tokens a tile\n" in printed
+    assert re.search(r"^> City\?\n.+", printed, flags=re.M)
+    assert (tmp_path / "runs/few/student/model.safetensors").is_file()
+
+
+def test_python_for_an_exported_student_reads_a_page(tmp_path):
+    (source,) = blocks("python", "fcot/export/README.md")
+    export(ROOT / "fcot/tiny/student", tmp_path / "exported/reader-8b")
+    asked = source.replace("What is the total?", "Code?").replace("invoice.png", ".github/images/form.png")
+    assert in_folder(asked, tmp_path).strip() == "IN"
+
+
+def test_python_for_a_student_says_its_tokens(tmp_path):
+    (source,) = blocks("python", "fcot/models/README.md")
+    (folder,) = re.findall(r'from_pretrained\("(.*)"\)', source)
+    assert "8 visual tokens" in in_folder(source.replace(folder, str(ROOT / "fcot/tiny/student")), tmp_path)
+
+
+def test_the_first_question_of_the_front_page_is_answered(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    (command,) = (each for each in typed("README.md") if each.startswith("chat fcot/tiny/student"))
+    main(shlex.split(command))
+    assert capsys.readouterr().out.splitlines()[-1] == "IN"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [each for each in COMMANDS if "--device meta" in each])
+def test_flops_are_counted_without_weights(command, capsys):
+    main(shlex.split(command))
+    assert "TFLOP" in capsys.readouterr().out
 
 
 @pytest.fixture
 def folder_with_callback(tmp_path, monkeypatch):
-    (source,) = (block for block in blocks("python") if "class LossAlarm" in block)
+    (source,) = (block for block in blocks("python", "callbacks/README.md") if "class LossAlarm" in block)
     assert len([line for line in source.splitlines() if line.strip()]) <= 10
     (tmp_path / "mine.py").write_text(source)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
@@ -117,9 +213,8 @@ def tiny_run(checkpoint, shards):
 
 
 def test_callback_of_the_readme_runs_by_class_path(folder_with_callback, tiny_checkpoint, tiny_shards, capsys):
-    (command,) = (line for line in ALL.splitlines() if "mine.LossAlarm" in line)
-    words = shlex.split(command)[1:]
-    main([*words, *tiny_run(tiny_checkpoint, tiny_shards)])
+    (command,) = (each for each in typed("callbacks/README.md") if "mine.LossAlarm" in each)
+    main([*shlex.split(command), *tiny_run(tiny_checkpoint, tiny_shards)])
     assert re.search(r"step \d+: loss \d+\.\d\d on \[", capsys.readouterr().out)
 
 
@@ -149,20 +244,20 @@ def test_the_commands_about_shards_work_as_they_stand(tmp_path, monkeypatch, cap
     turns = [{"from": "human", "value": "2 + 2?"}, {"from": "gpt", "value": "4"}]
     (tmp_path / "some.jsonl").write_text(json.dumps({"conversations": turns}))
     (tmp_path / "meta.json").write_text(json.dumps({"sums": {"root": "", "annotation": "some.jsonl"}}))
-    text = TEXTS["shards/README.md"] + TEXTS["fcot/runtime/README.md"]
-    commands = [line for line in text.splitlines() if line.startswith("fcot shards")]
-    named = re.findall(r"`(fcot shards.*?)`", text)
-    commands += [command.replace("FOLDER", "data/mine/train") for command in named]
+    lines = [line for block in blocks("", "shards/README.md") for line in block.splitlines()]
+    commands = [line.removeprefix("fcot ") for line in lines if line.startswith("fcot shards")]
+    named = {each for name in TEXTS for each in typed(name) if re.match(r"shards \w+ FOLDER", each)}
+    commands += [command.replace("FOLDER", "data/mine/train") for command in sorted(named)]
     assert len(commands) >= 6
     for command in commands:
-        main(shlex.split(command)[1:])
+        main(shlex.split(command))
     assert (tmp_path / "sheet.png").is_file()
     assert "1 pages in 1 shards" in capsys.readouterr().out
 
 
 def test_the_command_that_goes_on_after_every_interruption_does(tmp_path):
     """With a stand-in for the run: asked to leave twice, then done; asked to leave once, then failed."""
-    (loop,) = (line for line in ALL.splitlines() if line.startswith("until "))
+    (loop,) = (line for line in TEXTS["fcot/runtime/README.md"].splitlines() if line.startswith("until "))
     run = loop.removeprefix("until ").partition(";")[0]
     for codes in ([EXIT_PREEMPTED, EXIT_PREEMPTED, 0], [EXIT_PREEMPTED, 1]):
         (tmp_path / "codes").write_text("".join(f"{code}\n" for code in codes))
@@ -171,13 +266,8 @@ def test_the_command_that_goes_on_after_every_interruption_does(tmp_path):
         assert (tmp_path / "codes").read_text() == ""
 
 
-def test_every_file_the_readme_names_exists():
-    for path in re.findall(r"(?<![\w/])((?:configs|fcot|callbacks|shards)/[\w./-]+)", ALL):
-        assert (ROOT / path).exists() or path in ("callbacks/my_callback.py", "configs/NAME.yaml"), path
-
-
 @pytest.mark.parametrize("transcript", blocks("console"))
 def test_a_conversation_with_the_tiny_student_goes_as_the_readme_shows_it(transcript, type_in_terminal):
     command, *shown = transcript.splitlines()
-    typed = [line.removeprefix("> ") + "\n" for line in shown if line.startswith("> ")]
-    assert type_in_terminal(shlex.split(command)[2:], typed).splitlines() == shown
+    spoken = [line.removeprefix("> ") + "\n" for line in shown if line.startswith("> ")]
+    assert type_in_terminal(shlex.split(command)[2:], spoken).splitlines() == shown

@@ -1,1 +1,1 @@
-"""What this machine makes of the method, and what it could: `fcot bench …`."""
+"""What the method costs and saves, measured on this machine or counted: `fcot bench …`."""

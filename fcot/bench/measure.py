@@ -78,9 +78,9 @@ def seconds(device: torch.device) -> float:
 
 
 def in_turn(works: Sequence[Callable[[], Any]], repeats: int) -> list[list[Any]]:
-    """Do several pieces of work in turn, A B A B, so that what else the machine does meets all alike.
+    """Do several pieces of work in turn, A B A B, so that other load on the machine affects all of them alike.
 
-    Times of different moments do not compare: whatever is set beside each other has to come from one call of this.
+    Times taken at different moments are not comparable: whatever is compared must come from one call of this.
 
     Returns:
         What each work returned in each repeat, without that of the first turn, which warms up.
@@ -111,7 +111,7 @@ def timed_in_turn(works: Sequence[Callable[[], Any]], device: torch.device, repe
 
 
 def on_accelerator(device: torch.device) -> bool:
-    """Return whether a device has an allocator and a queue of its own."""
+    """Return whether a device has its own allocator and queue."""
     return device.type not in ("cpu", "meta")
 
 
@@ -174,7 +174,7 @@ def weight_bytes(*modules: nn.Module) -> int:
 
 
 class Product:
-    """A large matrix product, which nothing on a device outdoes: its rate is what other work is held against.
+    """A large matrix product, the fastest work a device can do: other work is compared with its rate.
 
     Args:
         device: Where to compute.

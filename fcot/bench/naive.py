@@ -22,7 +22,7 @@ class NaiveStep(nn.Module):
 
     Args:
         teacher: A native InternVL.
-        student: The student, with a vision tower and a language model of its own.
+        student: The student, with a separate vision tower and language model.
         mean: Mean of each channel `[3]`.
         std: Deviation of each channel `[3]`.
     """
@@ -46,7 +46,7 @@ class NaiveStep(nn.Module):
         container and naive steps can be measured in turn in the memory that a naive step needs alone.
 
         Args:
-            pair: With a teacher, the projector alone learning.
+            pair: With a teacher, and only the projector trainable.
             native_config: Configuration of the teacher.
         """
         with torch.device("meta"):

@@ -22,7 +22,7 @@ class Way:
     Attributes:
         models: What has the weights; several are trained one after another.
         losses: Returns each model's loss.
-        compiled: Run what was given to torch.compile compiled, and not as it is.
+        compiled: Run the layers that were given to torch.compile in compiled form.
     """
 
     models: Sequence[nn.Module]

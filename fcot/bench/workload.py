@@ -102,7 +102,7 @@ def random_pair(folder: Path, device: torch.device, dtype: torch.dtype, **studen
     Args:
         folder: Where the configuration is.
         device: Where the weights live; on the meta device they only have shapes.
-        dtype: Of what is frozen; what learns is fp32.
+        dtype: Of frozen parameters; trainable ones are fp32.
         student: Compressor, ratios and placement of the students; none for the teacher alone.
     """
     with torch.device(device):

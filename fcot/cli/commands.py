@@ -29,29 +29,27 @@ class Verb:
 
 
 VERBS = {
-    "demo": Verb("Re-align and compare a tiny model from start to end, on this machine", "fcot.reproduce.demo:demo"),
-    "fit": Verb("Train: re-align a student or post-train it, as a configuration says"),
-    "validate": Verb("Losses on the dev split"),
-    "test": Verb("Scores on the test split"),
-    "predict": Verb("Answers to the test split"),
-    "merge": Verb("Merge snapshots of a post-training by their Shapley values", "fcot.cli.merge:merge"),
-    "convert": Verb(
-        "Convert an InternVL2 folder from its authors' layout to transformers', or back", "fcot.convert.cli:convert"
-    ),
-    "report": Verb("Compare runs in one page", "fcot.report:report"),
-    "export": Verb("Write a student as a folder that transformers loads without fcot", "fcot.cli.export:export"),
+    "demo": Verb("Run the whole method on a tiny model, in about eight minutes", "fcot.reproduce.demo:demo"),
+    "fit": Verb("Train: re-align or post-train a student, from a YAML file"),
+    "validate": Verb("Compute the losses on the dev split"),
+    "test": Verb("Answer the test split and score the answers"),
+    "predict": Verb("Answer the test split without scoring the answers"),
+    "merge": Verb("Merge the snapshots of a run by their Shapley values", "fcot.cli.merge:merge"),
+    "convert": Verb("Turn InternVL2's original layout into transformers', or back", "fcot.convert.cli:convert"),
+    "report": Verb("Compare the models of a run on one page", "fcot.report:report"),
+    "export": Verb("Write a folder that transformers loads without fcot", "fcot.cli.export:export"),
     "chat": Verb("Ask a model about pages, in a terminal", "fcot.serve.chat:chat"),
-    "doctor": Verb("Versions, devices, what a page costs, and what would fail later", "fcot.doctor:doctor"),
-    "bench step": Verb("FLOPs, time and memory of a re-alignment step, beside a naive one", "fcot.bench.step:step"),
-    "bench infer": Verb("Time of an answer by part, and the limit that FLOPs set", "fcot.bench.infer:infer"),
+    "doctor": Verb("Check versions, devices and a model; count what a page costs", "fcot.doctor:doctor"),
+    "bench step": Verb("Cost of a re-alignment step, beside a naive one", "fcot.bench.step:step"),
+    "bench infer": Verb("Time of an answer by part, and the gain that FLOPs allow", "fcot.bench.infer:infer"),
     "bench loss": Verb("Time and memory of the re-alignment loss, beside full logits", "fcot.bench.loss:loss"),
     "bench preprocess": Verb("Time of cutting a page into tiles", "fcot.bench.preprocess:preprocess"),
-    "bench data": Verb("Verified, shuffled reading beside plain webdataset; time to resume", "shards.bench:data"),
+    "bench data": Verb("Time of verified, shuffled reading, beside plain webdataset", "shards.bench:data"),
     "shards build": Verb("Draw the tiny world's pages and write them as shards", "shards.cli:build"),
-    "shards import": Verb("Write InternVL, LLaVA, ShareGPT, Hugging Face, PDF or image data", "shards.cli:import_"),
-    "shards index": Verb("Index shards, whoever wrote them", "shards.cli:index"),
-    "shards verify": Verb("Verify every byte of a set against its index", "shards.cli:verify"),
-    "shards inspect": Verb("Counts, lengths, tiles and a contact sheet of a set", "shards.cli:inspect"),
+    "shards import": Verb("Convert InternVL, LLaVA, ShareGPT, HF, PDF or image data", "shards.cli:import_"),
+    "shards index": Verb("Index shards that were written elsewhere or changed", "shards.cli:index"),
+    "shards verify": Verb("Compare every byte of a set with its index", "shards.cli:verify"),
+    "shards inspect": Verb("Show counts, lengths, tiles and a contact sheet of a set", "shards.cli:inspect"),
 }
 
 
@@ -60,15 +58,16 @@ def overview(group: str = "") -> str:
     rows = {name: verb for name, verb in VERBS.items() if name.startswith(group)}
     width = max(map(len, rows))
     lines = [f"  {name:<{width}}  {verb.summary}" for name, verb in rows.items()]
+    kind = f"{group} VERB" if group else "VERB"
     return "\n".join(
         [
-            f"Usage: {PROGRAM} VERB …",
+            f"Usage: {PROGRAM} {kind} …",
             "",
             *lines,
             "",
-            f"Options of a verb:    {PROGRAM} VERB --help",
-            f"A run from a file:    {PROGRAM} fit --config configs/….yaml --trainer.max_steps 100",
-            "Classes of your own:  modules in this folder or on PYTHONPATH by class_path; packages with --plugins",
+            f"Options of a verb:  {PROGRAM} {kind} --help",
+            f"A run from a file:  {PROGRAM} fit --config configs/realign_tiny.yaml",
+            "Your own classes:   modules of this folder by class_path; --plugins PACKAGE",
         ]
     )
 

@@ -1,4 +1,4 @@
-"""Let a checkpoint in the original layout be given wherever a model folder is: it is converted once, beside itself."""
+"""Accept a checkpoint in the original layout wherever a model folder is expected: convert it once, beside itself."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""What a conversion leaves behind: a folder that is whole or not there, and what to tell the user about it."""
+"""What a conversion leaves behind: a complete folder or none, and notes for the user."""
 
 import math
 from collections.abc import Callable, Sequence

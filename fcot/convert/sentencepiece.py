@@ -57,7 +57,7 @@ def fast_tokenizer(
     Args:
         model: From `read_model`.
         added: All added tokens by id, those that replace a piece of the model included.
-        named: Those with a part of their own: start, end, padding and unknown.
+        named: Tokens with a special role: start, end, padding and unknown.
         add_bos: Texts start with the model's token for that.
         add_eos: Texts end with the model's token for that.
         clean_up: Decoding takes out spaces before punctuation, as InternLM2's does.

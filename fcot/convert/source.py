@@ -37,7 +37,7 @@ def open_checkpoint(folder: Path, expected: Iterable[str] = ()) -> LazyWeights:
 
     Args:
         folder: The model folder.
-        expected: Names of its tensors, for a message about a file that tells none itself.
+        expected: Names of its tensors, for a message about a file that names none itself.
 
     Raises:
         UserError: If a file is missing, cut short or of another kind; names the file and a tensor.

@@ -41,7 +41,7 @@ def to_native(
         weights: The checkpoint.
         entries: Its tensors.
         config: Its configuration file, for messages.
-        tied: The head is the embedding; a head of its own may be missing.
+        tied: The head shares the embedding's weights, and may be missing.
 
     Raises:
         UserError: At once for names and shapes, while reading for values: names file and tensor.
@@ -79,7 +79,7 @@ def _check_tied(weights: LazyWeights, head: str, embedding: str) -> None:
 
 
 def _finite(weights: LazyWeights, name: str) -> Tensor:
-    """Return a tensor that was checked; it is mapped anew, since the pages read for the check would stay in memory."""
+    """Return a checked tensor from a new memory map: the pages read for the check would otherwise stay in memory."""
     if not is_finite(weights[name]):
         raise UserError(
             f"Tensor {name!r} in {weights.file_of[name]} holds NaN or infinity.\n"

@@ -130,7 +130,7 @@ def _from_sentencepiece(folder: Path, settings: Mapping[str, Any], named: Mappin
 
 
 def _added_tokens(folder: Path, settings: Mapping[str, Any]) -> dict[int, AddedToken]:
-    """Return the added tokens of a folder by id; older folders have them in a file of their own."""
+    """Return the added tokens of a folder by id; older folders have them in a separate file."""
     listed = settings.get("added_tokens_decoder")
     if listed is None:
         contents = read_optional(folder / "added_tokens.json")
@@ -141,7 +141,7 @@ def _added_tokens(folder: Path, settings: Mapping[str, Any]) -> dict[int, AddedT
             lstrip=token.get("lstrip", False),
             rstrip=token.get("rstrip", False),
             single_word=token.get("single_word", False),
-            normalized=False,  # the original looks for them in the text as it is
+            normalized=False,  # the original looks for them in the raw text
             special=token.get("special", False),
         )
         for number, token in listed.items()

@@ -13,7 +13,7 @@ from fcot.models.weight_checks import missing_parts
 
 
 def problems(folder: ModelFolder, *, with_weights: bool = True) -> Iterator[str]:
-    """Yield a sentence for everything that is missing in a model folder or disagrees in it.
+    """Yield a sentence for everything that is missing or inconsistent in a model folder.
 
     Args:
         folder: The model's.
@@ -94,7 +94,7 @@ def _counts(folder: ModelFolder) -> Iterator[str]:
 
 
 def _head(folder: ModelFolder) -> Iterator[str]:
-    """A head of its own that loading would replace by the embeddings."""
+    """An untied lm_head that loading would overwrite with the embeddings."""
     names = {in_memory(name) for name in open_checkpoint(folder.path)}
     config = folder.config
     if config.tie_word_embeddings and not config.text_config.tie_word_embeddings and "lm_head.weight" in names:

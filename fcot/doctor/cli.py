@@ -17,7 +17,7 @@ class InspectedFolder:
         path: The folder.
         files: Whether it has a model's small files, such as the tokenizer's.
         weights: Whether it has the weights.
-        notes: What to tell about it.
+        notes: Remarks to print about it.
     """
 
     path: Path
@@ -34,10 +34,10 @@ def doctor(
     text_tokens: int = 550,
     num_devices: int | None = None,
 ) -> None:
-    """Say what is installed, what a page costs, what training takes, and what would fail later.
+    """Report what is installed, what a page and a training step cost, and what would fail later.
 
-    Nothing is loaded but configurations, the tokenizer and the headers of the weights. Ends with code 1 if something
-    is wrong.
+    Only configurations, the tokenizer and the headers of the weights are loaded. The exit code is 1 if something is
+    wrong.
 
     Args:
         checkpoint: Model folder (default: the tiny teacher), in either layout, or a size of InternVL2 without one:
@@ -69,7 +69,7 @@ def doctor(
             own = getattr(folder.config, "ratio", None)
             cost = page_cost(folder, width, height, own or ratio, max_tiles)
             found = list(problems(folder, with_weights=given.weights)) if given.files else []
-            if not given.weights:  # a folder made for this look, which the user does not know
+            if not given.weights:  # a temporary folder, whose path means nothing to the user
                 found = [each.replace(str(given.path), str(checkpoint)) for each in found]
             print("\n".join([*model_lines(folder, checkpoint, given.notes), *page_lines(folder, cost, own or ratio)]))
             shared = num_devices or (here.count if here.count > 1 else 8)

@@ -1,4 +1,4 @@
-"""What this machine has to run on."""
+"""The devices of this machine."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from fcot.environment import accelerator, processor
 
 @dataclass(frozen=True)
 class Devices:
-    """Processor, accelerators and their memory in bytes; 0 where it cannot be told.
+    """Processor, accelerators and their memory in bytes; 0 where it is unknown.
 
     Attributes:
         processor: Name of the processor.

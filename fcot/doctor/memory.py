@@ -1,7 +1,7 @@
 """How much memory a training step takes, counted without making a weight.
 
 Parameters, gradients and optimizer states follow from the configuration. What the backward pass needs is counted by
-running the model's own forward pass on fake tensors, which have shapes and types and no contents.
+running the model's own forward pass on fake tensors, which have shapes and types but no contents.
 """
 
 from collections.abc import Iterator
@@ -29,13 +29,13 @@ class Step:
 
     Attributes:
         stage: "re-align" or "sft".
-        weights: All parameters: what learns in fp32, what is frozen in bf16.
-        trainable: Of these, what learns.
+        weights: All parameters: trainable ones in fp32, frozen ones in bf16.
+        trainable: The trainable ones among them.
         layer: The largest layer in bf16, as FSDP2 gathers it.
         outside: What is in no layer (head, embeddings, norms) in bf16; FSDP2 keeps it whole for the step.
         kept: What the forward pass keeps for the backward pass, bf16 casts of weights included.
         kept_gathered: The same under FSDP2, which gathers weights in bf16, so that nothing is cast.
-        loss: A chunk's logits, and if the head learns its cast and its gradient.
+        loss: A chunk's logits; if the head is trainable, also its cast and its gradient.
     """
 
     stage: str
@@ -61,7 +61,7 @@ class Step:
             # two layers gathered, one gradient with its fp32 copy that is summed up; what is outside with its gradient
             gathered = (2 + 1 + FP32 // BF16) * self.layer + 2 * self.outside
             return (self.weights + states) // num_devices + gathered + self.kept_gathered + self.loss
-        buckets = self.trainable if strategy == "ddp" else 0  # gradients are gathered in buckets of their own
+        buckets = self.trainable if strategy == "ddp" else 0  # DDP copies gradients into buckets
         return self.weights + states + buckets + self.kept + self.loss
 
 
@@ -125,7 +125,7 @@ def _counted(stage: str, pair: StudentTeacher, tiles: int, text_tokens: int) -> 
 
 
 def cast(pair: StudentTeacher, dtype: torch.dtype) -> None:
-    """Convert what learns to a type, and what is frozen to bf16 as a training with bf16-mixed precision does."""
+    """Cast trainable parameters to a type, and frozen ones to bf16, as training with bf16-mixed precision does."""
     for _, parameter in pair.trainable():
         parameter.data = parameter.data.to(dtype)
     pair.keep_frozen_in(torch.bfloat16)

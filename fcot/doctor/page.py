@@ -41,7 +41,7 @@ def page_size(text: str) -> tuple[int, int]:
     """
     width, _, height = text.lower().partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise UserError(f"The page is {text!r}, not WIDTHxHEIGHT in pixels.\nWrite --page 1700x2200, say.")
+        raise UserError(f"The page is {text!r}, not WIDTHxHEIGHT in pixels.\nWrite, for example, --page 1700x2200.")
     return int(width), int(height)
 
 

@@ -33,7 +33,7 @@ class Installed:
         wanted = f"{self.name}{self.allowed}"
         if self.found is None:
             return f"{self.name} is not installed. Install it: pip install '{wanted}'"
-        # a local build such as 2.13.0+cpu counts as its release, and who has a pre-release wants it
+        # a local build such as 2.13.0+cpu counts as its release; a pre-release was installed on purpose
         if not self.allowed.contains(self.found, prereleases=True):
             return f"{self.name} {self.found} is not among the versions allowed ({self.allowed}). Install '{wanted}'."
         return None
@@ -41,7 +41,7 @@ class Installed:
 
 def requirements() -> tuple[str, list[str]]:
     """Return the Python and the packages that are asked for, from the clone or the installed metadata."""
-    if PROJECT.is_file():  # the metadata of a clone that was pulled since it was installed are of before
+    if PROJECT.is_file():  # a clone's metadata are as old as its installation; pyproject.toml is newer after a pull
         project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
         return project["requires-python"], project["dependencies"]
     about = metadata("fcot")

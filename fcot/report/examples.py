@@ -140,7 +140,7 @@ def matcher(reference: str, prediction: str) -> "SequenceMatcher[str]":
 
 
 def shown_breaks(text: str) -> str:
-    """Return missing text with its line breaks as signs: it must not break the lines of the answer."""
+    """Return missing text with its line breaks as symbols, so that it does not break the lines of the answer."""
     return text.replace("\n", "↵")
 
 

@@ -78,7 +78,7 @@ def absent(sentence: str) -> str:
 
 
 def png_of(image: Image.Image, *, colors: int | None = None) -> bytes:
-    """Return an image as a PNG, reduced to a palette if told: noise of scanned pages makes large files."""
+    """Return an image as a PNG, optionally reduced to a palette: noise of scanned pages makes large files."""
     buffer = BytesIO()
     (image.convert("RGB").quantize(colors) if colors else image).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

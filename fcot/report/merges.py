@@ -60,6 +60,6 @@ def merge_figure(name: str, report: Mapping[str, Any]) -> str:
 
 
 def reason(report: Mapping[str, Any]) -> str:
-    """Return why that merge was kept, as a sentence; merges of before 0.2 kept what scored best."""
+    """Return why that merge was kept, as a sentence; merges before 0.2 kept what scored best."""
     why = (report.get("choice") or {}).get("why", "the best of these scores was kept, which few pages tell from luck")
     return f"{why[0].upper()}{why[1:]}."

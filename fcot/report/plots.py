@@ -24,7 +24,7 @@ def color_of(ratio: int | None) -> str:
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Return a figure of its own, apart from pyplot's state, of a size in inches."""
+    """Return a figure of a size in inches, independent of pyplot's state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -102,7 +102,7 @@ def moving_average(steps: np.ndarray, values: np.ndarray, reach: int) -> tuple[n
 
 
 def limits(curves: Any) -> tuple[float, float]:
-    """Return the range of an axis that shows all but the highest hundredth of the values: first steps tower."""
+    """Return the range of an axis for all but the highest 1 % of values: losses of the first steps are far higher."""
     values = [value for curve in curves for part in ("train", "val") for _, value in curve[part]]
     low, high = min(values), float(np.quantile(values, 0.99))
     margin = 0.06 * (high - low) or 0.1

@@ -79,8 +79,8 @@ def metrics_of(row: dict[str, Any]) -> dict[str, tuple[str]]:
 def find_scored(run: Path) -> list[TestedModel]:
     """Read every `test.json` below a folder with its `test.jsonl`: teacher first, then by ratio and stage.
 
-    A run that trained several students leaves a `test-r4.json` too: that is a row of its own, "NAME-r4". Of several
-    tests in folders of one name (`version_0`, `version_1`) the newest counts.
+    A run that trained several students also leaves a `test-r4.json`, which becomes the row "NAME-r4". Of several tests
+    in folders of one name (`version_0`, `version_1`) the newest counts.
 
     Raises:
         UserError: If there is none, or one cannot be read.

@@ -12,7 +12,7 @@ from fcot.report.markup import absent, figure, table, with_bar
 
 MODELS = {"InternVL2-1B": "1b", "InternVL2-2B": "2b", "InternVL2-8B": "8b"}  # sizes by the names they are known by
 LEADING = "InternVL2-8B"  # whose figures stand at the top of the page
-PAGE, TILES, PROMPT = (1700, 2200), 13, 80  # what `bench infer` asks about if it is not told otherwise
+PAGE, TILES, PROMPT = (1700, 2200), 13, 80  # defaults of `bench infer`
 TILE_SIDE = SIZES[MODELS[LEADING]].vision.image_size
 MEBI = 2**20
 

@@ -84,7 +84,7 @@ def find_scalars(run: Path) -> dict[str, Scalars]:
     for path in by_age(run.rglob(EVENTS)):
         for tag, points in read_scalars(path).items():
             known = found.setdefault(name_of(path.parent, run), {}).setdefault(tag, [])
-            # A run that went on from a checkpoint, or began anew, replaces what it did again.
+            # Steps that a run repeats after it was resumed or restarted replace the earlier ones.
             known[:] = [point for point in known if point[0] < points[0][0]] + points
     return dict(sorted(found.items()))
 

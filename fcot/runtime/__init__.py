@@ -1,1 +1,1 @@
-"""What a run stands on: trainer, strategies, processes, checkpoints."""
+"""How a run is executed: trainer, strategies, processes, checkpoints."""

@@ -11,10 +11,10 @@ from fcot.errors import UserError
 
 
 def first_alone(trainer: Trainer, work: Callable[[], object], patience: timedelta) -> None:
-    """Do work on the first process; the others wait for its end, hear of its failure, and notice its death.
+    """Do work on the first process; the others wait for it, and raise an error if it fails or dies.
 
-    They wait in a group of their own, on the CPU: the usual timeout is for steps, and work may take hours. Nothing in
-    the work may be collective.
+    They wait in a separate process group on the CPU, because the usual timeout is meant for steps and the work may take
+    hours. The work must not contain collectives.
 
     Args:
         trainer: Whose processes these are.
@@ -44,7 +44,7 @@ def first_alone(trainer: Trainer, work: Callable[[], object], patience: timedelt
 
 
 def of_all(value: Any) -> list[Any]:
-    """Return a value of each process, plain and small, in their order; all of them together must ask."""
+    """Return a small plain value from each process, in rank order; every process must call this."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return [value]
     values: list[Any] = [None] * distributed.get_world_size()

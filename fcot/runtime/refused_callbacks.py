@@ -1,4 +1,4 @@
-"""Callbacks of Lightning that cannot do here what they are for."""
+"""Callbacks of Lightning that cannot work here, and why."""
 
 from importlib.util import find_spec
 
@@ -60,6 +60,6 @@ def refuse_callbacks(trainer: Trainer) -> None:
 
 
 def reads_cpus(monitor: DeviceStatsMonitor, trainer: Trainer) -> bool:
-    """Return whether a monitor will ask for the load of CPUs: if told to, or if they are what the run computes on."""
+    """Return whether a monitor reads the CPU load: when it is set to, or when the run computes on CPUs."""
     asked = monitor._cpu_stats
     return trainer.strategy.root_device.type == "cpu" if asked is None else asked

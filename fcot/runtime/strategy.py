@@ -18,10 +18,10 @@ from fcot.runtime.checkpoints.tree import put_together, take_apart
 
 
 class FSDP2Strategy(ModelParallelStrategy):
-    """Shares weights, gradients and optimizer states of a post-training out over all processes.
+    """Shards weights, gradients and optimizer states of a post-training over all processes.
 
-    Unlike Lightning's own strategy it saves whole tensors through the Trainer's checkpoint plugin, so a run may go on
-    under another strategy, or on another number of processes.
+    Unlike Lightning's own strategy it saves whole tensors through the Trainer's checkpoint plugin, so a run may
+    resume under another strategy, or on another number of processes.
 
     Args:
         data_parallel_size: How many processes share (default: all).
@@ -74,7 +74,7 @@ class FSDP2Strategy(ModelParallelStrategy):
         super(ModelParallelStrategy, self).save_checkpoint(checkpoint, filepath, storage_options)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a checkpoint; of what is shared out only the first process holds the whole, and deals out the parts."""
+        """Read a checkpoint; only the first process holds whole tensors, and it scatters their shards."""
         read = partial(super(ModelParallelStrategy, self).load_checkpoint, checkpoint_path, weights_only)
         assert self.lightning_module is not None
         own = dict(self.lightning_module.named_parameters())

@@ -34,7 +34,7 @@ class Trainer(LightningTrainer):
     Args:
         default_root_dir: Folder of the run: configuration, logs, checkpoints.
         checkpoint_every_n_steps: Optimizer steps between two checkpoints in `checkpoints/`, of which
-            `--ckpt_path last` resumes from the newest valid one; 0 writes none. A ModelCheckpoint's are written beside.
+            `--ckpt_path last` resumes from the newest valid one; 0 writes none. A ModelCheckpoint adds its own.
         collective_timeout: Seconds after which a process that waits for the others gives up.
         enable_model_summary: Print Lightning's table of layers.
         options: Everything else is Lightning's.

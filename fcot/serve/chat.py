@@ -18,7 +18,7 @@ def chat(
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> None:
-    """Ask a model about pages, in a terminal: type a question, read the answer as it is made, ask on.
+    """Ask a model about pages in a terminal: type a question, read the answer as it is generated, ask the next.
 
     Ends at Ctrl-D or "exit"; Ctrl-C stops an answer. With --question nothing is read from the keyboard.
 

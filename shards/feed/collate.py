@@ -44,10 +44,10 @@ def collate(
 
 
 def idle_batch(layout: PageLayout, *, with_prompt: bool = False) -> Batch:
-    """Return a batch that teaches nothing, for a rank without a sample in a step that other ranks take.
+    """Return a batch without gradients, for a rank that has no sample in a step that other ranks take.
 
-    All ranks must take part in a step, with all that learns, or the others wait for ever: a black tile and a
-    conversation no token of which is learned. Its key is empty.
+    All ranks must take part in a step with every trainable parameter, or the others wait for ever. So the batch has a
+    black tile and a conversation without any answer token to learn. Its key is empty.
 
     Args:
         layout: What the models need.

@@ -29,14 +29,14 @@ class Shards(LightningDataModule):
     """Streams batches of pages from webdataset shards.
 
     An epoch reads every training sample once, in an order given by the set, `seed` and the epoch alone. With `weights`
-    or `repeat_time` it reads each as often as these say, and is as long as that makes it.
+    or `repeat_time` it reads each as often as these say, which also sets its length.
 
     Args:
         root: Folder with the sets `train`, `dev` and `test`, each a folder of tar files.
         batch_size: Samples in a training batch on one device.
         eval_batch_size: Samples in a dev or test batch.
         token_budget: Pack the samples of a training batch without padding, at most so many tokens in a pack; a model
-            is shown one pack after another, and each branch has packs of its own (default: pad them).
+            processes one pack after another, and each branch is packed separately (default: pad them).
         tile_budget: Most tiles in a pack; 0 for any number.
         jpeg_quality: Encode each training tile as JPEG at a quality drawn from this to 100, as InternVL does from 75;
             None leaves tiles as they are.
@@ -131,7 +131,7 @@ class Shards(LightningDataModule):
         return known if limit is None else min(limit, known or limit)
 
     def fingerprint(self, split: str) -> str:
-        """Return what tells the samples of a split from others': the hash of its manifest, or its files' sizes."""
+        """Return what identifies the samples of a split: the hash of its manifest, or its files' sizes."""
         return set_fingerprint(self.root / split)
 
     def order(self, split: str, layout: PageLayout, *, training: bool = False, limit: int | None = None) -> Order:
@@ -258,7 +258,7 @@ class Shards(LightningDataModule):
         return OpaqueLoader(self.test_dataloader())
 
     def on_exception(self, exception: BaseException) -> None:
-        """Let no worker finish its batch when the trainer stops at an error: it would wait for all of them."""
+        """Stop workers at once when the trainer fails: it would wait for all of them to finish their batches."""
         end_workers()
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -271,7 +271,7 @@ class Shards(LightningDataModule):
         return batch
 
     def end_pass(self) -> None:
-        """Note that training goes on with the beginning of the next epoch, however much of this one it has read."""
+        """Note that training continues at the start of the next epoch, however much of this one it has read."""
         if self._training is not None:
             self._at = (*self._training.next_pass, self._training.ledger.counts())
 
@@ -291,7 +291,7 @@ class Shards(LightningDataModule):
 
 
 class OpaqueLoader:
-    """Batches of a loader that Lightning does not know for one: for predictions it makes a loader anew, or cannot."""
+    """Batches of a loader, hidden from Lightning, which would rebuild a loader for predictions or fail to."""
 
     def __init__(self, loader: DataLoader[Batch]) -> None:
         self.loader = loader

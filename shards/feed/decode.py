@@ -154,7 +154,7 @@ def _check_time(start: float, most: float) -> None:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of JSON, none of whose names is there twice: nobody could tell which of them is meant."""
+    """Return a JSON object; refuse one with a repeated name, as either value could be meant."""
     found = dict(pairs)
     if len(found) < len(pairs):
         counts = Counter(name for name, _ in pairs)

@@ -30,8 +30,8 @@ class Skip:
 class Ledger:
     """Counts the samples that were handed over, skipped and quarantined, and names the latter two in a file.
 
-    It lives in the process that takes the batches: what a data worker reads ahead and nobody takes is not counted.
-    Of several processes each has its own: only all of them `together` say what became of the set.
+    It lives in the process that takes the batches: samples that a data worker reads ahead but nobody takes are not
+    counted. Each process has its own ledger; only all of them `together` account for the set.
 
     Args:
         path: The `skipped.jsonl`; one line a sample that is not used. None keeps only the counts.

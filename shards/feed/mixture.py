@@ -13,7 +13,7 @@ from shards.format.shard_set import ShardSet
 
 
 def read_weights(path: Path) -> dict[str, float]:
-    """Return the weights by task that a stage before wrote, such as the callback TaskLosses.
+    """Return the weights by task that an earlier stage wrote, for example the callback TaskLosses.
 
     Args:
         path: JSON with an object `weights`, or nothing but that object.
@@ -37,9 +37,9 @@ def reading_counts(
 ) -> tuple[Array, Array] | None:
     """Return how often each usable sample is read in an epoch, and its group, None if each is read once.
 
-    A sample's count is the weight of its task times the `repeat_time` of its source, 1 where nothing is said. So an
-    epoch is as long as the counts' sum. Of a task, or a source that is named, with a fraction in its count, other
-    samples are read once more in each epoch.
+    A sample's count is the weight of its task times the `repeat_time` of its source, 1 where nothing is said. An
+    epoch's length is the sum of the counts. Where the count of a task, or of a named source, has a fraction, each
+    epoch reads a different part of its samples once more.
 
     Args:
         samples: The set.
@@ -61,7 +61,7 @@ def reading_counts(
             if not number >= 0 or number == float("inf"):
                 raise UserError(f"The {column} {name!r} has weight {number}.\nGive 0 or more; 1 is once an epoch.")
         counts *= np.array([numbers.get(name, 1.0) for name in names])[place[usable]]
-        # a source of which nothing is said is no group of its own: fractions of its few samples would be rounded away
+        # sources that are not named form no groups: fractions of their few samples would be rounded away
         own = np.array([names.index(name) + 1 if column == "task" or name in numbers else 0 for name in names])
         groups = groups * (len(names) + 1) + own[place[usable]]
     return counts, groups

@@ -110,7 +110,7 @@ def flipped(size: int, rng: np.random.Generator) -> Array:
 def occurrences(counts: Array, groups: Array, rng: np.random.Generator) -> Array:
     """Return how often each sample is read this epoch.
 
-    A sample with count 2.3 is read twice, and of its group a random 0.3 are read once more: no chance but which.
+    A sample with count 2.3 is read twice, and exactly 0.3 of its group, chosen at random, once more.
 
     Args:
         counts: Mean number of readings `[samples]`, the same within a group.
@@ -126,7 +126,7 @@ def occurrences(counts: Array, groups: Array, rng: np.random.Generator) -> Array
 
 
 def share(costs: Array, ranks: int) -> list[Array]:
-    """Share the samples of a global batch among ranks, of like number and like cost.
+    """Share the samples of a global batch among ranks, in similar number and at similar cost.
 
     The dearest sample goes first, each to the rank of the least cost that has a place left.
 

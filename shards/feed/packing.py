@@ -14,7 +14,7 @@ from fcot.errors import UserError
 def pack(tokens: Sequence[int], token_budget: int, tiles: Sequence[int] = (), tile_budget: int = 0) -> list[list[int]]:
     """Put samples into few packs, each within a budget of tokens and one of tiles: the longest first, best fit.
 
-    A sample that alone is over a budget has a pack of its own.
+    A sample that exceeds a budget by itself gets a pack to itself.
 
     Args:
         tokens: Tokens of each sample.

@@ -189,7 +189,7 @@ class PageLoader(DataLoader[Batch]):
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         ledger, stream = self.ledger, self.stream
         if stream.training and stream.world_size == 1 and ledger.seen and not ledger.consumed:
-            # a trainer would start one empty epoch after another, for ever
+            # otherwise a trainer would start one empty epoch after another, for ever
             raise nothing_usable(stream.samples, ledger.seen, ledger.summary())
         (epoch, start), self.next_pass = self.next_pass, (self.next_pass[0] + 1, 0)
         stream.seek(epoch, start)

@@ -1,4 +1,4 @@
-"""What a place in an epoch means nothing without: the set, the seed and the order."""
+"""What identifies a position in the data: the set, the seed and the order."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ def check_unchanged(state: Mapping[str, Any], identity: Mapping[str, Any], sourc
         source: Folder of the set.
 
     Raises:
-        UserError: If one differs: what the run has read of them would be another part.
+        UserError: If one differs: the same position would then mean that other samples had been read.
     """
     changed = {
         "set": f"{source} has other samples or another index",

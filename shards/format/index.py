@@ -24,7 +24,7 @@ Array = NDArray[Any]
 
 
 class Keys(Sequence[str]):
-    """The keys of a shard's samples, made from bytes when they are asked for: most runs need a few of millions.
+    """The keys of a shard's samples, decoded when they are asked for: most runs need a few out of millions.
 
     Args:
         text: All keys in a row.
@@ -139,7 +139,7 @@ class Index:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all; several processes may, if they write the same."""
+    """Write a file, completely or not at all; several processes may write the same content at once."""
     partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}.partial")
     try:
         with partial.open("wb") as file:

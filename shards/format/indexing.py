@@ -1,4 +1,4 @@
-"""Make the index of a shard by reading it once, with nothing in it trusted."""
+"""Make the index of a shard by reading it once, without trusting anything in it."""
 
 import hashlib
 import os
@@ -99,7 +99,7 @@ def refusal(member: Member, key: str, extension: str, sample: FoundSample) -> tu
 
 
 def _refuse_halves(rows: Sequence[FoundSample]) -> None:
-    """Refuse samples beside a lost stretch that others of the shard say may have had more members."""
+    """Refuse samples next to a lost stretch if other samples of the shard have members that these lack."""
     whole = {sample.extensions() for sample in rows if not sample.beside_loss and not sample.faults}
     for sample in rows:
         if sample.beside_loss and not sample.faults:

@@ -116,7 +116,7 @@ def shard_row(index: Index, index_sha256: str) -> dict[str, Any]:
 def make_manifest(
     indexes: Sequence[Index], rows: Sequence[Mapping[str, Any]], describe: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the manifest of a set: what is told of it, then what was counted."""
+    """Return the manifest of a set: its description, then its counts."""
     quarantined: Counter[str] = Counter()
     for index in indexes:
         quarantined.update(index.quarantined())
@@ -146,7 +146,7 @@ def index_set(
 
     Args:
         source: Folder of shards, or one tar file.
-        again: Index shards anew that have an index: they were changed on purpose.
+        again: Index shards again that have an index, because they were changed on purpose.
         workers: Processes that read.
         progress: Wraps the iteration over finished shards, given how many there are.
 

@@ -22,8 +22,8 @@ OPEN_FILES = 64
 class ShardSet:
     """The samples of a set, by number.
 
-    Samples are read by `pread` at the places the index knows, not by webdataset's pipeline: that one can neither
-    start at a sample nor go on behind a damaged header. The shards stay what webdataset writes and reads.
+    Samples are read by `pread` at the offsets in the index, not by webdataset's pipeline, which can neither start at a
+    given sample nor continue after a damaged header. The shards stay what webdataset writes and reads.
 
     Args:
         source: Folder of shards, or one tar file; indexed if it is not yet, which is said.
@@ -165,7 +165,7 @@ class ShardSet:
         try:
             return os.pread(file, stop - start, start)
         except OSError as error:
-            os.close(self._files.pop(shard))  # the next sample tries anew
+            os.close(self._files.pop(shard))  # the next sample tries again
             what = f"{self.paths[shard]} cannot be read at byte {start} ({error.strerror})"
             raise SampleError("unreadable_shard", what) from error
 

@@ -67,7 +67,7 @@ def open_shard(path: Path) -> int:
     """Open a shard for reading and return its descriptor.
 
     Raises:
-        OSError: If it cannot be opened, or is no file: a pipe of this name would be waited on for ever.
+        OSError: If it cannot be opened, or is not a regular file: opening a pipe would block for ever.
     """
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(file).st_mode):
@@ -141,7 +141,7 @@ def _member(file: int, start: int, size: int) -> tuple[Member | Fault | None, in
         return Fault("refused_member", shown, f"{shown} is {fault}"), end if info.isreg() else offset
     if offset + info.size > size:
         cut = Fault("cut_shard", given, f"{shown} should have {info.size} bytes, and the file ends at byte {size}")
-        return cut, _next_header(file, offset, size)  # none where a file was cut; a lie about a size hides nothing
+        return cut, _next_header(file, offset, size)  # none where a file was cut; a false size hides nothing
     return Member(given, start, offset, info.size), end
 
 

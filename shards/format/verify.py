@@ -21,11 +21,11 @@ def verify_set(samples: ShardSet, *, again: bool = True, progress: Progress | No
     """Compare each shard with its hash, and where they differ each sample with its checksums.
 
     Shards that were found whole are noted in `verified.json` with their size and time of change, so that an
-    interrupted call goes on where it was.
+    interrupted call continues where it stopped.
 
     Args:
         samples: The set.
-        again: Verify shards anew that were verified before and not changed since.
+        again: Also verify shards that were verified before and have not changed since.
         progress: Wraps the iteration over shards, given how many there are.
 
     Returns:
@@ -83,7 +83,7 @@ def _sha256(path: Path) -> str:
 
 
 def _stamp(path: Path, sha256: str) -> list[int | str] | None:
-    """Return what tells whether a file was changed since, None if there is no file."""
+    """Return a file's size and time of change, by which changes are noticed; None if there is no file."""
     try:
         found = path.stat()
     except OSError:

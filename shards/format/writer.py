@@ -39,7 +39,7 @@ def _write_shard(path: Path, draw: Draw, start: int, stop: int) -> str:
     if target.is_file():  # written last: the shard is whole
         return hashlib.sha256(target.read_bytes()).hexdigest()
     skipped = []
-    # under a name of its own: what a killed call started may be still at work on the same shard
+    # under a unique name: a worker of a killed call may still be writing the same shard
     partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}{PARTIAL}")
     with wds.TarWriter(str(partial), mtime=0, user="fcot", group="fcot") as tar:
         for index in range(start, stop):
@@ -84,7 +84,7 @@ def write_set(
         describe: More to say in the manifest: recipe, seed, split.
         progress: Wraps the iteration over finished shards, given how many there are.
         resume: Keep the shards that an interrupted call with the same `describe` finished.
-        keep: Leave a set that is there as it is.
+        keep: Leave an existing set unchanged.
         replaces: Says of the manifest of a set that is there whether the new one may replace it (default: any).
 
     Returns:
@@ -119,7 +119,7 @@ def write_set(
 
 
 def is_set(folder: Path) -> bool:
-    """Return whether a folder is a set of shards, or empty: it may be replaced."""
+    """Return whether a folder is a set of shards or empty, and so may be replaced."""
     return folder.is_dir() and ((folder / MANIFEST).is_file() or not any(folder.iterdir()))
 
 
@@ -165,7 +165,7 @@ def _publish(partial: Path, folder: Path) -> None:
     """Put a set in its place; the one before makes way in one step."""
     before = folder.with_name(f"{folder.name}.before")
     shutil.rmtree(before, ignore_errors=True)
-    (partial / JOB).unlink()  # first: without what is removed now, nobody could go on here
+    (partial / JOB).unlink()  # first: without the files removed below, no later call could continue here
     for leftover in (*partial.glob(f"*{PARTIAL}"), *partial.glob(f"*.{SKIPPED}")):
         leftover.unlink()
     if folder.exists():

@@ -58,7 +58,7 @@ class Page:
         self.size = 22 if plain else SIZES[int(rng.integers(len(SIZES)))]
 
     def write(self, text: str, column: float, row: int) -> None:
-        """Write one line of text from a cell on; what does not fit the page is an error of the caller."""
+        """Write one line of text starting at a cell; the caller must see that it fits the page."""
         for offset, character in enumerate(text):
             if character != " ":
                 top, left = row * LINE, round((column + offset) * ADVANCE)

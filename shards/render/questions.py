@@ -1,7 +1,7 @@
 """Questions about pages, for post-training: look-up, comparison, sum or difference, form fields.
 
 Answers about tables and charts are chains of thought: the page is read out first, then the rows that the answer rests
-on, then the reckoning is written, then the answer.
+on, then the calculation is written, then the answer.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class Asked:
     Attributes:
         question: The question.
         rows: The rows that the answer rests on.
-        steps: The reckoning, a line each.
+        steps: The calculation, a line each.
         answer: The conclusion.
     """
 
@@ -48,7 +48,7 @@ class Asked:
     answer: str
 
     def thought(self, table: Table | None) -> str:
-        """Return a chain of thought: a table read out whole if one is given, the rows, the reckoning, the answer."""
+        """Return a chain of thought: a table read out whole if one is given, the rows, the calculation, the answer."""
         rows = [f"{row[0]}: {row[1]}" for row in (*(table.rows if table else ()), *self.rows)]
         return "\n".join([*rows, *self.steps, f"{ANSWER}{self.answer}"])
 
@@ -60,7 +60,7 @@ def ask_lookup(table: Table, rng: np.random.Generator) -> Asked:
 
 
 def ask_comparison(table: Table, rng: np.random.Generator) -> Asked:
-    """Ask which of two rows has the larger or the smaller figure; of equals the first named is right."""
+    """Ask which of two rows has the larger or the smaller figure; if they are equal, the one named first is right."""
     first, second = (table.rows[int(row)] for row in rng.choice(len(table.rows), size=2, replace=False))
     larger = rng.random() < 0.5
     found = (max if larger else min)((first, second), key=lambda row: int(row[1]))

@@ -82,7 +82,7 @@ def _city_tables(data: "object") -> list[Table]:
     return [
         Table(f"cities/{country}/{number}", ("City", "Pop", "Lon"), tuple(rows[number :: max(1, len(rows) // 12)]))
         for country, rows in sorted(by_country.items())
-        for number in range(max(1, len(rows) // 12))  # neighbours in the list have like names: tables take every n-th
+        for number in range(max(1, len(rows) // 12))  # neighbours have similar names: take every n-th
         if len(rows) >= 6
     ]
 

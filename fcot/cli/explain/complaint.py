@@ -35,7 +35,7 @@ class RaisesParseError:
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what is wrong."""
-        if not self.exit_on_error:  # a nested parser that is tried; whoever tries it handles the failure
+        if not self.exit_on_error:  # a nested parser that is only tried; its caller handles the failure
             super().error(message, ex)  # type: ignore[misc]
         assert isinstance(self, argparse.ArgumentParser)
         raise ParseError(message, getattr(ex, "subcommand_parser", None) or self)
@@ -43,7 +43,7 @@ class RaisesParseError:
 
 @dataclass(frozen=True)
 class Complaint:
-    """The part of a message that says something.
+    """The informative part of a message.
 
     Attributes:
         key: Dotted key of the value that is wrong; "" if none is named.
@@ -61,7 +61,7 @@ class Complaint:
 
     @classmethod
     def of(cls, message: str) -> "Complaint":
-        """Read a message: its keys lead inwards, and of alternatives that were tried the first one counts."""
+        """Read a message: each key is nested in the one before it; of alternatives that were tried the first counts."""
         keys: list[str] = []
         owner = kinds = text = ""
         for line in message.splitlines():

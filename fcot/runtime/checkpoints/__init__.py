@@ -1,1 +1,1 @@
-"""Checkpoints of a run: written whole, checked when read, resumed to the same future."""
+"""Checkpoints of a run: written completely or not at all, checked when read, resumed exactly."""

@@ -1,4 +1,4 @@
-"""Resume a run to the same future: the position in the data, the counters, the randomness, a sum of gradients begun."""
+"""Resume a run exactly: position in the data, counters, random state, and gradients being accumulated."""
 
 import os
 import random
@@ -34,7 +34,7 @@ def seed_all(seed: int, rank: int, batch: int) -> None:
 
 
 class ExactResume(Callback):
-    """Makes every checkpoint resume to what would have happened without the interruption.
+    """Makes a resumed run continue exactly as if it had not been interrupted.
 
     - It counts batches itself, by pass over the data: Lightning's own counters are off by one batch or a whole pass at
       several moments. It takes the state of the data module when a batch is done: later the next one may be under way,
@@ -47,7 +47,7 @@ class ExactResume(Callback):
     - A validation that is due or under way is owed: the resumed run begins with it (`PendingValidation`).
     - A `GradientAccumulationScheduler` is told of passes that begin, not of one that is resumed within: the batches
       to a step are set here.
-    - That a callback asked the run to end early is kept, for an `EarlyStopping` does not ask again.
+    - If a callback asked the run to end early, the checkpoint says so: an `EarlyStopping` does not ask again.
     - What is saved while a batch changes gradients or weights (`save_on_exception`) gets no position: no run may go on
       from there.
     """
@@ -155,13 +155,13 @@ class ExactResume(Callback):
         parameters = dict(pl_module.named_parameters())
         for name, each in self._gradients.items():
             own = each
-            if not isinstance(each, DTensor):  # what is shared out has been dealt out when it was read
+            if not isinstance(each, DTensor):  # sharded tensors were scattered when they were read
                 own = each[trainer.global_rank].clone() if len(each) == trainer.world_size else each.mean(0)
             parameters[name].grad = own.to(parameters[name].device)
         self._gradients = {}
 
     def on_train_epoch_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
-        """End the pass before, where its limit was beyond the data: Lightning did not know its last batch for one."""
+        """End the previous pass if its limit was beyond the data: Lightning did not know which batch was its last."""
         if self.batches:
             self._end_pass(trainer)
             self.accumulate = batches_to_a_step(trainer, self.epoch)
@@ -180,7 +180,7 @@ class ExactResume(Callback):
         seed_all(self.seed, trainer.global_rank, self.total)
 
     def on_before_backward(self, trainer: LightningTrainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """Note that the batch is about to leave its traces."""
+        """Note that the batch is about to change gradients or weights."""
         self._changing = True
 
     def on_train_batch_end(
@@ -240,15 +240,15 @@ def state_of_data(trainer: LightningTrainer) -> dict[str, Any]:
 
 
 def evenly(count: int) -> dict[str, int]:
-    """Return a counter of Lightning's of which nothing is under way."""
+    """Return one of Lightning's counters, with nothing in progress."""
     return {"ready": count, "started": count, "processed": count, "completed": count}
 
 
 def gradients_of_all(trainer: LightningTrainer, module: LightningModule) -> dict[str, Tensor]:
     """Return gradients by parameter, of each process `[processes, …]`; only the first process, which writes, has them.
 
-    Their mean would be enough to go on, but not to the last bit: sums depend on their order. Under FSDP2 there is their
-    mean alone, `[1, …]`.
+    Their mean would suffice to continue, but not bit for bit: sums depend on their order. Under FSDP2 only the mean
+    exists, `[1, …]`.
     """
     found: dict[str, Tensor] = {}
     for name, parameter in module.named_parameters():

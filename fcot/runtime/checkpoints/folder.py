@@ -54,7 +54,7 @@ def write_checkpoint(state: Mapping[str, Any], path: Path) -> None:
         path: The folder to write.
 
     Raises:
-        UserError: If it cannot be written, the disk is full say, or holds what is not saved.
+        UserError: If it cannot be written, for example on a full disk, or holds a value that cannot be saved.
     """
     plain, tensors = take_apart(state)
     try:
@@ -63,7 +63,7 @@ def write_checkpoint(state: Mapping[str, Any], path: Path) -> None:
             if tensors:
                 write_weights(folder, _described(tensors, described))
                 for file in folder.glob("*.safetensors"):
-                    file.chmod(0o644)  # safetensors makes them private to their writer
+                    file.chmod(0o644)  # safetensors makes files readable by their owner only
             (folder / STATE).write_text(json.dumps(plain), encoding="utf-8")
             files = {STATE: hashlib.sha256((folder / STATE).read_bytes()).hexdigest()}
             manifest = {"written": time.time_ns(), "files": files, "tensors": described}
@@ -188,10 +188,11 @@ def newest_valid(
     Args:
         folders: Hold folders `*.ckpt`.
         tell: Takes a line about each one that is passed over.
-        resumable: Whether a run can go on from a checkpoint, by its plain state; one of weights alone is no place.
+        resumable: Whether a run can resume from a checkpoint, given its plain state; one of weights alone has no
+            position in the data.
 
     Raises:
-        DamagedCheckpoint: If there are damaged ones and no other; starting anew would be no resuming.
+        DamagedCheckpoint: If all are damaged; starting from the beginning would not be resuming.
     """
     for folder in folders:
         put_back(folder)

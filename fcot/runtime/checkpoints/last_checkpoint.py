@@ -18,9 +18,10 @@ OWN = re.compile(rf"step-\d{{6,}}{re.escape(SUFFIX)}")  # a ModelCheckpoint of t
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps the two newest checkpoints, `step-000500.ckpt` say; `--ckpt_path last` resumes from the newest valid one.
+    """Keeps the two newest checkpoints, such as `step-000500.ckpt`; `--ckpt_path last` takes the newest valid one.
 
-    What another callback writes to the same folder is left alone, and resumed from if it is newer and has all it takes.
+    Checkpoints that another callback writes to the same folder are left alone. A run resumes from one of them if it is
+    newer and complete.
 
     A step is saved once it is over with all that belongs to it, validation and the end of an epoch included: before
     the next batch. The last step of all is saved at once, one that a run is ended at early by `LastStep`: before

@@ -11,9 +11,9 @@ from fcot.runtime.checkpoints.last_checkpoint import LastCheckpoint, keepers_of
 class LastStep(Callback):
     """Saves the step that a run ends with before other callbacks change weights in `on_train_end`.
 
-    Epochs, `Timer`, `EarlyStopping` or anything else may end a run, and nobody knows before. A `ModelCheckpoint` with
-    `save_last` that has saved nothing yet does so at the end: after a merge, which is no step of this run. So it is
-    asked here. It should be among the first callbacks in line.
+    Epochs, `Timer`, `EarlyStopping` or anything else may end a run, which is not known in advance. A `ModelCheckpoint`
+    with `save_last` that has saved nothing yet saves at the end: after a merge, whose weights are no step of this run.
+    So this callback makes it save earlier. It should be among the first callbacks in line.
 
     Args:
         position: Knows whether a validation is owed, after which a `ModelCheckpoint` may save.
@@ -23,7 +23,7 @@ class LastStep(Callback):
         self.position = position
 
     def on_train_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
-        """Have the step that a run goes on from saved once: a `ModelCheckpoint` does not know what it saved before."""
+        """Keep a `ModelCheckpoint` from saving again the step that the run resumes from, which it does not remember."""
         for keeper in [] if self.position.owed else keepers_of(trainer):
             keeper._last_global_step_saved = trainer.global_step
 

@@ -1,4 +1,4 @@
-"""Make up for a validation that a run was ended in."""
+"""Repeat a validation during which a run was interrupted."""
 
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
@@ -7,10 +7,10 @@ from fcot.runtime.checkpoints.exact_resume import ExactResume
 
 
 class PendingValidation(Callback):
-    """Begins a resumed run with the validation that its checkpoint was written before or in, from its first batch.
+    """Starts a resumed run with the validation that was due or in progress at its checkpoint, from its first batch.
 
     Callbacks see it as they would have seen it, at the same step; so what depends on its metrics has the same future.
-    Where it was the last one of an epoch, its end is not told again: `on_train_epoch_end` belongs to the run before.
+    After the last validation of an epoch `on_train_epoch_end` is not called again: it belongs to the earlier run.
 
     Args:
         position: Knows whether one is owed. The last callback in line should run it: the others have begun then.

@@ -1,4 +1,4 @@
-"""Leave when asked: one checkpoint at the same batch on all processes, then the same exit code on each.
+"""On a signal to stop: one checkpoint at the same batch on all processes, then the same exit code on each.
 
 A signal handler only notes the signal. Between two batches the processes agree whether any of them got one.
 """
@@ -29,7 +29,7 @@ EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 class Preempted(SystemExit):
-    """A run was asked to leave and did, with exit code 75."""
+    """A run was asked to stop, and did, with exit code 75."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_PREEMPTED)
@@ -45,7 +45,7 @@ class NotedSignals(_SignalConnector):
     noted = 0
 
     def register_signal_handlers(self) -> None:
-        """Note SIGTERM, SIGUSR1 and the signal SLURM was told to send; leave other verbs than `fit` alone."""
+        """Note SIGTERM, SIGUSR1 and the signal that SLURM sends before the time is up; only `fit` does so."""
         if self.trainer.state.fn != "fit" or threading.current_thread() is not threading.main_thread():
             return
         self.noted = 0
@@ -53,7 +53,7 @@ class NotedSignals(_SignalConnector):
             self._original_handlers[number] = signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        # asked to come back beats asked to go: SLURM sends both
+        # the signal to requeue takes precedence over the one to end: SLURM sends both
         wanted = requeue_signal(self.trainer)
         self.noted = number if self.noted in (0, number) or number == wanted else self.noted
 

@@ -52,7 +52,7 @@ def _plain(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def _base(value: Any) -> Any:
-    """Return a value of a subclass, one of numpy's numbers say, as the plain type that it equals."""
+    """Return a value of a subclass, such as a numpy number, as the plain type that it equals."""
     base = next(kind for kind in (str, bool, int, float) if isinstance(value, kind))
     return base(value)
 

@@ -1,4 +1,4 @@
-"""Data workers when a job is told to end, and when their own process ends."""
+"""How data workers end: with their job, and with their own process."""
 
 import atexit
 import os
@@ -12,7 +12,7 @@ SECONDS_TO_LEAVE = 60
 
 
 class OutlivesSigterm:
-    """Lets a data worker go on when its process group gets SIGTERM: the trainer needs it until it has saved.
+    """Keeps a data worker running when its process group gets SIGTERM: the trainer needs it until it has saved.
 
     Give it as `worker_init_fn`. The worker ends with its trainer, at the latest a minute after the signal. When the
     trainer itself leaves, it says so first (`end_workers`): a process that exits sends its workers SIGTERM too, and
