@@ -67,7 +67,7 @@ def prompt_key(ids: Sequence[int], tiles: Tensor) -> str:
     return digest.hexdigest()
 
 
-class GumbelNoise(LogitsProcessor):
+class GumbelNoise(LogitsProcessor):  # type: ignore[misc]  # transformers has no types for it
     """Adds noise to the scores of a generation, of each row and step by itself.
 
     Args:
