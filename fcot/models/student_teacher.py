@@ -17,6 +17,7 @@ from fcot.internvl.tokens import check_placeholders, normalize, raster_side
 from fcot.models.branches import student_branches
 from fcot.models.decoder import allow_packing, answer_rows
 from fcot.models.generation import answer
+from fcot.models.sampling import Sampling
 from fcot.models.sharded_tensors import most_over_processes, whole
 from fcot.models.sharding import is_sharded
 from fcot.models.spec import StudentSpec
@@ -290,9 +291,9 @@ class StudentTeacher(nn.Module):
         return weight
 
     @torch.no_grad()
-    def answer(self, batch: Batch, branch: str, **generation: Any) -> list[list[int]]:
-        """Generate greedily after each prompt of a batch: see `fcot.models.generation.answer`."""
-        return answer(self, batch, branch, **generation)
+    def answer(self, batch: Batch, branch: str, sampling: Sampling | None = None, **generation: Any) -> list[list[int]]:
+        """Generate after each prompt of a batch: see `fcot.models.generation.answer`."""
+        return answer(self, batch, branch, sampling, **generation)
 
 
 def answer_labels(sequences: Sequences) -> Tensor:

@@ -15,6 +15,9 @@ def chat(
     question: list[str] | None = None,
     max_tiles: int | None = None,
     max_new_tokens: int = 512,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> None:
@@ -28,6 +31,9 @@ def chat(
         question: Ask this instead of reading questions from the keyboard; may be given several times.
         max_tiles: Most tiles of a page, thumbnail not counted (default: the model's).
         max_new_tokens: Longest answer in tokens.
+        temperature: 0 gives the likeliest answer; 1 draws from the model's own distribution.
+        top_p: Draw among the likeliest tokens that have this probability together.
+        seed: Another one draws other answers.
         device: Where to run: auto (an accelerator if there is one), cpu, cuda, …
         dtype: Type of the weights (default: as they are stored).
     """
@@ -43,9 +49,11 @@ def chat(
         raise UserError(f"max_new_tokens is {max_new_tokens}.\nGive at least 1.")
     folder = ModelFolder(native_folder(model))
     pictures = {path: open_image(path) for path in image or []}
+    from fcot.models.sampling import Sampling
     from fcot.serve.dialogue import Dialogue
     from fcot.serve.screen import Screen
 
+    sampling = Sampling(temperature, top_p, seed)
     most = max_tiles or folder.max_tiles
     pages = {path: cut(picture, most, tile_size=folder.tile_size) for path, picture in pictures.items()}
     disable_progress_bar()
@@ -58,7 +66,7 @@ def chat(
         print(f"{path.name}: {len(page)} tiles, {tokens} visual tokens{instead}")
     for asked in given(question) if question else typed():
         try:
-            dialogue.ask(asked, max_new_tokens=max_new_tokens, streamer=Screen(dialogue.tokenizer))
+            dialogue.ask(asked, max_new_tokens=max_new_tokens, streamer=Screen(dialogue.tokenizer), sampling=sampling)
         except KeyboardInterrupt:
             print("\n(stopped; this turn is forgotten)")
 

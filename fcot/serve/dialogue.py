@@ -10,6 +10,7 @@ from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.prompts import IMAGE
 from fcot.internvl.tokens import CONTEXT, END, START, check_placeholders, expand, normalize, tokens_per_tile
+from fcot.models.sampling import Sampling
 from fcot.models.student import CompressedInternVL, load_student
 
 
@@ -39,18 +40,23 @@ class Dialogue:
         self.tokens_per_tile = tokens_per_tile(folder.config, getattr(folder.config, "ratio", 1))
         self.turns: list[tuple[str, str]] = []
         self.tiles = [len(page) for page in pages]
+        side = folder.tile_size
+        self._pages = torch.cat(list(pages)) if pages else torch.empty(0, 3, side, side, dtype=torch.uint8)
         settings = folder.preprocessing
         mean, std = (torch.tensor(settings[key], device=device) for key in ("image_mean", "image_std"))
-        self._visual = self._see(torch.cat(list(pages)).to(device), mean, std) if pages else None
+        self._visual = self._see(self._pages.to(device), mean, std) if pages else None
 
     @torch.no_grad()
-    def ask(self, question: str, *, max_new_tokens: int = 512, streamer: Any = None) -> str:
+    def ask(
+        self, question: str, *, max_new_tokens: int = 512, streamer: Any = None, sampling: Sampling | None = None
+    ) -> str:
         """Ask the next question.
 
         Args:
             question: What to ask; names of InternVL's image tokens in it are left out.
             max_new_tokens: Longest answer.
             streamer: A transformers streamer that is told each token of the answer as it comes.
+            sampling: How to draw the answer; None is greedy.
 
         Returns:
             The answer, which is part of the conversation from now on. If it is interrupted, the turn is not.
@@ -79,6 +85,7 @@ class Dialogue:
             max_new_tokens=min(max_new_tokens, room),
             do_sample=False,
             streamer=streamer,
+            **(sampling or Sampling()).options(ids.tolist(), [self._pages]),
         )
         answer = str(self.tokenizer.decode(new[0], skip_special_tokens=True))
         self.turns.append((question, answer))
