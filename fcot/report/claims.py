@@ -76,6 +76,8 @@ def by_merge(scored: Sequence[TestedModel], ratio: int) -> str | None:
     last, merged = with_role(scored, "sft", ratio), with_role(scored, "merged", ratio)
     if not last or not merged or not (change := plain(difference_to(merged, last))):
         return None
+    if change["low"] == change["high"] == 0:
+        return f"At ratio {ratio}, the merge answers as the last snapshot does; the section on it says why it was kept."
     return (
         f"At ratio {ratio}, merging the snapshots moves the mean score by {signed(change)} against the last one"
         f"{verdict(change)}."

@@ -121,8 +121,15 @@ def test_main_claim_names_what_it_is_of(reported, made):
 
 def test_merge_that_changes_nothing_is_not_praised(reported):
     run, _ = reported
-    (claim,) = (claim for claim in read(run)[1]["claims"] if "merging" in claim)
-    assert "cannot tell from no change" in claim
+    (claim,) = (claim for claim in read(run)[1]["claims"] if "merge" in claim and "At ratio" in claim)
+    assert "the merge answers as the last snapshot does" in claim
+
+
+def test_merge_that_changes_answers_has_its_difference(run, made):
+    made.write_tests(run, {"teacher": 0, "sft-r2": 2, "merged-r2": 1})
+    scored = find_scored(run)
+    (claim,) = (claim for claim in claims_of(compared_rows(scored)[0], scored)[2] if "merging" in claim)
+    assert "moves the mean score by +" in claim
 
 
 def test_control_is_compared_where_there_is_one(run, made):
