@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import torch
@@ -15,7 +16,7 @@ from fcot.batch import Batch
 from fcot.errors import UserError, nearest
 from fcot.files.atomic_folder import check_output
 from fcot.files.weights import open_weights
-from fcot.merge import MAX_EXACT_PLAYERS, MERGED, MergeReport, merge_methods, merge_snapshots
+from fcot.merge import MAX_EXACT_PLAYERS, MERGE_METHODS, MERGED, MergeReport, merge_snapshots
 from fcot.models.sharded_tensors import shared_like
 from fcot.models.sharding import is_sharded
 from fcot.models.student import save_student
@@ -43,12 +44,16 @@ class ShapleyMerge(Callback):
         method: What to keep: shapley, average, final, best_single, …, or "auto": the last snapshot, unless the method
             that scores best on half of the dev pages beats it on the other half, where both answer the questions and
             the paired 95 % interval of their mean scores' difference must lie above zero.
+        options: Options of the named method, such as `{density: 0.2}`.
         value: What a coalition is scored by, a mean over tasks: "answers", the metrics of generated answers, or
             "tokens", the share of answer tokens predicted right after the reference's, which takes a single pass.
         samples: Dev pages to use (default: all). A coalition is scored on them, on half of them by "auto".
         random_draws: Draws of the random-search control (default: as many as coalitions).
         permutations: Orders to sample the Shapley values from, which more than 8 snapshots need (default: exact).
         task_arithmetic_scale: Scale of the task-arithmetic control.
+        utility: Scores weights in place of `value`: a function, or a class whose objects are called with a mapping of
+            tensors; higher is better. Its scores are found again by a merge that goes on where it was interrupted if it
+            has an attribute `fingerprint`, a text that changes with what it computes.
         seed: Seed of the random search.
         folder: Where to write (default: `merged` in the run folder).
         overwrite: Replace a merged folder that is already there.
@@ -58,26 +63,32 @@ class ShapleyMerge(Callback):
         self,
         base: str = "init",
         method: str = "auto",
+        options: dict[str, Any] | None = None,
         value: str = "answers",
         samples: int | None = None,
         random_draws: int | None = None,
         permutations: int | None = None,
         task_arithmetic_scale: float = 0.5,
+        utility: Utility | None = None,
         seed: int = 0,
         folder: Path | None = None,
         overwrite: bool = False,
     ) -> None:
-        if method != "auto" and method not in merge_methods():
-            raise UserError(f"ShapleyMerge.method is {method!r}.{nearest(method, [*merge_methods(), 'auto'])}")
+        if method != "auto" and method not in MERGE_METHODS:
+            raise UserError(f"ShapleyMerge.method is {method!r}.{nearest(method, [*MERGE_METHODS, 'auto'])}")
         if value not in VALUES:
             raise UserError(f"ShapleyMerge.value is {value!r}.{nearest(value, VALUES)}")
         self.base, self.method, self.value, self.samples = base, method, value, samples
         self.permutations = permutations
         self.random_draws, self.task_arithmetic_scale = random_draws, task_arithmetic_scale
         self.seed, self.folder, self.overwrite = seed, folder, overwrite
-        # Set it to value coalitions by something else. Its scores are found again by a merge that goes on where it was
-        # interrupted if it has an attribute `fingerprint`, a text that changes with what it computes.
-        self.utility: Utility | None = None
+        self.options, self.utility = options or {}, utility
+        if method != "auto":
+            MERGE_METHODS.check_options(method, self.options)
+        elif self.options:
+            raise UserError(
+                f"ShapleyMerge.options are {self.options}, and no method is named.\nName the method they are of."
+            )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse to train for hours towards a merge that cannot be.
@@ -216,7 +227,7 @@ class ShapleyMerge(Callback):
                 output,
                 method=self.method,
                 random_draws=self.random_draws,
-                task_arithmetic_scale=self.task_arithmetic_scale,
+                options=self._options(),
                 seed=self.seed,
                 finish=finish,
                 progress=progress,
@@ -235,6 +246,12 @@ class ShapleyMerge(Callback):
             raise
         tell(_told(report, output))
         return report
+
+    def _options(self) -> dict[str, dict[str, Any]]:
+        """Return the options of methods, by their names."""
+        scale = {"scale": self.task_arithmetic_scale}
+        given = {name: dict(scale) for name in ("task_arithmetic_mean", "task_arithmetic_sum")}
+        return given if self.method == "auto" else given | {self.method: {**given.get(self.method, {}), **self.options}}
 
     def _base(self, snapshots: Snapshots) -> Path:
         if self.base == "init":

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "compress": "errors registry",
     "internvl": "errors files",
     "batch": "internvl",
-    "merge": "errors files metrics",
+    "merge": "errors registry files metrics",
     "evaluation": "metrics",
     "convert": "errors files internvl",
     "models": "errors batch files internvl compress convert",
@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "reproduce": "errors",
     "shards": "errors batch files internvl runtime bench",
     "callbacks": "errors batch files merge models runtime training shards",
-    "cli": "errors files internvl models export runtime training shards callbacks",
+    "cli": "errors files internvl merge models export runtime training shards callbacks",
     "old names": "models training",
     "front": "cli",  # __init__, __main__
 }

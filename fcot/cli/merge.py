@@ -1,11 +1,13 @@
 """The verb `merge`: merge the snapshots of a finished or interrupted run again."""
 
 from pathlib import Path
+from typing import Any
 
 
 def merge(
     run: Path,
     method: str | None = None,
+    options: dict[str, Any] | None = None,
     base: str | None = None,
     samples: int | None = None,
     permutations: int | None = None,
@@ -20,6 +22,7 @@ def merge(
         run: Folder of the run, with its config.yaml and snapshots.
         method: What to keep: auto (the last snapshot unless another is confirmed to be better), shapley, average,
             final, … (default: as the run's).
+        options: Options of the method, such as '{density: 0.2}' (default: as the run's).
         base: The starting weights, to which weighted differences of snapshots are added: init (before the first
             step), final (the last snapshot), or a model folder (default: as the run's).
         samples: Dev pages to use (default: as the run's).
@@ -34,6 +37,7 @@ def merge(
     from callbacks.snapshots import Snapshots
     from fcot.cli.train import from_config
     from fcot.errors import UserError
+    from fcot.merge import MERGE_METHODS
 
     if not (run / "config.yaml").is_file():
         raise UserError(f"There is no config.yaml in {str(run)!r}.\nGive the folder of a run of `fit` with Snapshots.")
@@ -47,6 +51,10 @@ def merge(
     snapshots.dirpath = str(Path(snapshots.dirpath) if snapshots.dirpath else run / "snapshots")
     merger = next((c for c in used if isinstance(c, ShapleyMerge)), ShapleyMerge())
     merger.method, merger.base = method or merger.method, base or merger.base
+    if options is not None:
+        merger.options = options
+    if merger.method != "auto":
+        MERGE_METHODS.check_options(merger.method, merger.options)
     merger.samples, merger.folder = samples or merger.samples, output or merger.folder
     merger.permutations, merger.overwrite = permutations or merger.permutations, overwrite
     players = len(snapshots.folders())

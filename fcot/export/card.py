@@ -128,8 +128,8 @@ def _merge(merge: Mapping[str, Any] | None) -> str:
     shares = merge["shapley"]
     rows = [
         (name, f"{weight:.4f}", f"{shares[name]:+.4f}" if name in shares else "")
-        for name, weight in merge["weights"].items()
-    ]
+        for name, weight in (merge["weights"] or {}).items()
+    ] or [("all", "merged tensor by tensor", "")]
     pages = f"{merge.get('n', 'an unknown number of')} {merge.get('split', 'held-out')} pages"
     utility = merge["controls"][merge["chosen"]]["utility"]
     why = (merge.get("choice") or {}).get("why")

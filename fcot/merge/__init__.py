@@ -12,7 +12,7 @@ from fcot.merge.game import (
     score_coalitions,
     shapley_values,
 )
-from fcot.merge.methods import MergeMethod, merge_method, merge_methods
+from fcot.merge.methods import MERGE_METHODS, MergeMethod, merge_method, merge_methods
 from fcot.merge.picture import draw_merge
 from fcot.merge.procedure import MERGED, merge_snapshots
 from fcot.merge.report import Control, MergeReport
@@ -21,6 +21,7 @@ from fcot.merge.scores import ScoreBook, Utility
 __all__ = [
     "MAX_EXACT_PLAYERS",
     "MERGED",
+    "MERGE_METHODS",
     "Combination",
     "Control",
     "LazyWeights",

@@ -49,7 +49,7 @@ class Choice:
 def choose(
     controls: Mapping[str, Control],
     confirm: Confirm | None,
-    mix: Callable[[Sequence[float]], Mapping[str, Tensor]],
+    mixtures: Mapping[str, Mapping[str, Tensor]],
     seed: int,
 ) -> Choice:
     """Keep the last snapshot unless the best candidate beats it on other pages.
@@ -58,19 +58,19 @@ def choose(
         controls: Every method's weights, and their score on the pages that candidates are found on.
         confirm: Gives the reported scores of weights on other pages, by task, in the order of pages; None if there is
             no way to.
-        mix: Makes a mixture of weights by snapshot.
+        mixtures: What each method makes of the snapshots.
         seed: Seed of the interval's resampling.
     """
     from fcot.metrics import paired_difference_by_group  # which needs more than a merge by itself does
 
     last = controls[LAST]
-    others = {name: control for name, control in controls.items() if control.weights != last.weights}
+    others = {name: each for name, each in controls.items() if each.weights is None or each.weights != last.weights}
     candidate = max(others, key=lambda name: others[name].utility, default=LAST)
     if controls[candidate].utility <= last.utility:
         return Choice(LAST, "the last snapshot is kept: no candidate scores above it")
     if confirm is None:
         return Choice(LAST, "the last snapshot is kept: nothing was given to confirm a candidate on", candidate)
-    scores = [confirm(mix(list(controls[name].weights.values()))) for name in (candidate, LAST)]
+    scores = [confirm(mixtures[name]) for name in (candidate, LAST)]
     if not scores[0]:
         return Choice(LAST, "the last snapshot is kept: no pages are left to confirm a candidate on", candidate)
     found = paired_difference_by_group(*scores, seed=seed)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from fcot.errors import UserError
 from fcot.merge.combine import Combination, coalition_weights
 from fcot.merge.game import coalition_key, sampled_shapley, score_coalitions, shapley_values
-from fcot.merge.methods import MergeMethod, merge_methods
+from fcot.merge.methods import MERGE_METHODS, OFFERED, merge_methods
 from fcot.merge.report import Control
 from fcot.merge.scores import ScoreBook
 
@@ -41,13 +41,13 @@ class Players:
         """Mix the snapshots with the given weights."""
         return Combination(self.base, self.checkpoints, weights)
 
-    def scorer(self, stage: str, total: int) -> Callable[[Combination], float]:
+    def scorer(self, stage: str, total: int) -> Callable[..., float]:
         """Give a function that scores a mixture and tells of progress."""
         done = 0
 
-        def score(mixture: Combination) -> float:
+        def score(mixture: Mapping[str, Tensor], made_by: str = "") -> float:
             nonlocal done
-            utility = self.book(mixture)
+            utility = self.book(mixture, made_by)
             done += 1
             self.progress(stage, done, total)
             return utility
@@ -89,23 +89,24 @@ def score_game(players: Players, permutations: int | None, seed: int) -> Game:
     return Game(scores, sampled.values, sampled.standard_errors)
 
 
-def score_methods(players: Players, game: Game, draws: int, seed: int, scale: float) -> dict[str, Control]:
-    """Run every merge method with the parameters it asks for, and score the weights it gives.
+def score_methods(
+    players: Players, game: Game, draws: int, seed: int, options: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, Control], dict[str, Mapping[str, Tensor]]]:
+    """Run every merge method with the parameters it asks for, and score what it returns.
+
+    A method with an option that has no default, and was given none, is left out.
 
     Args:
         players: The snapshots.
         game: Their coalitions' scores and Shapley values.
         draws: Draws of the random search.
         seed: Seed of the draws.
-        scale: The share of the task vectors that task arithmetic adds.
+        options: The user's options of methods, by their names.
 
     Returns:
-        Each method's result by its name, in the registry's order.
-
-    Raises:
-        UserError: If a method needs a parameter that is not offered.
+        Each method's result by its name, and the mixtures themselves, the simplest first.
     """
-    methods = merge_methods()
+    methods = {name: method for name, method in merge_methods().items() if is_complete(name, options.get(name, {}))}
     score = players.scorer("controls", len(methods))
     offered = {
         "values": list(game.values.values()),
@@ -113,22 +114,21 @@ def score_methods(players: Players, game: Game, draws: int, seed: int, scale: fl
         "utility": players.scorer("random_search", draws),
         "draws": draws,
         "seed": seed,
-        "scale": scale,
     }
     controls: dict[str, Control] = {}
+    mixtures: dict[str, Mapping[str, Tensor]] = {}
     for name, method in methods.items():
-        weights = method(players.base, players.checkpoints, **_asked_for(name, method, offered))
-        utility = score(players.mix(weights))
-        controls[name] = Control(utility, dict(zip(players.names, weights, strict=True)))
-    return controls
+        given = dict(options.get(name, {}))
+        asked = {key: offered[key] for key in OFFERED if key in inspect.signature(method).parameters}
+        made = method(players.base, players.checkpoints, **asked, **given)
+        weights = None if isinstance(made, Mapping) else dict(zip(players.names, made, strict=True))
+        mixtures[name] = made if isinstance(made, Mapping) else players.mix(made)
+        utility = score(mixtures[name], json.dumps([name, given], sort_keys=True))
+        controls[name] = Control(utility, weights)
+    return controls, mixtures
 
 
-def _asked_for(name: str, method: MergeMethod, offered: Mapping[str, Any]) -> dict[str, Any]:
-    parameters = list(inspect.signature(method).parameters.values())[2:]
-    for parameter in parameters:
-        if parameter.name not in offered and parameter.default is inspect.Parameter.empty:
-            raise UserError(
-                f"Merge method '{name}' needs '{parameter.name}', which the merge does not offer. "
-                f"Give it a default, or ask for one of: {', '.join(offered)}."
-            )
-    return {parameter.name: offered[parameter.name] for parameter in parameters if parameter.name in offered}
+def is_complete(name: str, given: Mapping[str, Any]) -> bool:
+    """Return whether a method has a value for each of its options."""
+    needed = (each.name for each in MERGE_METHODS.options(name).values() if each.default is inspect.Parameter.empty)
+    return all(option in given for option in needed)

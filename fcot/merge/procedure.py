@@ -15,10 +15,9 @@ from fcot.files.atomic_folder import Kind, prepare_output, whole_folder
 from fcot.files.weights import open_weights, write_weights
 from fcot.merge.checks import check_same_tensors, fingerprint
 from fcot.merge.choice import Choice, Confirm, choose
-from fcot.merge.combine import combine
 from fcot.merge.evaluate import Game, Players, Progress, score_game, score_methods
 from fcot.merge.game import check_permutations, coalitions
-from fcot.merge.methods import merge_method
+from fcot.merge.methods import MERGE_METHODS
 from fcot.merge.methods.random_search import check_draws
 from fcot.merge.methods.shapley import ALL_NONPOSITIVE
 from fcot.merge.picture import draw_merge
@@ -41,7 +40,7 @@ def merge_snapshots(
     method: str = "auto",
     random_draws: int | None = None,
     permutations: int | None = None,
-    task_arithmetic_scale: float = 0.5,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     finish: Finish = write_weights,
     progress: Progress | None = None,
@@ -66,7 +65,7 @@ def merge_snapshots(
         method: The merge method to use, or "auto" for the last snapshot unless another is confirmed to be better.
         random_draws: Draws of the random search; by default as many as coalitions were scored.
         permutations: Sample the Shapley values from that many orders, as more than 8 snapshots require.
-        task_arithmetic_scale: The share of the task vectors that task arithmetic adds.
+        options: Options of merge methods, by the names of the methods.
         seed: Seed of random search and sampling.
         finish: Writes the model's files into the given folder, given the merged tensors to consume once; by
             default their safetensors files alone.
@@ -87,8 +86,9 @@ def merge_snapshots(
             not finite.
     """
     start, output, extra, progress = time.perf_counter(), Path(output), dict(describe or {}), progress or no_progress
-    if method != "auto":
-        merge_method(method)
+    given = {name: dict(each) for name, each in (options or {}).items()}
+    for name in {*given, *({method} - {"auto"})}:
+        MERGE_METHODS.check_options(name, given.get(name, {}))
     if random_draws is not None:
         check_draws(random_draws)
     _check_players(list(snapshots), permutations)
@@ -108,10 +108,10 @@ def merge_snapshots(
     players = Players(list(snapshots), base_weights, checkpoints, book, progress)
     game = score_game(players, permutations, seed)
     draws = random_draws if random_draws is not None else len(game.utilities)
-    controls = score_methods(players, game, draws, seed, task_arithmetic_scale)
+    controls, mixtures = score_methods(players, game, draws, seed, given)
     choice = Choice(method, f"{method} was asked for")
     if method == "auto":
-        choice = choose(controls, confirm, players.mix, seed)
+        choice = choose(controls, confirm, mixtures, seed)
     report = MergeReport(
         players=players.names,
         utilities=game.utilities,
@@ -128,7 +128,7 @@ def merge_snapshots(
         extra=extra,
     )
     with whole_folder(output, MERGED) as folder:
-        finish(folder, combine(base_weights, checkpoints, list(report.weights.values())))
+        finish(folder, iter(mixtures[choice.method].items()))
         (folder / REPORT_FILE).write_text(report.to_json(), encoding="utf-8")
         draw_merge(report.to_dict(), folder / PICTURE_FILE)
     return report

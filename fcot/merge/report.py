@@ -12,10 +12,10 @@ from fcot.errors import UserError
 
 @dataclass(frozen=True)
 class Control:
-    """One merge method's result: its weights by player, and their score on the dev split."""
+    """One merge method's result: its score on dev pages, and its weights by player, None if it returned tensors."""
 
     utility: float
-    weights: dict[str, float]
+    weights: dict[str, float] | None
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class MergeReport:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def weights(self) -> dict[str, float]:
-        """The weights w of the chosen method, by player."""
+    def weights(self) -> dict[str, float] | None:
+        """The weights w of the chosen method, by player; None if it returned tensors."""
         return self.controls[self.chosen].weights
 
     def to_dict(self) -> dict[str, Any]:

@@ -48,26 +48,35 @@ class ScoreBook:
         """How many different mixtures were asked for, those known from an earlier run included."""
         return len(self._asked)
 
-    def __call__(self, mixture: Combination) -> float:
+    def __call__(self, mixture: Combination | Mapping[str, Tensor], made_by: str = "") -> float:
         """Score a mixture, or recall its score.
+
+        Args:
+            mixture: What to score.
+            made_by: Method and options, in JSON, of tensors that are no weighted mixture.
 
         Raises:
             UserError: If the utility is not a finite number.
         """
-        key = self._key(mixture.weights)
+        weights = mixture.weights if isinstance(mixture, Combination) else None
+        key = self._key(made_by) if weights is None else self._key(weights)
         if key not in self._scores:
             score = float(self._utility(mixture))
             if not math.isfinite(score):
+                what = made_by if weights is None else f"weights {list(weights)}"
                 raise UserError(
-                    f"The utility of the mixture with weights {list(mixture.weights)} is {score}. "
+                    f"The utility of the mixture with {what} is {score}. "
                     "Return a finite number, higher for better weights."
                 )
-            self._append({"key": key, "weights": mixture.weights, "utility": score})
+            self._append({"key": key, "weights": weights, "utility": score})
             self._scores[key] = score
         self._asked.add(key)
         return self._scores[key]
 
-    def _key(self, weights: Sequence[float]) -> str:
+    def _key(self, weights: Sequence[float] | str) -> str:
+        if isinstance(weights, str):
+            made = json.dumps([self._base, self._checkpoints, weights, self._utility_fingerprint])
+            return hashlib.sha256(made.encode()).hexdigest()
         pairs = zip(self._checkpoints, weights, strict=True)
         used = [[checkpoint, weight.hex()] for checkpoint, weight in pairs if weight != 0.0]
         what = json.dumps([self._base, used, self._utility_fingerprint])

@@ -172,5 +172,5 @@ def test_merging_needs_nothing_beyond_torch_numpy_and_safetensors():
                 case _:
                     imported = []
             for name in imported:
-                own = name.startswith(("fcot.merge", "fcot.files", "fcot.errors"))
+                own = name.startswith(("fcot.merge", "fcot.files", "fcot.errors", "fcot.registry"))
                 assert own or name.split(".")[0] in allowed, f"{file} imports {name}"

@@ -14,6 +14,7 @@ CONTROLS = {
     "average": Control(0.71, {"s1": 0.5, "s2": 0.5}),
     "random_search": Control(0.73, {"s1": 0.4, "s2": 0.6}),
 }
+MIXTURES = {name: tuple(control.weights.values()) for name, control in CONTROLS.items()}
 
 
 def pages(gain, noise, count=60, seed=0):
@@ -32,7 +33,7 @@ def pages(gain, noise, count=60, seed=0):
 
 def test_a_candidate_that_is_better_on_other_pages_is_kept():
     confirm, asked = pages(gain=0.05, noise=0.02)
-    choice = choose(CONTROLS, confirm, tuple, seed=0)
+    choice = choose(CONTROLS, confirm, MIXTURES, seed=0)
     assert choice.method == choice.candidate == "random_search"
     assert choice.difference.low > 0 and choice.difference.n == 120
     assert choice.difference.mean == pytest.approx(0.05, abs=0.01)
@@ -42,7 +43,7 @@ def test_a_candidate_that_is_better_on_other_pages_is_kept():
 
 @pytest.mark.parametrize(("gain", "noise"), [(0.003, 0.1), (-0.03, 0.02), (0.0, 0.0)])
 def test_one_that_is_not_surely_better_is_not_kept(gain, noise):
-    choice = choose(CONTROLS, pages(gain, noise)[0], tuple, seed=0)
+    choice = choose(CONTROLS, pages(gain, noise)[0], MIXTURES, seed=0)
     assert (choice.method, choice.candidate) == ("final", "random_search")
     assert choice.difference.low <= 0
     assert "the last snapshot is kept: on pages that did not find it, random_search scores " in choice.why
@@ -50,14 +51,14 @@ def test_one_that_is_not_surely_better_is_not_kept(gain, noise):
 
 
 def test_chance_alone_changes_the_last_snapshot_in_few_runs():
-    kept = [choose(CONTROLS, pages(0.0, 0.1, seed=seed)[0], tuple, seed=0).method for seed in range(200)]
+    kept = [choose(CONTROLS, pages(0.0, 0.1, seed=seed)[0], MIXTURES, seed=0).method for seed in range(200)]
     assert kept.count("random_search") <= 12  # 2.5 % are expected
 
 
 def test_nothing_is_read_where_no_candidate_scores_above_the_last_snapshot():
     confirm, asked = pages(gain=0.05, noise=0.0)
     low = {name: Control(min(each.utility, 0.70), each.weights) for name, each in CONTROLS.items()}
-    assert choose(low, confirm, tuple, seed=0) == Choice(
+    assert choose(low, confirm, MIXTURES, seed=0) == Choice(
         "final", "the last snapshot is kept: no candidate scores above it"
     )
     assert not asked
@@ -65,5 +66,5 @@ def test_nothing_is_read_where_no_candidate_scores_above_the_last_snapshot():
 
 @pytest.mark.parametrize(("confirm", "why"), [(None, "nothing was given"), (lambda weights: {}, "no pages are left")])
 def test_without_other_pages_the_last_snapshot_is_kept(confirm, why):
-    choice = choose(CONTROLS, confirm, tuple, seed=0)
+    choice = choose(CONTROLS, confirm, MIXTURES, seed=0)
     assert choice.method == "final" and why in choice.why

@@ -148,7 +148,14 @@ def test_fallback_and_a_base_that_is_better_are_noted(tmp_path, snapshots):
 
 def test_options_reach_the_controls(tmp_path, snapshots):
     utility = Score()
-    report = merge(tmp_path, snapshots, utility, random_draws=3, task_arithmetic_scale=0.9, seed=5)
+    report = merge(
+        tmp_path,
+        snapshots,
+        utility,
+        random_draws=3,
+        options={key: {"scale": 0.9} for key in ("task_arithmetic_mean", "task_arithmetic_sum")},
+        seed=5,
+    )
     assert utility.calls == 8 + 3 + 2 + 1
     assert report.controls["task_arithmetic_sum"].weights == dict.fromkeys(PLAYERS, 0.9)
     assert report.controls["task_arithmetic_mean"].weights == dict.fromkeys(PLAYERS, 0.9 / 3)

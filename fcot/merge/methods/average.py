@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from fcot.merge.methods.registry import MERGE_METHODS
 
+
+@MERGE_METHODS.add
 def average(base: Mapping[str, Tensor], checkpoints: Sequence[Mapping[str, Tensor]]) -> list[float]:
     """Weigh every checkpoint 1/N, so that θ_base cancels out (paper, Table 4: "average").
 

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from fcot.errors import UserError
 from fcot.merge.combine import Combination
+from fcot.merge.methods.registry import MERGE_METHODS
 
 
+@MERGE_METHODS.add
 def random_search(
     base: Mapping[str, Tensor],
     checkpoints: Sequence[Mapping[str, Tensor]],

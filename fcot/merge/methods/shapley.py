@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from fcot.errors import UserError
+from fcot.merge.methods.registry import MERGE_METHODS
 
 ALL_NONPOSITIVE = "all Shapley values are zero or below: uniform weights"
 
 
+@MERGE_METHODS.add
 def shapley(
     base: Mapping[str, Tensor], checkpoints: Sequence[Mapping[str, Tensor]], *, values: Sequence[float]
 ) -> list[float]:

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from fcot.errors import UserError
+from fcot.merge.methods.registry import MERGE_METHODS
 
 
+@MERGE_METHODS.add
 def final(base: Mapping[str, Tensor], checkpoints: Sequence[Mapping[str, Tensor]]) -> list[float]:
     """Take the last checkpoint, which wins while training has not converged.
 
@@ -22,6 +24,7 @@ def final(base: Mapping[str, Tensor], checkpoints: Sequence[Mapping[str, Tensor]
     return _only(len(checkpoints) - 1, len(checkpoints))
 
 
+@MERGE_METHODS.add
 def best_single(
     base: Mapping[str, Tensor],
     checkpoints: Sequence[Mapping[str, Tensor]],

@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from fcot.merge.methods.registry import MERGE_METHODS
 
+
+@MERGE_METHODS.add
 def task_arithmetic_mean(
     base: Mapping[str, Tensor], checkpoints: Sequence[Mapping[str, Tensor]], *, scale: float = 0.5
 ) -> list[float]:
@@ -26,6 +29,7 @@ def task_arithmetic_mean(
     return [scale / len(checkpoints)] * len(checkpoints)
 
 
+@MERGE_METHODS.add
 def task_arithmetic_sum(
     base: Mapping[str, Tensor], checkpoints: Sequence[Mapping[str, Tensor]], *, scale: float = 0.5
 ) -> list[float]:
