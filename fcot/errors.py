@@ -13,8 +13,8 @@ class UserError(ValueError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean …?" with the nearest known name, or the list of them if none is near."""
-    names = sorted(known)
-    close = get_close_matches(name, names, n=1, cutoff=0.6)
+    names = {each.lower(): each for each in sorted(known)}
+    close = get_close_matches(name.lower(), names, n=1, cutoff=0.6)
     if close:
-        return f" Did you mean {close[0]!r}?"
-    return f" Known: {', '.join(names)}."
+        return f" Did you mean {names[close[0]]!r}?"
+    return f" Known: {', '.join(names.values())}."

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "environment": "",
     "tiny": "errors",
     "registry": "errors",
-    "metrics": "errors",
+    "metrics": "errors registry",
     "files": "errors",
     "compress": "errors registry",
     "internvl": "errors files",

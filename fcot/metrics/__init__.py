@@ -1,7 +1,5 @@
 """Metrics of generated answers, equal to the official evaluation scripts, and their uncertainty."""
 
-import difflib
-import re
 from collections.abc import Mapping, Sequence
 
 from fcot.errors import UserError
@@ -20,9 +18,11 @@ from fcot.metrics.intervals import (
 )
 from fcot.metrics.relaxed_accuracy import RelaxedAccuracy
 from fcot.metrics.vqa_accuracy import VQAAccuracy
+from fcot.registry import Registry
 
 __all__ = [
     "ANLS",
+    "METRICS",
     "AnswerMetric",
     "CharacterErrorRate",
     "ExactMatch",
@@ -41,15 +41,12 @@ __all__ = [
 ]
 
 
+METRICS: Registry[type[AnswerMetric]] = Registry("metric", base=AnswerMetric)
+
+
 def answer_metrics() -> dict[str, type[AnswerMetric]]:
     """Return every metric by its short name, its class name in snake case; those of plugins too."""
-    found: dict[str, type[AnswerMetric]] = {}
-    pending = list(AnswerMetric.__subclasses__())
-    while pending:
-        kind = pending.pop()
-        pending.extend(kind.__subclasses__())
-        found[_snake_case(kind.__name__)] = kind
-    return dict(sorted(found.items()))
+    return dict(METRICS)
 
 
 def metric_by_name(name: str) -> AnswerMetric:
@@ -64,12 +61,7 @@ def metric_by_name(name: str) -> AnswerMetric:
     Raises:
         UserError: No metric has that name; the message says which is nearest.
     """
-    classes = answer_metrics()
-    if name not in classes:
-        known = ", ".join(sorted(classes))
-        (nearest,) = difflib.get_close_matches(name.lower(), classes, n=1, cutoff=0.0)
-        raise UserError(f"There is no metric named {name!r}; did you mean {nearest!r}? The metrics are {known}.")
-    return classes[name]()
+    return METRICS[name]()
 
 
 def check_metrics(metrics: Mapping[str, Sequence[str]]) -> None:
@@ -90,8 +82,3 @@ def check_metrics(metrics: Mapping[str, Sequence[str]]) -> None:
                     f"The first metric of task {task!r} is {name}, of which less is better; the first one counts in "
                     f"means, merges and comparisons, where more is.\nPut one of {better} before it."
                 )
-
-
-def _snake_case(class_name: str) -> str:
-    """Turn `VQAAccuracy` into `vqa_accuracy`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", class_name).lower()

@@ -42,7 +42,7 @@ def test_each_call_makes_a_metric_of_its_own():
     ],
 )
 def test_a_wrong_name_is_told_the_nearest(name, nearest):
-    with pytest.raises(ValueError, match=f"{name}'; did you mean '{nearest}'"):
+    with pytest.raises(ValueError, match=rf"no metric '{name}'\. Did you mean '{nearest}'"):
         metric_by_name(name)
 
 
@@ -63,5 +63,5 @@ def test_a_metric_of_which_less_is_better_cannot_count():
 
 @pytest.mark.parametrize("name", ["", "interval", "answer_metric"])
 def test_other_names_of_the_package_are_no_metrics(name):
-    with pytest.raises(ValueError, match="There is no metric named"):
+    with pytest.raises(ValueError, match="There is no metric '"):
         metric_by_name(name)
