@@ -12,6 +12,8 @@ _PUBLIC = {
     "PageLayout": "fcot.batch",
     "Realign": "fcot.training.realign",
     "SFT": "fcot.training.sft",
+    "Sampling": "fcot.models.sampling",
+    "StudentSpec": "fcot.models.spec",
     "StudentTeacher": "fcot.models.student_teacher",
     "Trainer": "fcot.runtime.trainer",
     "UserError": "fcot.errors",

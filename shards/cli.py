@@ -48,6 +48,7 @@ def import_(
     task: str | None = None,
     question: str | None = None,
     dpi: int = 150,
+    options: dict[str, Any] | None = None,
     shard_size: int = 1000,
     workers: int | None = None,
     overwrite: bool = False,
@@ -63,6 +64,7 @@ def import_(
         task: Task of the samples (default: what the data say, or their source's name).
         question: What is asked of a PDF's page, or an image with a text file (default: Read the text.).
         dpi: Pixels an inch of rendered pages.
+        options: Options of an importer that comes from a plugin.
         shard_size: Samples in a shard.
         workers: Processes that read (default: one a core).
         overwrite: Replace a finished set that is there.
@@ -77,7 +79,16 @@ def import_(
 
     start = time.perf_counter()
     settings = Settings(images, task, question, dpi)
-    manifest = import_set(kind, source, output, settings, shard_size=shard_size, workers=workers, overwrite=overwrite)
+    manifest = import_set(
+        kind,
+        source,
+        output,
+        settings,
+        options=options,
+        shard_size=shard_size,
+        workers=workers,
+        overwrite=overwrite,
+    )
     spent = time.perf_counter() - start
     print(told(output, manifest))
     print(f"{manifest['samples'] / spent:.1f} samples/s")

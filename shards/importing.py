@@ -1,14 +1,14 @@
 """Write samples of another format as a set of shards."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.progress import track
 
-from fcot.errors import UserError, nearest
+from fcot.errors import UserError
 from shards.format.writer import write_set
 from shards.importers import IMPORTERS, Settings
 
@@ -19,6 +19,7 @@ def import_set(
     output: Path,
     settings: Settings,
     *,
+    options: Mapping[str, Any] | None = None,
     shard_size: int = 1000,
     workers: int | None = None,
     overwrite: bool = False,
@@ -30,6 +31,7 @@ def import_set(
         source: File or folder in its format.
         output: Folder of the new set.
         settings: What is said of the import.
+        options: Further options of this importer alone.
         shard_size: Samples in a shard.
         workers: Processes that read (default: one a core).
         overwrite: Replace a set that is there.
@@ -40,13 +42,12 @@ def import_set(
     Raises:
         UserError: If kind or source is unknown, nothing in it can be used, or a set is there already.
     """
-    if kind not in IMPORTERS:
-        raise UserError(
-            f"There is no importer {kind!r}.{nearest(kind, IMPORTERS)}\nImporters are {', '.join(IMPORTERS)}."
-        )
+    asked, own = IMPORTERS.options(kind), dict(options or {})
+    IMPORTERS.check_options(kind, own)
     if not source.exists():
         raise UserError(f"There is nothing at {str(source)!r}.\nGive the file or folder to import.")
-    importer = IMPORTERS[kind](source, settings)
+    given = {name: value for name, value in asdict(settings).items() if name in asked}
+    importer = IMPORTERS[kind](source, **given | own)
     if not len(importer):
         raise UserError(f"There is nothing to import in {str(source)!r} as {kind}.\nGive another folder or format.")
 
@@ -66,6 +67,7 @@ def import_set(
             **{name: str(value) for name, value in asdict(settings).items() if value is not None and name != "dpi"},
             **({"repeat_time": dict(importer.repeat_time)} if importer.repeat_time else {}),
             **({"dpi": settings.dpi} if kind == "pdf" else {}),
+            **({"options": own} if own else {}),
         },
         progress=progress,
         resume=True,

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "serve": "errors internvl convert models",
     "doctor": "errors environment internvl convert models",
     "reproduce": "errors",
-    "shards": "errors batch files internvl runtime bench",
+    "shards": "errors registry batch files internvl runtime bench",
     "callbacks": "errors batch files merge models runtime training shards",
     "cli": "errors files internvl merge models export runtime training shards callbacks",
     "old names": "models training",

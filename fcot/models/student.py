@@ -311,13 +311,13 @@ def _say_tiles(folder: Path, most: int) -> None:
     write_json(folder / name, changed)
 
 
-def load_student(path: Path, **kwargs: Any) -> InternVLForConditionalGeneration:
+def load_student(path: Path | str, **kwargs: Any) -> InternVLForConditionalGeneration:
     """Load a model folder, compressed or native, from disk alone, without code of the folder's own.
 
     Raises:
         UserError: If a tensor is missing, not known or of another shape.
     """
-    folder = ModelFolder(path)
+    folder = ModelFolder(Path(path))
     require_parts(folder)
     return AutoModelForImageTextToText.from_pretrained(
         folder.path, local_files_only=True, trust_remote_code=False, **kwargs

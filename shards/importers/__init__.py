@@ -1,15 +1,14 @@
 """Importers from other formats, by the name that `fcot shards import` knows them by."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from shards.importers.folder import QUESTION, FolderImporter
-from shards.importers.hf import HfImporter
-from shards.importers.importer import Importer
+from shards.importers.folder import folder
+from shards.importers.hf import hf
 from shards.importers.internvl import internvl
 from shards.importers.llava import llava
-from shards.importers.pdf import PdfImporter
+from shards.importers.pdf import pdf
+from shards.importers.registry import IMPORTERS
 from shards.importers.sharegpt import sharegpt
 
 
@@ -30,11 +29,4 @@ class Settings:
     dpi: int = 150
 
 
-IMPORTERS: dict[str, Callable[[Path, Settings], Importer]] = {
-    "internvl": lambda source, given: internvl(source, images=given.images, task=given.task),
-    "llava": lambda source, given: llava(source, images=given.images, task=given.task),
-    "sharegpt": lambda source, given: sharegpt(source, images=given.images, task=given.task),
-    "hf": lambda source, given: HfImporter(source, given.images, given.task),
-    "pdf": lambda source, given: PdfImporter(source, given.question or QUESTION, given.task or "text", given.dpi),
-    "folder": lambda source, given: FolderImporter(source, given.question or QUESTION, given.task or "text"),
-}
+__all__ = ["IMPORTERS", "Settings", "folder", "hf", "internvl", "llava", "pdf", "sharegpt"]

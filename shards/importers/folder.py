@@ -6,6 +6,7 @@ from pathlib import Path
 from fcot.internvl.tokens import SampleError
 from shards.feed.decode import is_image
 from shards.importers.importer import ImportedSample, asked, imported, read_bounded
+from shards.importers.registry import IMPORTERS
 
 QUESTION = "Read the text."
 
@@ -40,3 +41,9 @@ class FolderImporter:
         source = str(path.parent.relative_to(self.source))
         images = [(path.name, read_bounded(path))]
         return imported(asked(self.question, answer.strip()), images, task=self.task, source=source)
+
+
+@IMPORTERS.add
+def folder(source: Path, *, question: str | None = None, task: str | None = None) -> FolderImporter:
+    """Import images, each with a text file: see `FolderImporter`."""
+    return FolderImporter(source, question or QUESTION, task or "text")

@@ -10,6 +10,7 @@ from typing import Any
 from fcot.errors import UserError
 from fcot.internvl.tokens import SampleError
 from shards.importers.importer import ImportedSample, asked, canonical, imported, inside, read_bounded
+from shards.importers.registry import IMPORTERS
 
 TURNS, IMAGES = ("conversations", "messages"), ("images", "image")
 QUESTIONS, ANSWERS = ("question", "query", "prompt"), ("answers", "answer", "label", "text")
@@ -118,3 +119,9 @@ def turns_of(row: Mapping[str, Any]) -> list[dict[str, str]]:
 def first_of(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     """Return the first of some columns that a row has."""
     return next((row[name] for name in names if row.get(name) is not None), None)
+
+
+@IMPORTERS.add
+def hf(source: Path, *, images: Path | None = None, task: str | None = None) -> HfImporter:
+    """Import parquet or arrow files: see `HfImporter`."""
+    return HfImporter(source, images, task)

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from fcot.errors import UserError
 from shards.importers.records import Annotations, RecordImporter
+from shards.importers.registry import IMPORTERS
 
 
-def internvl(source: Path, *, images: Path | None, task: str | None) -> RecordImporter:
+@IMPORTERS.add
+def internvl(source: Path, *, images: Path | None = None, task: str | None = None) -> RecordImporter:
     """Import the sources of a meta file: `{NAME: {"root": …, "annotation": …, "repeat_time": …}}`.
 
     Widths and heights in the records are not needed: they are read from the images.

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from shards.importers.records import Annotations, RecordImporter
+from shards.importers.registry import IMPORTERS
 
 
-def llava(source: Path, *, images: Path | None, task: str | None) -> RecordImporter:
+@IMPORTERS.add
+def llava(source: Path, *, images: Path | None = None, task: str | None = None) -> RecordImporter:
     """Import `[{"id": …, "image": …, "conversations": [{"from": "human", "value": …}, …]}, …]`.
 
     Args:

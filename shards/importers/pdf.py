@@ -12,7 +12,9 @@ from PIL import Image
 from fcot.errors import UserError
 from fcot.internvl.decode import MAX_PIXELS
 from fcot.internvl.tokens import SampleError
+from shards.importers.folder import QUESTION
 from shards.importers.importer import ImportedSample, asked, imported
+from shards.importers.registry import IMPORTERS
 
 POINTS = 72  # per inch
 
@@ -86,3 +88,9 @@ class PdfImporter:
         if width * height * (self.dpi / POINTS) ** 2 > MAX_PIXELS:
             raise SampleError("image_too_large", f"{name} is {width:.0f}x{height:.0f} points")
         return text, page.render(scale=self.dpi / POINTS).to_pil().convert("RGB")
+
+
+@IMPORTERS.add
+def pdf(source: Path, *, question: str | None = None, task: str | None = None, dpi: int = 150) -> PdfImporter:
+    """Import the pages of PDF files: see `PdfImporter`."""
+    return PdfImporter(source, question or QUESTION, task or "text", dpi)

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from shards.importers.records import Annotations, RecordImporter
+from shards.importers.registry import IMPORTERS
 
 
-def sharegpt(source: Path, *, images: Path | None, task: str | None) -> RecordImporter:
+@IMPORTERS.add
+def sharegpt(source: Path, *, images: Path | None = None, task: str | None = None) -> RecordImporter:
     """Import one file, or every `.json` and `.jsonl` of a folder as a source of its own.
 
     A system message is put before the question that follows it; `images` lists the image files of a record.

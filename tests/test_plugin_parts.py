@@ -1,4 +1,4 @@
-"""A package from elsewhere adds a merge method that returns tensors, a utility and a metric, through YAML alone."""
+"""A package from elsewhere adds a merge method that returns tensors, a utility, a metric and an importer."""
 
 import json
 import sys
@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from fcot.cli.main import main
 from fcot.merge import MERGE_METHODS
 from fcot.models.student import load_student
+from shards.importers import IMPORTERS
 
 SOURCE = '''\
 """Parts of somebody else."""
@@ -21,6 +22,8 @@ import torch
 
 from fcot.merge import MERGE_METHODS
 from fcot.metrics import AnswerMetric
+from shards.importers import IMPORTERS
+from shards.importers.importer import imported
 
 
 class Ties(Mapping):
@@ -66,6 +69,28 @@ class Smallness:
         return -float(weights["lm_head.weight"].norm()) ** self.power
 
 
+class Words:
+    """The last words of a text, as questions without a picture."""
+
+    repeat_time = {}
+
+    def __init__(self, source, last):
+        self.words = source.read_text().split()[-last:]
+
+    def __len__(self):
+        return len(self.words)
+
+    def __call__(self, index):
+        turns = [{"from": "human", "value": "Which word?"}, {"from": "gpt", "value": self.words[index]}]
+        return imported(turns, [], task="words", source="a text")
+
+
+@IMPORTERS.add
+def elsewhere_words(source, *, last: int = 1):
+    """Import the last words of a text."""
+    return Words(source, last)
+
+
 class ElsewhereLength(AnswerMetric):
     """How long an answer is."""
 
@@ -77,17 +102,23 @@ class ElsewhereLength(AnswerMetric):
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, student_folder, tiny_shards):
-    """Post-train for two steps with the given settings of the merge; return the run folder."""
+def elsewhere(tmp_path, monkeypatch):
+    """The package is installed, and the working folder is empty but for it."""
     info = tmp_path / "packages" / "elsewhere_parts-1.0.dist-info"
     info.mkdir(parents=True)
     (tmp_path / "packages" / "elsewhere_parts.py").write_text(SOURCE, encoding="utf-8")
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere_parts\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[fcot.plugins]\nparts = elsewhere_parts\n")
-    monkeypatch.setattr(MERGE_METHODS, "_added", dict(MERGE_METHODS._added))  # other tests know of no such package
+    for registry in (MERGE_METHODS, IMPORTERS):  # other tests know of no such package
+        monkeypatch.setattr(registry, "_added", dict(registry._added))
     monkeypatch.delitem(sys.modules, "elsewhere_parts", raising=False)
     monkeypatch.syspath_prepend(tmp_path / "packages")
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(tmp_path, elsewhere, student_folder, tiny_shards):
+    """Post-train for two steps with the given settings of the merge; return the run folder."""
 
     def fit(**merge):
         snapshots = {"class_path": "Snapshots", "init_args": {"count": 2}}
@@ -140,3 +171,13 @@ def test_an_unknown_option_and_a_missing_one_are_named_before_training(run, tmp_
             run(method="elsewhere_ties", options=options)
         assert said in capsys.readouterr().err
     assert not (tmp_path / "run" / "snapshots").exists()
+
+
+def test_an_importer_takes_its_option_from_the_command_line(elsewhere, tmp_path, capsys):
+    (tmp_path / "text").write_text("one two three four")
+    main(["shards", "import", "elsewhere_words", "text", "set/train", "--options", "{last: 3}", "--workers", "1"])
+    manifest = json.loads((tmp_path / "set" / "train" / "manifest.json").read_text())
+    assert (manifest["samples"], manifest["importer"], manifest["options"]) == (3, "elsewhere_words", {"last": 3})
+    with pytest.raises(SystemExit):
+        main(["shards", "import", "elsewhere_words", "text", "set/dev", "--options", "{lsat: 3}"])
+    assert "Did you mean 'last'?" in capsys.readouterr().err
