@@ -73,8 +73,6 @@ def native_config(original: Mapping[str, Any], file: Path) -> InternVLConfig:
     try:
         template(original.get("template") or "")
         return _build(original, model)
-    except UserError:
-        raise
     except (TypeError, ValueError, KeyError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{file} is not a usable configuration: {reason}\nFetch the file again.") from error

@@ -1,19 +1,18 @@
 """Re-alignment: compressor and projector learn to speak as the frozen teacher does (FCoT-VL, section 3.2)."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
 from fcot.batch import Batch
 from fcot.errors import UserError
 from fcot.models.branches import student_branches
 from fcot.models.spec import StudentSpec
 from fcot.models.student_teacher import StudentTeacher, answer_labels
-from fcot.training.base_task import BaseTask, Parameters
+from fcot.training.base_task import BaseTask
 from fcot.training.distillation import DistillationLoss, check_chunk_rows, distillation_loss
 
 
@@ -38,16 +37,7 @@ class Realign(BaseTask):
             computed: memory for a third more work.
         compile_layers: Compile the layers of vision tower and language model by torch.compile; `bench step --compile`
             measures whether that helps.
-        optimizer: Optimizer of the parameters that learn (default: AdamW).
-        warmup: Warm-up steps if 1 or more, otherwise their share of all steps.
-        lr_floor: Share of the peak learning rate that remains at the end.
-        max_length: Most tokens of a sample, counted as if nothing were compressed, so that every ratio takes the same
-            samples (default: the model's). Of a longer one the end of the text is cut off; one is skipped whose images
-            and question leave no room for an answer.
-        max_tiles: Most tiles of an image, thumbnail not counted (default: the model's).
-        max_new_tokens: Longest answer that is generated in tests and predictions.
-        metrics: Metrics of each task, the one that counts first, "*" for tasks not named (default: anls).
-        label: Name of this stage in tables (default: "re-aligned").
+        shared: What every task takes: see `BaseTask`.
     """
 
     stage = "re-aligned"
@@ -69,26 +59,9 @@ class Realign(BaseTask):
         chunk_rows: int = 256,
         checkpoint_activations: bool = False,
         compile_layers: bool = False,
-        optimizer: Callable[[Parameters], Optimizer] = AdamW,
-        warmup: float = 0.03,
-        lr_floor: float = 0.0,
-        max_length: int | None = None,
-        max_tiles: int | None = None,
-        max_new_tokens: int = 256,
-        metrics: dict[str, list[str]] | None = None,
-        label: str | None = None,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            checkpoint,
-            optimizer=optimizer,
-            warmup=warmup,
-            lr_floor=lr_floor,
-            max_length=max_length,
-            max_tiles=max_tiles,
-            max_new_tokens=max_new_tokens,
-            metrics=metrics,
-            label=label,
-        )
+        super().__init__(checkpoint, **shared)
         self.ratios = [ratio] if ratios is None else ratios
         if not self.ratios or len(set(self.ratios)) < len(self.ratios):
             raise UserError(f"ratios is {self.ratios}.\nGive each ratio once, such as [2, 4].")

@@ -1,16 +1,15 @@
 """Post-training: every parameter learns on answer tokens (FCoT-VL, section 3.3)."""
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
-from torch.optim import AdamW, Optimizer
 
 from fcot.batch import Batch
 from fcot.errors import UserError
 from fcot.models.drop_path import add_drop_path
 from fcot.models.student_teacher import PARTS, StudentTeacher, answer_labels, answer_samples
-from fcot.training.base_task import BaseTask, Parameters
+from fcot.training.base_task import BaseTask
 from fcot.training.cross_entropy import answer_cross_entropy
 from fcot.training.distillation import check_chunk_rows
 from fcot.training.loss_weighting import check_reduction, row_weights
@@ -21,19 +20,9 @@ class SFT(BaseTask):
 
     Args:
         checkpoint: Model folder: a student saved by re-alignment, or a native InternVL.
-        optimizer: Optimizer of the parameters that learn (default: AdamW).
         lr_scale: Factor on the learning rate of a part, such as `{vision: 0.1}`; 1 where not named.
         freeze: Parts that do not learn: vision, projector, llm.
         from_scratch: Start from random weights, with the folder's configuration only.
-        warmup: Warm-up steps if 1 or more, otherwise their share of all steps.
-        lr_floor: Share of the peak learning rate that remains at the end.
-        max_length: Most tokens of a sample, counted as if nothing were compressed, so that every ratio takes the same
-            samples (default: the model's). Of a longer one the end of the text is cut off; one is skipped whose images
-            and question leave no room for an answer.
-        max_tiles: Most tiles of an image, thumbnail not counted (default: the model's).
-        max_new_tokens: Longest answer that is generated in tests and predictions.
-        metrics: Metrics of each task, the one that counts first, "*" for tasks not named (default: anls).
-        label: Name of this stage in tables (default: "sft").
         drop_path: Chance of skipping a branch of a layer of the vision tower, growing to this in the last one.
         reduction: How answers are weighted in the loss: token: every answer token alike; sample: every sample alike,
             however long its answer; square_root: a sample with n answer tokens counts √n.
@@ -41,6 +30,7 @@ class SFT(BaseTask):
         checkpoint_activations: Compute layers again in the backward pass instead of keeping what they computed: memory
             for a third more work.
         compile_layers: Compile the layers of vision tower and language model by torch.compile.
+        shared: What every task takes: see `BaseTask`.
     """
 
     stage = "sft"
@@ -50,34 +40,17 @@ class SFT(BaseTask):
         self,
         checkpoint: Path,
         *,
-        optimizer: Callable[[Parameters], Optimizer] = AdamW,
         lr_scale: dict[str, float] | None = None,
         freeze: list[str] | None = None,
         from_scratch: bool = False,
-        warmup: float = 0.03,
-        lr_floor: float = 0.0,
-        max_length: int | None = None,
-        max_tiles: int | None = None,
-        max_new_tokens: int = 256,
-        metrics: dict[str, list[str]] | None = None,
-        label: str | None = None,
         drop_path: float = 0.0,
         reduction: str = "token",
         chunk_rows: int = 1024,
         checkpoint_activations: bool = False,
         compile_layers: bool = False,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            checkpoint,
-            optimizer=optimizer,
-            warmup=warmup,
-            lr_floor=lr_floor,
-            max_length=max_length,
-            max_tiles=max_tiles,
-            max_new_tokens=max_new_tokens,
-            metrics=metrics,
-            label=label,
-        )
+        super().__init__(checkpoint, **shared)
         self.lr_scale, self.frozen_parts = lr_scale or {}, freeze or []
         unknown = (set(self.lr_scale) | set(self.frozen_parts)) - set(PARTS)
         if unknown:

@@ -33,7 +33,7 @@ def terminal(encoding):
 def test_the_overview_is_shown_on_any_terminal(words, encoding):
     with terminal(encoding) as shown:
         main(words)
-    assert "Usage: fcot VERB ?" in shown[0]
+    assert f"Usage: {' '.join(['fcot', *words])} VERB ?" in shown[0]
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

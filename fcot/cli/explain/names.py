@@ -34,7 +34,9 @@ def expected(key: str, owner: str, parser: argparse.ArgumentParser) -> Iterator[
     """
     kind = imported(owner)
     if kind is not None:
-        yield from classes(typing.get_type_hints(vars(kind)["__init__"]).get(key.rpartition(".")[2]))
+        for base in kind.__mro__:
+            hints = typing.get_type_hints(vars(base)["__init__"]) if "__init__" in vars(base) else {}
+            yield from classes(hints.get(key.rpartition(".")[2]))
         return
     for action in parser._actions:
         if action.dest == key:
