@@ -83,12 +83,18 @@ class ShapleyMerge(Callback):
         self.random_draws, self.task_arithmetic_scale = random_draws, task_arithmetic_scale
         self.seed, self.folder, self.overwrite = seed, folder, overwrite
         self.options, self.utility = options or {}, utility
-        if method != "auto":
-            MERGE_METHODS.check_options(method, self.options)
+        self.check_options()
+
+    def check_options(self) -> None:
+        """Refuse options that no method takes.
+
+        Raises:
+            UserError: If the method has no such option, needs one, or none is named.
+        """
+        if self.method != "auto":
+            MERGE_METHODS.check_options(self.method, self.options)
         elif self.options:
-            raise UserError(
-                f"ShapleyMerge.options are {self.options}, and no method is named.\nName the method they are of."
-            )
+            raise UserError(f"Options {self.options} are of no method.\nName the method that they are of.")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse to train for hours towards a merge that cannot be.

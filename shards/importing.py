@@ -46,7 +46,7 @@ def import_set(
     IMPORTERS.check_options(kind, own)
     if not source.exists():
         raise UserError(f"There is nothing at {str(source)!r}.\nGive the file or folder to import.")
-    given = {name: value for name, value in asdict(settings).items() if name in asked}
+    given = {name: value for name, value in asdict(settings).items() if name in asked and value is not None}
     importer = IMPORTERS[kind](source, **given | own)
     if not len(importer):
         raise UserError(f"There is nothing to import in {str(source)!r} as {kind}.\nGive another folder or format.")

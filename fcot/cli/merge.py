@@ -37,7 +37,6 @@ def merge(
     from callbacks.snapshots import Snapshots
     from fcot.cli.train import from_config
     from fcot.errors import UserError
-    from fcot.merge import MERGE_METHODS
 
     if not (run / "config.yaml").is_file():
         raise UserError(f"There is no config.yaml in {str(run)!r}.\nGive the folder of a run of `fit` with Snapshots.")
@@ -50,11 +49,10 @@ def merge(
         snapshots.max_steps = trainer.max_steps
     snapshots.dirpath = str(Path(snapshots.dirpath) if snapshots.dirpath else run / "snapshots")
     merger = next((c for c in used if isinstance(c, ShapleyMerge)), ShapleyMerge())
+    if options is not None or method not in (None, merger.method):
+        merger.options = options or {}  # those of the run are of its own method
     merger.method, merger.base = method or merger.method, base or merger.base
-    if options is not None:
-        merger.options = options
-    if merger.method != "auto":
-        MERGE_METHODS.check_options(merger.method, merger.options)
+    merger.check_options()
     merger.samples, merger.folder = samples or merger.samples, output or merger.folder
     merger.permutations, merger.overwrite = permutations or merger.permutations, overwrite
     players = len(snapshots.folders())

@@ -126,10 +126,11 @@ def _merge(merge: Mapping[str, Any] | None) -> str:
     if merge is None:
         return "None: these are the weights of one run's end or snapshot."
     shares = merge["shapley"]
+    weights = merge["weights"] or dict.fromkeys(shares)  # none where a method merged tensor by tensor
     rows = [
-        (name, f"{weight:.4f}", f"{shares[name]:+.4f}" if name in shares else "")
-        for name, weight in (merge["weights"] or {}).items()
-    ] or [("all", "merged tensor by tensor", "")]
+        (name, "" if weight is None else f"{weight:.4f}", f"{shares[name]:+.4f}" if name in shares else "")
+        for name, weight in weights.items()
+    ]
     pages = f"{merge.get('n', 'an unknown number of')} {merge.get('split', 'held-out')} pages"
     utility = merge["controls"][merge["chosen"]]["utility"]
     why = (merge.get("choice") or {}).get("why")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -110,3 +110,42 @@ def _broken(name: str, where: str) -> str:
         f"Tensor '{name}' of {where} holds NaN or infinity. "
         "Leave that checkpoint out, or train again from before it diverged."
     )
+
+
+class Checked(Mapping[str, Tensor]):
+    """Tensors of a merge method, compared with the base's as they are looked up.
+
+    Args:
+        made: What the method returned.
+        base: θ_base.
+        method: Name of the method, for messages.
+
+    Raises:
+        UserError: If names differ, or (at look-up) a tensor has another shape or dtype, or holds NaN or infinity.
+    """
+
+    def __init__(self, made: Mapping[str, Tensor], base: Mapping[str, Tensor], method: str) -> None:
+        differing = sorted(set(made) ^ set(base))
+        if differing:
+            raise UserError(
+                f"The merge method {method!r} and the base differ in their tensors, {differing[0]!r} for one.\n"
+                "Return a tensor for each of the base's names."
+            )
+        self.made, self.base, self.method = made, base, method
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor, base = self.made[name], self.base[name]
+        if (tensor.shape, tensor.dtype) != (base.shape, base.dtype):
+            raise UserError(
+                f"The merge method {self.method!r} gives {name!r} as {tensor.dtype} {list(tensor.shape)}, and the base "
+                f"has {base.dtype} {list(base.shape)}.\nReturn the base's shapes and types."
+            )
+        if not is_finite(tensor):
+            raise UserError(f"The merge method {self.method!r} gives {name!r} with NaN or infinity.\nMend the method.")
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.base)
+
+    def __len__(self) -> int:
+        return len(self.base)

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fcot.merge.checks import Checked
 from fcot.merge.combine import Combination, coalition_weights
 from fcot.merge.game import coalition_key, sampled_shapley, score_coalitions, shapley_values
 from fcot.merge.methods import MERGE_METHODS, OFFERED, merge_methods
@@ -122,8 +123,10 @@ def score_methods(
         asked = {key: offered[key] for key in OFFERED if key in inspect.signature(method).parameters}
         made = method(players.base, players.checkpoints, **asked, **given)
         weights = None if isinstance(made, Mapping) else dict(zip(players.names, made, strict=True))
-        mixtures[name] = made if isinstance(made, Mapping) else players.mix(made)
-        utility = score(mixtures[name], json.dumps([name, given], sort_keys=True))
+        mixtures[name] = Checked(made, players.base, name) if isinstance(made, Mapping) else players.mix(made)
+        # all that the tensors of a method may depend on, besides base and checkpoints
+        depends = {key: value for key, value in asked.items() if key != "utility"}
+        utility = score(mixtures[name], json.dumps([name, given, depends], sort_keys=True))
         controls[name] = Control(utility, weights)
     return controls, mixtures
 

@@ -124,6 +124,7 @@ def merge_snapshots(
         seed=seed,
         evaluations=book.evaluations,
         wall_seconds=round(time.perf_counter() - start, 3),
+        options=given,
         notes=_notes(game, controls[choice.method], permutations),
         extra=extra,
     )

@@ -34,6 +34,7 @@ class MergeReport:
         seed: Seed of the random draws.
         evaluations: How many different mixtures were scored, those known from a killed run included.
         wall_seconds: Seconds this run took up to the writing of the model.
+        options: Options that were given to methods, by their names.
         notes: What a reader should know, such as a fallback that was taken.
         extra: The caller's fields, such as the split, its size and the metric.
     """
@@ -49,6 +50,7 @@ class MergeReport:
     seed: int
     evaluations: int
     wall_seconds: float
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -76,6 +78,7 @@ class MergeReport:
             "seed": self.seed,
             "evaluations": self.evaluations,
             "wall_seconds": self.wall_seconds,
+            "options": self.options,
             "notes": self.notes,
             **self.extra,
         }

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from fcot.merge import coalition_key, coalitions, merge_methods, merge_snapshots, open_weights, write_weights
+from fcot.merge import (
+    MERGE_METHODS,
+    coalition_key,
+    coalitions,
+    merge_methods,
+    merge_snapshots,
+    open_weights,
+    write_weights,
+)
 
 PLAYERS = ["s1", "s2", "s3"]
 
@@ -327,3 +335,45 @@ def test_a_folder_that_is_not_a_merge_is_never_replaced(tmp_path, snapshots):
     with pytest.raises(FileExistsError, match="exists and is not a merged model"):
         merge(tmp_path, snapshots, overwrite=True)
     assert (tmp_path / "merged" / "thesis.tex").read_text() == "…"
+
+
+def broken(change):
+    """A merge method that gives the last snapshot's tensors, one of them changed."""
+
+    def broken_tensors(base, checkpoints, *, seed=0):
+        return {name: change(tensor) if name == "a" else tensor for name, tensor in checkpoints[-1].items()}
+
+    return broken_tensors
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda tensor: tensor * float("nan"), "NaN or infinity"),
+        (lambda tensor: tensor[:-1], r"as torch\.float32 \[29\], and the base has torch\.float32 \[30\]"),
+        (lambda tensor: tensor.double(), r"as torch\.float64"),
+    ],
+)
+def test_tensors_of_a_method_that_are_not_the_bases_are_refused(tmp_path, snapshots, monkeypatch, change, said):
+    monkeypatch.setattr(MERGE_METHODS, "_added", dict(MERGE_METHODS._added))
+    MERGE_METHODS.add(broken(change))
+    with pytest.raises(ValueError, match=said):
+        merge(tmp_path, snapshots, method="broken_tensors")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_scores_of_tensors_are_found_again_only_where_all_they_depend_on_is_the_same(tmp_path, snapshots, monkeypatch):
+    monkeypatch.setattr(MERGE_METHODS, "_added", dict(MERGE_METHODS._added))
+
+    @MERGE_METHODS.add
+    def seeded_tensors(base, checkpoints, *, seed, shift: float = 0.0):
+        return {name: tensor + seed + shift if name == "a" else tensor for name, tensor in base.items()}
+
+    scored = [
+        merge(tmp_path, snapshots, method="seeded_tensors", overwrite=True, seed=seed, options=options)
+        for seed, options in ((0, {}), (1, {}), (0, {"seeded_tensors": {"shift": 0.5}}), (0, {}))
+    ]
+    utilities = [report.controls["seeded_tensors"].utility for report in scored]
+    assert len(set(utilities)) == 3 and utilities[0] == utilities[3]
+    assert utilities[3] == Score()(open_weights(tmp_path / "merged"))
+    assert scored[2].to_dict()["options"] == {"seeded_tensors": {"shift": 0.5}}
