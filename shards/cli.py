@@ -171,10 +171,11 @@ def inspect(
         json: File for the figures, - for the standard output.
 
     Raises:
-        UserError: If there are no shards.
+        UserError: If there are no shards, or a file cannot be written.
     """
     import json as json_lib
 
+    from fcot.files.results import write_or_print
     from shards.format.shard_set import ShardSet
     from shards.inspection import describe, save_sheet
 
@@ -183,8 +184,7 @@ def inspect(
     if json != "-":
         print("\n".join(lines(about)))
     if json is not None:
-        text = json_lib.dumps(about, indent=1)
-        print(text) if json == "-" else Path(json).write_text(text + "\n", encoding="utf-8")
+        write_or_print(json_lib.dumps(about, indent=1), json)
     if output is not None:
         save_sheet(found, output, samples)
         print(f"contact sheet: {output}")

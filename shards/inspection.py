@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fcot.errors import UserError
+from fcot.files.results import file_to_write
 from fcot.internvl.decode import decode_image
 from fcot.internvl.tiling import to_rgb
 from fcot.internvl.tokens import SampleError
@@ -124,11 +124,5 @@ def save_sheet(samples: ShardSet, path: Path, count: int) -> None:
         UserError: If there is a folder at `path`, or it cannot be written.
     """
     sheet = png(contact_sheet(samples, count))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(sheet)
-    except OSError as error:
-        raise UserError(
-            f"The contact sheet cannot be written to {path} ({error.strerror}).\n"
-            f"Give a file, such as {path / 'sheet.png' if path.is_dir() else 'sheet.png'}."
-        ) from error
+    with file_to_write(path, "sheet.png") as file:
+        file.write_bytes(sheet)

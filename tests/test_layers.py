@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "models": "errors batch files internvl compress convert",
     "runtime": "errors files models",
     "training": "errors batch files internvl convert metrics models runtime evaluation",
-    "bench": "errors environment batch internvl models training",
+    "bench": "errors environment batch files internvl models training",
     "report": "errors environment internvl compress convert metrics evaluation merge bench",
     "export": "errors environment files internvl compress models runtime",
     "serve": "errors internvl convert models",

@@ -21,6 +21,7 @@ from fcot.bench.picture import Bars
 from fcot.bench.workload import Pages, find_device, model_folder, numbers, page_image, random_pair
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
+from fcot.internvl.page_size import page_size
 from fcot.internvl.tiling import cut, grid, num_tiles
 from fcot.models.spec import StudentSpec
 from fcot.models.student import student_of
@@ -68,19 +69,16 @@ def infer(
         plot: File for a picture of them.
     """
     place, each = find_device(device), numbers(ratios)
-    size = numbers(page.lower().replace("x", ","), example="1700x2200")
-    if len(size) != 2 or min(prompt, new_tokens) < 2:
-        raise UserError(
-            f"page is {page!r}, prompt {prompt}, new_tokens {new_tokens}.\n"
-            "Give a width and a height such as 1700x2200, and two tokens or more of each."
-        )
+    size = page_size(page)
+    if min(prompt, new_tokens) < 2:
+        raise UserError(f"prompt is {prompt}, new_tokens {new_tokens}.\nGive two tokens or more of each.")
     half = on_accelerator(place) if bf16 is None else bf16
     found: dict[str, Any] = {
         "bench": "infer",
         "model": model,
         "prompt": prompt,
         "new_tokens": new_tokens,
-        "page": size,
+        "page": list(size),
         "max_tiles": max_tiles,
         "compressor": compressor,
         "device": str(place),

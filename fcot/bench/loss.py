@@ -13,6 +13,7 @@ from fcot.bench.measure import Timing, on_accelerator, peak_memory, timed_in_tur
 from fcot.bench.output import Table, gigabytes, publish
 from fcot.bench.picture import Bars
 from fcot.bench.workload import find_device
+from fcot.errors import UserError
 from fcot.training.distillation import distillation_loss
 
 
@@ -43,7 +44,12 @@ def loss(
         repeats: How often each is timed.
         json: File for the results, - for the standard output.
         plot: File for a picture of them.
+
+    Raises:
+        UserError: If there is nothing to measure.
     """
+    if min(rows, vocabulary, width) < 1:
+        raise UserError(f"rows is {rows}, vocabulary {vocabulary}, width {width}.\nGive one or more of each.")
     place = find_device(device)
     half = on_accelerator(place) if bf16 is None else bf16
     inputs = make_inputs(rows, vocabulary, width, place, torch.bfloat16 if half else torch.float32)

@@ -1,13 +1,13 @@
 """Show what a bench found: tables on the terminal, JSON for programs, both with the machine it was found on."""
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fcot.bench.picture import Bars, draw
+from fcot.files.results import write_or_print
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,9 @@ def publish(
         notes: Sentences under the tables.
         plot: Picture file, None for no picture.
         panels: What the picture shows.
+
+    Raises:
+        UserError: If the picture or the JSON file cannot be written.
     """
     from rich import box
     from rich.console import Console
@@ -72,11 +75,7 @@ def publish(
         draw(panels, plot, f"{tables[0].title}\n{software}")
     if target is None:
         return
-    text = json.dumps({**found, "environment": machine}, indent=1) + "\n"
-    if target == "-":
-        sys.stdout.write(text)
-    else:
-        Path(target).write_text(text, encoding="utf-8")
+    write_or_print(json.dumps({**found, "environment": machine}, indent=1), target)
 
 
 def gigabytes(size: float) -> str:

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fcot.errors import UserError
+from fcot.files.results import file_to_write
+
 COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#bbbbbb", "#332288", "#ddaa77")
 
 
@@ -30,6 +33,9 @@ def draw(panels: Sequence[Bars], target: Path, caption: str) -> None:
         panels: From left to right.
         target: Picture file; its suffix says the format.
         caption: Line under the panels: what was measured and where.
+
+    Raises:
+        UserError: If there is no such format, or the file cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -59,4 +65,8 @@ def draw(panels: Sequence[Bars], target: Path, caption: str) -> None:
         handles = [Patch(color=colours[name], label=name.replace("_", " ")) for name in reversed(names)]
         figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=9)
     figure.supxlabel(caption, fontsize=8, color="0.4")
-    figure.savefig(target, dpi=150)
+    formats = figure.canvas.get_supported_filetypes()
+    if target.suffix and target.suffix[1:].lower() not in formats:
+        raise UserError(f"A picture cannot be written as {target.name}.\nEnd its name in .png, .svg or .pdf.")
+    with file_to_write(target, "bench.png") as file:
+        figure.savefig(file, dpi=150)

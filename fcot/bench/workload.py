@@ -144,8 +144,8 @@ def find_device(name: str | None) -> torch.device:
     return device
 
 
-def numbers(text: str, example: str = "1,2,4") -> list[int]:
-    """Return the whole numbers of a list such as "1,2,4"; `example` is what an error offers.
+def numbers(text: str) -> list[int]:
+    """Return the whole numbers of a list such as "1,2,4".
 
     Raises:
         UserError: If it is none.
@@ -153,7 +153,7 @@ def numbers(text: str, example: str = "1,2,4") -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise UserError(f"{text!r} is no list of whole numbers.\nGive one such as {example}.") from error
+        raise UserError(f"{text!r} is no list of whole numbers.\nGive one such as 1,2,4.") from error
 
 
 def page_image(width: int, height: int) -> Image.Image:

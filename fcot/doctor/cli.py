@@ -50,11 +50,12 @@ def doctor(
     """
     from fcot.doctor.checks import problems, too_long
     from fcot.doctor.devices import devices
-    from fcot.doctor.page import page_cost, page_size
+    from fcot.doctor.page import page_cost
     from fcot.doctor.tables import memory_lines, model_lines, page_lines, version_lines
     from fcot.doctor.versions import installed
     from fcot.errors import UserError
     from fcot.internvl.checkpoint import ModelFolder
+    from fcot.internvl.page_size import page_size
     from fcot.models.transformers_api import DECODER, STUDENT, require_api
 
     width, height = page_size(page)

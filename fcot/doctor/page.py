@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tiling import grid, num_tiles
 from fcot.internvl.tokens import tokens_per_tile
@@ -31,18 +30,6 @@ class PageCost:
     tiles: int
     before: int
     after: int
-
-
-def page_size(text: str) -> tuple[int, int]:
-    """Read a size such as "1700x2200".
-
-    Raises:
-        UserError: If it is none.
-    """
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise UserError(f"The page is {text!r}, not WIDTHxHEIGHT in pixels.\nWrite, for example, --page 1700x2200.")
-    return int(width), int(height)
 
 
 def page_cost(folder: ModelFolder, width: int, height: int, ratio: int, max_tiles: int | None = None) -> PageCost:

@@ -81,5 +81,5 @@ def test_a_page_is_read_in_both_spellings(page):
 
 
 def test_a_page_that_is_none_is_answered_with_one():
-    with pytest.raises(UserError, match="such as 1700x2200"):
+    with pytest.raises(UserError, match="not WIDTHxHEIGHT"):
         infer(page="letter", device="cpu")

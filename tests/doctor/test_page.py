@@ -1,7 +1,6 @@
 import pytest
 
-from fcot.doctor.page import page_cost, page_size
-from fcot.errors import UserError
+from fcot.doctor.page import page_cost
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.tiny import write_architecture
 
@@ -24,13 +23,3 @@ def test_a_letter_page_costs_what_internvl2_counts(folder, ratio, after):
 def test_a_small_page_is_one_tile_without_thumbnail(folder):
     cost = page_cost(folder, 400, 400, 2)
     assert (cost.tiles, cost.before, cost.after) == (1, 258, 130)
-
-
-@pytest.mark.parametrize("text", ["1700", "1700x", "x", "0x5", "-1x5", "axb", "1x2x3"])
-def test_what_is_no_size_is_refused(text):
-    with pytest.raises(UserError, match="not WIDTHxHEIGHT in pixels"):
-        page_size(text)
-
-
-def test_a_size_is_read():
-    assert page_size("1700X2200") == (1700, 2200)
