@@ -126,10 +126,7 @@ class ShapleyMerge(Callback):
         Raises:
             UserError: If the output may not be replaced, the base is missing or there are too many snapshots.
         """
-        try:
-            check_output(output, MERGED, overwrite=self.overwrite)
-        except FileExistsError as error:
-            raise UserError(f"{error}\nGive {allow}, or move it.") from error
+        check_output(output, MERGED, overwrite=self.overwrite, advice=f"Give {allow}, or move it.")
         if self.permutations is None and players > MAX_EXACT_PLAYERS:
             raise UserError(
                 f"{players} snapshots have {2**players} coalitions; up to {MAX_EXACT_PLAYERS} snapshots are valued "
@@ -156,7 +153,8 @@ class ShapleyMerge(Callback):
             except (OSError, ValueError) as error:
                 other = "Give another base: final (the last snapshot), or the folder of the model that was trained."
                 remedy = other if folder == base else "Train again, or move it away to merge the others."
-                raise UserError(f"{folder} cannot be merged ({str(error).split('. ')[0]}).\n{remedy}") from error
+                wrong = str(error).replace("\n", " ").split(". ")[0]
+                raise UserError(f"{folder} cannot be merged ({wrong}).\n{remedy}") from error
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Merge, unless there is nothing to merge."""

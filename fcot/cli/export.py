@@ -39,10 +39,7 @@ def export(
             )
         require_parts(source)
         origin = origin_of(known_as, base=base, scores=scores or [])
-        try:
-            prepare_output(output, EXPORTED, overwrite=overwrite)
-        except FileExistsError as error:
-            raise UserError(f"{error}\nAdd --overwrite true, or name another folder.") from error
+        prepare_output(output, EXPORTED, overwrite=overwrite, advice="Add --overwrite true, or name another folder.")
         with whole_folder(output, EXPORTED) as temporary:
             write_export(source, temporary, origin, output.name)
     print(f"Exported {known_as} to {output}: {source.config.image_seq_length} visual tokens a tile.")

@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fcot.errors import UserError
+
+ADVICE = "Allow overwriting it, or choose another output folder."
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -28,11 +32,17 @@ class Kind:
         return (folder / self.marker).is_file()
 
 
-def prepare_output(output: Path, kind: Kind, *, overwrite: bool) -> None:
+def prepare_output(output: Path, kind: Kind, *, overwrite: bool, advice: str = ADVICE) -> None:
     """Clear what a killed run left beside `output`, and check that `output` may be written.
 
+    Args:
+        output: Where a folder is to be written.
+        kind: What it will hold.
+        overwrite: Whether one of this kind may be replaced.
+        advice: What to do if it may not, a sentence for the error.
+
     Raises:
-        FileExistsError: If `output` holds one of this kind and `overwrite` is false, or holds anything else.
+        UserError: If `output` holds one of this kind and `overwrite` is false, or holds anything else.
     """
     previous = _previous(output)
     if previous.exists():
@@ -42,23 +52,21 @@ def prepare_output(output: Path, kind: Kind, *, overwrite: bool) -> None:
             previous.rename(output)  # killed between the two renames of an overwrite
     for stale in output.parent.glob(f"{glob.escape(output.name)}.tmp-*"):
         shutil.rmtree(stale)
-    check_output(output, kind, overwrite=overwrite)
+    check_output(output, kind, overwrite=overwrite, advice=advice)
 
 
-def check_output(output: Path, kind: Kind, *, overwrite: bool) -> None:
-    """Check that `output` may be written, and change nothing.
+def check_output(output: Path, kind: Kind, *, overwrite: bool, advice: str = ADVICE) -> None:
+    """Check that `output` may be written, and change nothing; arguments as `prepare_output`'s.
 
     Raises:
-        FileExistsError: If `output` holds one of this kind and `overwrite` is false, or holds anything else.
+        UserError: If `output` holds one of this kind and `overwrite` is false, or holds anything else.
     """
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     if not kind.is_at(output):
-        raise FileExistsError(f"{output} exists and is not {kind.name}. Choose another output folder.")
+        raise UserError(f"{output} exists and is not {kind.name}.\nChoose another output folder.")
     if not overwrite:
-        raise FileExistsError(
-            f"{output} already holds {kind.name}. Allow overwriting it, or choose another output folder."
-        )
+        raise UserError(f"{output} already holds {kind.name}.\n{advice}")
 
 
 @contextmanager

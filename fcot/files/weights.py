@@ -36,8 +36,7 @@ class LazyWeights(Mapping[str, Tensor]):
         file_of: The file that every tensor lies in.
 
     Raises:
-        FileNotFoundError: If one of the files is missing.
-        UserError: If a file is not safetensors, or two files hold the same tensor.
+        UserError: If a file is missing or not safetensors, or two files hold the same tensor.
     """
 
     def __init__(self, source: Path, files: Iterable[Path]) -> None:
@@ -97,22 +96,20 @@ def open_weights(path: str | Path) -> LazyWeights:
         The checkpoint as a mapping from tensor name to tensor.
 
     Raises:
-        FileNotFoundError: If there is no checkpoint at `path`, or a shard is missing.
-        UserError: If `path` is a file of another format, or the index disagrees with its shards.
+        UserError: If there is no checkpoint at `path`, a shard is missing, `path` is a file of another format, or the
+            index disagrees with its shards.
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(
-            f"There is no checkpoint at {path}. Give a .safetensors file or a model folder that exists."
-        )
+        raise UserError(f"There is no checkpoint at {path}.\nGive a .safetensors file or a model folder that exists.")
     if path.is_file():
         return LazyWeights(path, [path])
     if (path / SINGLE_FILE).is_file():
         return LazyWeights(path, [path / SINGLE_FILE])
     if (path / INDEX_FILE).is_file():
         return _open_sharded(path)
-    raise FileNotFoundError(
-        f"Folder {path} holds neither {SINGLE_FILE} nor {INDEX_FILE}. "
+    raise UserError(
+        f"Folder {path} holds neither {SINGLE_FILE} nor {INDEX_FILE}.\n"
         "Give a model folder saved as safetensors, or the .safetensors file itself."
     )
 
@@ -209,7 +206,7 @@ def _open_sharded(folder: Path) -> LazyWeights:
 
 def _open(file: Path) -> Any:
     if not file.is_file():
-        raise FileNotFoundError(f"Checkpoint file {file} is missing. Copy it there or save the checkpoint again.")
+        raise UserError(f"Checkpoint file {file} is missing.\nCopy it there or save the checkpoint again.")
     try:
         return safe_open(file, framework="pt")
     except SafetensorError as error:

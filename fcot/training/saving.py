@@ -32,7 +32,7 @@ def save_whole_student(
         max_tiles: Most tiles of an image that it was trained with (default: what the source's files say).
 
     Raises:
-        FileExistsError: If something else than a model is at `folder`.
+        UserError: If something else than a model is at `folder`.
     """
     prepare_output(folder, MODEL, overwrite=True)
     with whole_folder(folder, MODEL) as partial:

@@ -25,9 +25,11 @@ def place(tmp_path, monkeypatch, tiny_checkpoint, tiny_shards):
     Image.new("RGB", (60, 60)).save("page.png")
     shutil.copytree(tiny_checkpoint, "model")
     shutil.copytree(tiny_shards, "pages")
-    for name in ("damaged", "unknown", "unreadable"):
+    for name in ("damaged", "unknown", "unreadable", "lost"):
         shutil.copytree("model", name)
     Path("damaged/model.safetensors").write_bytes(b"\xff" * 64)
+    Path("lost/model.safetensors").unlink()
+    Path("lost/model.safetensors.index.json").write_text('{"weight_map": {"lm_head.weight": "gone.safetensors"}}')
     Path("unknown/config.json").write_text('{"model_type": "bert"}')
     Path("unreadable/config.json").write_text("{")
     Path("scores/eval").mkdir(parents=True)
@@ -44,6 +46,7 @@ BAD = {
     "convert, another architecture": ["convert", "unknown", "out"],
     "convert, damaged weights": ["convert", "damaged", "out"],
     "convert, a folder in the way": ["convert", "model", "notes", "--layout", "original"],
+    "convert, a lost shard": ["convert", "lost", "out", "--layout", "original"],
     "report, no folder": ["report", "gone"],
     "report, no scores": ["report", "empty"],
     "report, cut scores": ["report", "scores"],

@@ -1,5 +1,6 @@
 import pytest
 
+from fcot.errors import UserError
 from fcot.files.atomic_folder import Kind, prepare_output, whole_folder
 
 MERGED = Kind("a merged model", "merge.json")
@@ -62,5 +63,5 @@ def test_an_empty_folder_is_taken(tmp_path):
 
 def test_a_file_is_never_replaced(tmp_path):
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(FileExistsError, match="Choose another output folder"):
+    with pytest.raises(UserError, match="Choose another output folder"):
         prepare_output(tmp_path / "out", MERGED, overwrite=True)

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 import fcot.merge
+from fcot.errors import UserError
 from fcot.merge import check_same_tensors, fingerprint, open_weights, write_weights
 
 
@@ -79,13 +80,13 @@ def test_writing_to_a_tensor_that_was_read_does_not_change_the_file(tmp_path):
 
 
 def test_missing_checkpoints_are_errors_that_name_the_path(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*nowhere"):
+    with pytest.raises(UserError, match=r"no checkpoint at .*nowhere"):
         open_weights(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"holds neither model.safetensors nor"):
+    with pytest.raises(UserError, match=r"holds neither model.safetensors nor"):
         open_weights(tmp_path)
     write_weights(tmp_path, tensors().items(), max_shard_bytes=256)
     (tmp_path / "model-00002-of-00003.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"model-00002-of-00003.safetensors is missing"):
+    with pytest.raises(UserError, match=r"model-00002-of-00003.safetensors is missing"):
         open_weights(tmp_path)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fcot.errors import UserError
 from fcot.merge import (
     MERGE_METHODS,
     coalition_key,
@@ -300,7 +301,7 @@ def test_unusable_snapshots_are_refused_before_anything_is_scored(tmp_path, snap
         merge(tmp_path, {"a+b": snapshots["s1"]}, utility)
     with pytest.raises(ValueError, match="no snapshots to merge"):
         merge(tmp_path, {}, utility)
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*lost"):
+    with pytest.raises(UserError, match=r"no checkpoint at .*lost"):
         merge(tmp_path, {**snapshots, "s4": tmp_path / "lost"}, utility)
     write_weights(tmp_path / "short", [("a", torch.zeros(30))])
     with pytest.raises(ValueError, match=r"short lacks tensor 'b'"):
@@ -321,7 +322,7 @@ def test_a_score_that_is_not_a_number_stops_the_merge_and_is_not_kept(tmp_path, 
 def test_an_existing_merge_is_replaced_only_when_allowed(tmp_path, snapshots):
     merge(tmp_path, snapshots, method="final")
     utility = Score()
-    with pytest.raises(FileExistsError, match=r"already holds a merged model. Allow overwriting"):
+    with pytest.raises(UserError, match=r"already holds a merged model.\nAllow overwriting"):
         merge(tmp_path, snapshots, utility)
     assert utility.calls == 0
     merge(tmp_path, snapshots, method="average", overwrite=True)
@@ -332,7 +333,7 @@ def test_an_existing_merge_is_replaced_only_when_allowed(tmp_path, snapshots):
 def test_a_folder_that_is_not_a_merge_is_never_replaced(tmp_path, snapshots):
     (tmp_path / "merged").mkdir()
     (tmp_path / "merged" / "thesis.tex").write_text("…")
-    with pytest.raises(FileExistsError, match="exists and is not a merged model"):
+    with pytest.raises(UserError, match="exists and is not a merged model"):
         merge(tmp_path, snapshots, overwrite=True)
     assert (tmp_path / "merged" / "thesis.tex").read_text() == "…"
 
