@@ -80,10 +80,8 @@ def merge_snapshots(
         The report that `merge.json` holds.
 
     Raises:
-        FileNotFoundError: If a checkpoint is missing.
-        FileExistsError: If `output` exists, and is not a merged model or may not be overwritten.
-        UserError: If checkpoints differ in their tensors or hold NaN, a name is unusable, or a score is
-            not finite.
+        UserError: If a checkpoint is missing, `output` exists and is not a merged model or may not be overwritten,
+            checkpoints differ in their tensors or hold NaN, a name or an option is unusable, or a score is not finite.
     """
     start, output, extra, progress = time.perf_counter(), Path(output), dict(describe or {}), progress or no_progress
     given = {name: dict(each) for name, each in (options or {}).items()}
