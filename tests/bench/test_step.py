@@ -135,7 +135,7 @@ def test_a_naive_step_beside_its_container_takes_no_third_copy_of_the_trunk(tiny
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--model", "2B"], "no size and no folder '2B'. Known: 100m, 1b, 2b, 8b"),
+        (["--model", "2B"], "no size and no folder '2B'. Did you mean '2b'"),
         (["--device", "gpu"], "no device 'gpu'"),
         (["--answer", "0"], "answer is 0"),
     ],
