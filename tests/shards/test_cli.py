@@ -85,7 +85,9 @@ def test_the_folder_above_the_sets_is_answered_with_the_sets(verb, source, capsy
 
 def test_a_sheet_is_not_written_over_a_folder(source, tmp_path):
     (tmp_path / "sheets").mkdir()
-    with pytest.raises(UserError, match=r"sheets \(Is a directory\)\.\nGive a file, such as \S*sheets/sheet\.png"):
+    with pytest.raises(
+        UserError, match=r"sheets cannot be written \(Is a directory\)\.\nGive a file, such as \S*sheets/sheet\.png"
+    ):
         save_sheet(ShardSet(source), tmp_path / "sheets", 2)
 
 
