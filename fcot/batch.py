@@ -1,6 +1,6 @@
 """What travels from the shards to the models: a batch of pages and their conversations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fcot.internvl.tokens import IGNORED, ConversationEncoder, pad
+from fcot.internvl.tokens import IGNORED, ConversationEncoder, TileTokens, pad, sums_by_sample, tile_counts
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,23 @@ class PageLayout:
         encoder: Turns conversations into ids.
         tile_size: Side of a tile in pixels.
         max_tiles: Most tiles of an image, thumbnail not counted.
-        tokens_per_tile: Visual tokens of a tile for each branch: `{"teacher": 256, "student": 128}`.
+        tokens_per_tile: Visual tokens of a tile for each branch: a number, `{"teacher": 256, "student": 128}`, or a
+            function of the tiles where they differ.
     """
 
     encoder: ConversationEncoder
     tile_size: int
     max_tiles: int
-    tokens_per_tile: dict[str, int]
+    tokens_per_tile: Mapping[str, TileTokens]
+
+    def counts(self, branch: str, tiles: Tensor) -> Tensor:
+        """Return how many visual tokens a branch gives each of the tiles, int64 `[tiles]`.
+
+        Args:
+            branch: One of `tokens_per_tile`.
+            tiles: uint8 `[tiles, 3, S, S]`.
+        """
+        return tile_counts(self.tokens_per_tile[branch], tiles)
 
 
 @dataclass(frozen=True)
@@ -195,6 +205,7 @@ class Batch:
         num_tiles: Tiles of each sample `[batch]`; stays on the CPU.
         tiles: All tiles in order, uint8 `[sum(num_tiles), 3, S, S]`.
         sequences: Ids for each branch named in the layout.
+        tile_tokens: Visual tokens of each tile for each branch, int64 `[tiles]`; stays on the CPU.
     """
 
     keys: list[str]
@@ -204,6 +215,7 @@ class Batch:
     num_tiles: Tensor
     tiles: Tensor
     sequences: dict[str, Sequences] = field(default_factory=dict)
+    tile_tokens: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -213,8 +225,12 @@ class Batch:
         """Whether it only keeps a process in step with others: its one sample, without a key, counts nowhere."""
         return self.keys == [""]
 
+    def visual_tokens(self, branch: str) -> list[int]:
+        """Return how many visual tokens each sample has for a branch."""
+        return sums_by_sample(self.tile_tokens[branch], self.num_tiles).tolist()
+
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        """Return a copy with `change` applied to every tensor but `num_tiles`."""
+        """Return a copy with `change` applied to every tensor but the numbers of tiles and of visual tokens."""
         return replace(
             self,
             tiles=change(self.tiles),
@@ -223,7 +239,8 @@ class Batch:
 
     def take(self, samples: Sequence[int]) -> "Batch":
         """Return a batch of some samples, in the given order; at least one."""
-        tiles = self.tiles.split(self.num_tiles.tolist())
+        tiles = self.by_sample(self.tiles)
+        counts = {branch: self.by_sample(each) for branch, each in self.tile_tokens.items()}
         return Batch(
             keys=[self.keys[i] for i in samples],
             tasks=[self.tasks[i] for i in samples],
@@ -232,7 +249,13 @@ class Batch:
             num_tiles=self.num_tiles[list(samples)],
             tiles=torch.cat([tiles[i] for i in samples]),
             sequences={branch: sequences.take(samples) for branch, sequences in self.sequences.items()},
+            tile_tokens={branch: torch.cat([each[i] for i in samples]) for branch, each in counts.items()},
         )
+
+    def by_sample(self, values: Tensor) -> tuple[Tensor, ...]:
+        """Split what there is of each tile, `[tiles, …]`, by sample."""
+        parts: tuple[Tensor, ...] = values.split(self.num_tiles.tolist())
+        return parts
 
     def to(self, device: torch.device | str, **kwargs: Any) -> "Batch":
         """Return the batch on a device."""

@@ -45,10 +45,16 @@ compressor = model.model.multi_modal_projector.compressor
 print(type(compressor).__name__, len(compressor.maps))
 """
 DRAWN = """\
+import sys
+from pathlib import Path
+from PIL import Image
 from fcot.cli.plugins import load_declared
 load_declared()
-from fcot.report.tokens import windows
+from fcot.report.tokens import draw_tokens, tiling_of, windows
 print(windows("deep_pool", 2, 2).tolist())
+eyes = tiling_of(Path("run"))
+draw_tokens(Image.new("RGB", (224, 224), "white"), eyes, [(1, "Teacher"), (2, "Student")]).save("tokens.png")
+print(eyes.spec.options, eyes.counts(Image.new("RGB", (56, 56)), 2))
 """
 
 
@@ -96,5 +102,9 @@ def test_bench_counts_it_on_the_meta_device(python, tmp_path, tiny_checkpoint):
     assert "deep_pool" in (tmp_path / "found.json").read_text()
 
 
-def test_the_reports_picture_of_tokens_asks_it(python):
-    assert python("-c", DRAWN).strip() == "[[0, 0], [1, 1]]"
+def test_the_reports_picture_of_tokens_asks_it(python, tmp_path, tiny_checkpoint):
+    model = {"checkpoint": str(tiny_checkpoint), "compressor": "deep_pool", "compressor_options": {"depth": 2}}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").write_text(yaml.safe_dump({"model": {"class_path": "Realign", "init_args": model}}))
+    assert python("-c", DRAWN).splitlines() == ["[[0, 0], [1, 1]]", "{'depth': 2} [2]"]
+    assert (tmp_path / "tokens.png").stat().st_size > 1000

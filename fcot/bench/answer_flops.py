@@ -9,7 +9,6 @@ from torch import Tensor
 from fcot.bench.flops import counting
 from fcot.bench.meter import ANSWER_PARTS, Meter, answer_parts
 from fcot.bench.workload import Pages, random_pair
-from fcot.internvl.tokens import tokens_per_tile
 from fcot.models.spec import StudentSpec
 from fcot.models.transformers_api import CACHE
 
@@ -42,7 +41,7 @@ def count(
     spec = StudentSpec(compressor, ratio) if ratio > 1 else None
     pair = random_pair(folder, torch.device("meta"), torch.float32, spec=spec)
     config, model = pair.student.config, pair.student.model.language_model
-    pages = Pages(tiles, prompt, 1).of(config, {"student": ratio})
+    pages = Pages(tiles, prompt, 1).of({"student": config})
     ids = pages.sequences["student"].prompt_ids
     assert ids is not None
     shared = int((ids[0] == config.image_token_id).nonzero()[-1]) + 1 if questions > 1 else 0
@@ -61,7 +60,7 @@ def count(
             hidden = model(inputs_embeds=embeddings, attention_mask=mask, use_cache=True, **{CACHE: cache})[0]
             # as in generation, only the last row meets the head
             pair.student.lm_head(hidden[:, -1])
-    text, visual_tokens = config.text_config, tiles * tokens_per_tile(config, ratio)
+    text, (visual_tokens,) = config.text_config, pages.visual_tokens("student")
     width = text.num_key_value_heads * (text.hidden_size // text.num_attention_heads)
     return {
         "parts": {part: meter.parts.get(part, 0.0) / TERA for part in MODEL_PARTS},

@@ -131,9 +131,8 @@ def measure(
         return answer(pair, pages, files, asked, device)
 
     for size, one_page in kinds:
-        pages = {
-            r: Pages(asked["tiles"], asked["prompt"], 1, size).of(students[r].config, {"student": r}) for r in ratios
-        }
+        made_up = Pages(asked["tiles"], asked["prompt"], 1, size)
+        pages = {ratio: made_up.of({"student": student.config}) for ratio, student in students.items()}
         files = [file.getvalue()] * (1 if one_page else size)
         works = [partial(read, ratio, pages[ratio], files) for ratio in ratios]
         of_product, *runs = in_turn([clocked(product, device), *works], repeats)

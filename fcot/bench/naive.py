@@ -11,6 +11,7 @@ from transformers import AutoModelForImageTextToText
 
 from fcot.batch import Batch
 from fcot.internvl.tokens import normalize
+from fcot.models.student import CompressedInternVL
 from fcot.models.student_teacher import StudentTeacher, answer_labels
 
 
@@ -89,7 +90,10 @@ class NaiveStep(nn.Module):
         embeddings = model.get_input_embeddings()(sequences.input_ids)
         if len(batch.tiles):
             pixels = normalize(batch.tiles, self.mean, self.std)
-            visual = model.model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output
+            if isinstance(model, CompressedInternVL) and model.compressor.varies:
+                visual = torch.cat(model.image_outputs(pixels, batch.tile_tokens[branch])["image"].pooler_output)
+            else:
+                visual = model.model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output
             places = (sequences.input_ids == model.config.image_token_id)[..., None]
             embeddings = embeddings.masked_scatter(places, visual.to(embeddings.dtype))
         logits: Tensor = model(inputs_embeds=embeddings, use_cache=False).logits

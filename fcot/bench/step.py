@@ -114,7 +114,7 @@ def assemble(
     """Return what trains, as `fit` has it, and a batch of it on the device."""
     module = Realign(folder, ratios=list(ratios), chunk_rows=chunk_rows, compressor=compressor)
     module.pair = random_pair(folder, device, dtype, spec=module.spec, more_ratios=ratios[1:])
-    batch = pages.of(module.folder.config, {"teacher": 1, **module.branches})
+    batch = pages.of({"teacher": module.folder.config, **module.configs})
     return module, batch.to(device)
 
 

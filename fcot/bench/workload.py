@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from torch import Tensor
 from transformers import AttentionInterface
 
 from fcot.batch import Batch, Sequences
 from fcot.errors import UserError, nearest
 from fcot.internvl.sizes import SIZES, write_size
-from fcot.internvl.tokens import IGNORED, Encoded, expand, tokens_per_tile
+from fcot.internvl.tokens import IGNORED, Encoded, expand
 from fcot.models.decoder import packed_attention
 from fcot.models.student_teacher import StudentTeacher
+from fcot.models.token_counts import TokenCounts
 
 TEXT_IDS = 256  # made-up text uses the first ids of a vocabulary, none of which is special
 
@@ -46,16 +48,16 @@ class Pages:
             if getattr(self, name) < least:
                 raise UserError(f"{name} is {getattr(self, name)}.\nGive at least {least}.")
 
-    def of(self, config: Any, ratios: dict[str, int]) -> Batch:
+    def of(self, configs: dict[str, Any]) -> Batch:
         """Return the batch on the CPU.
 
         Args:
-            config: The model's configuration.
-            ratios: How many visual tokens become one on each side: `{"teacher": 1, "student": 2}`.
+            configs: Configuration of the model that reads each branch: `{"teacher": …, "student": …}`.
         """
-        side = config.vision_config.image_size[0]
+        side = next(iter(configs.values())).vision_config.image_size[0]
         random = torch.Generator().manual_seed(0)
         pixels = torch.randint(0, 256, (self.batch * self.tiles, 3, side, side), generator=random, dtype=torch.uint8)
+        counts = {name: TokenCounts(config)(pixels) for name, config in configs.items()}
         return Batch(
             keys=[f"page {number}" for number in range(self.batch)],
             tasks=["text"] * self.batch,
@@ -63,12 +65,13 @@ class Pages:
             references=[[""]] * self.batch,
             num_tiles=torch.full((self.batch,), self.tiles),
             tiles=pixels,
-            sequences={name: self._sequences(config, ratio) for name, ratio in ratios.items()},
+            sequences={name: self._sequences(config.image_token_id, counts[name]) for name, config in configs.items()},
+            tile_tokens=counts,
         )
 
-    def _sequences(self, config: Any, ratio: int) -> Sequences:
+    def _sequences(self, image_id: int, counts: Tensor) -> Sequences:
         """Return half of the prompt, the visual tokens, the other half, and the answer."""
-        random, image_id = np.random.default_rng(0), config.image_token_id
+        random = np.random.default_rng(0)
         ids = random.integers(0, TEXT_IDS, self.prompt + self.answer)
         labels = np.where(np.arange(len(ids)) < self.prompt, IGNORED, ids)
         if self.tiles:
@@ -76,8 +79,8 @@ class Pages:
                 np.insert(row, self.prompt // 2, value) for row, value in ((ids, image_id), (labels, IGNORED))
             )
         encoded = Encoded(ids, labels, (self.tiles,) if self.tiles else ())
-        row = expand(encoded, tokens_per_tile(config, ratio), image_id)
-        return Sequences.padded([row] * self.batch, 0, [row[0][: -self.answer]] * self.batch)
+        rows = [expand(encoded, each, image_id) for each in counts.split([self.tiles] * self.batch)]
+        return Sequences.padded(rows, 0, [ids[: -self.answer] for ids, _ in rows])
 
 
 @contextmanager

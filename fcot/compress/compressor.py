@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from fcot.errors import UserError
@@ -14,6 +15,10 @@ class Compressor(nn.Module, ABC):
     Tokens come in raster order, row by row. A subclass is constructed as `Kind(ratio=…, side=…, width=…)`, with options
     of its own as further keywords, sets its initial weights in `reset_parameters`, and works before the projector (on
     pixel-shuffled features) or after it alike.
+
+    One that gives tiles different numbers of tokens overrides `max_tokens` and `counts`. Its `forward` is then called
+    as `forward(tokens, counts)`, with a list of whole numbers, and returns the tokens of all tiles one after another,
+    `[sum(counts), width]`.
 
     Args:
         ratio: How many tokens become one.
@@ -40,6 +45,26 @@ class Compressor(nn.Module, ABC):
         None where outputs see the whole tile, as they may unless a subclass says otherwise.
         """
         return None
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens that a tile may have."""
+        return self.side**2 // self.ratio
+
+    def counts(self, tiles: Tensor) -> Tensor:
+        """Return how many tokens each tile becomes, int64 `[tiles]`: as many for all unless a subclass says otherwise.
+
+        It is asked where pages are prepared, of a compressor without weights, and must depend on each tile alone.
+
+        Args:
+            tiles: uint8 `[tiles, 3, S, S]`.
+        """
+        return torch.full((len(tiles),), self.max_tokens)
+
+    @property
+    def varies(self) -> bool:
+        """Whether tiles may have different numbers of tokens."""
+        return type(self).counts is not Compressor.counts
 
     @abstractmethod
     def forward(self, tokens: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from fcot.doctor.page import PageCost
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import PROCESSOR_FILE, ModelFolder, image_settings
 from fcot.internvl.names import in_memory
-from fcot.internvl.tokens import CONTEXT, END, START, tokens_per_tile
+from fcot.internvl.tokens import CONTEXT, END, START
+from fcot.models.token_counts import TokenCounts
 from fcot.models.weight_checks import missing_parts
 
 
@@ -83,7 +84,7 @@ def _preprocessing(folder: ModelFolder) -> Iterator[str]:
 
 def _counts(folder: ModelFolder) -> Iterator[str]:
     """The number of visual tokens of a tile, wherever it is written."""
-    right = tokens_per_tile(folder.config, getattr(folder.config, "ratio", 1))
+    right = TokenCounts(folder.config).most
     written = {"config.json": folder.config.image_seq_length}
     if (folder.path / PROCESSOR_FILE).is_file():
         # transformers' processor takes 256 where nothing is said

@@ -13,7 +13,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # where torch's own do
 from transformers import AutoModelForImageTextToText
 
 from fcot.internvl.checkpoint import ModelFolder
+from fcot.models.student import visual_tokens
 from fcot.models.student_teacher import PARTS, StudentTeacher, part_of
+from fcot.models.token_counts import TokenCounts
 
 FP32, BF16 = 4, 2  # bytes
 ADAM = 2  # states of a parameter
@@ -154,7 +156,8 @@ def _kept_by_forward(pair: StudentTeacher, tiles: int, text_tokens: int, own: se
     """Run the forward pass and add up what it keeps: each storage once, those of parameters (`own`) left out."""
     kept: dict[int, int] = {}
     model, size = pair.student.model, pair.student.config.vision_config.image_size[0]
-    length = tiles * pair.student.config.image_seq_length + text_tokens
+    counts = [TokenCounts(pair.student.config).most] * tiles
+    length = sum(counts) + text_tokens
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -168,7 +171,7 @@ def _kept_by_forward(pair: StudentTeacher, tiles: int, text_tokens: int, own: se
         torch.autocast("cpu", torch.bfloat16),
     ):
         features = pair.features(torch.zeros(tiles, 3, size, size, dtype=torch.uint8))
-        visual = model.multi_modal_projector(features).flatten(0, 1)[None]
+        visual = visual_tokens(model.multi_modal_projector, features, counts).reshape(1, length - text_tokens, -1)
         text = pair.student.get_input_embeddings()(torch.zeros(1, text_tokens, dtype=torch.long))
         embeddings = torch.cat([visual.to(text.dtype), text], dim=1)
         hidden = model.language_model(inputs_embeds=embeddings, use_cache=False)[0]

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tiling import grid, num_tiles
-from fcot.internvl.tokens import tokens_per_tile
+from fcot.internvl.tokens import page_tokens, tokens_per_tile
+from fcot.models.token_counts import TokenCounts
 
 AROUND = 2  # <img> and </img>
 
@@ -20,7 +21,7 @@ class PageCost:
         rows: Of the grid of tiles.
         tiles: Tiles, thumbnail included.
         before: Tokens at ratio 1, those around the image included.
-        after: Tokens after compression, those around the image included.
+        after: Tokens after compression, the most where tiles differ, those around the image included.
     """
 
     width: int
@@ -47,5 +48,6 @@ def page_cost(folder: ModelFolder, width: int, height: int, ratio: int, max_tile
     """
     columns, rows = grid(width, height, max_tiles or folder.max_tiles, tile_size=folder.tile_size)
     tiles = num_tiles(columns, rows)
-    before, after = (tiles * tokens_per_tile(folder.config, each) + AROUND for each in (1, ratio))
+    most = TokenCounts(folder.config).most if hasattr(folder.config, "ratio") else tokens_per_tile(folder.config, ratio)
+    before, after = (page_tokens(tiles, each) + AROUND for each in (tokens_per_tile(folder.config), most))
     return PageCost(width, height, columns, rows, tiles, before, after)

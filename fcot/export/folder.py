@@ -18,7 +18,7 @@ from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import tokens_per_tile
 from fcot.internvl.video_token import mend_video_token
 from fcot.models.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
-from fcot.models.student import CompressedInternVL, CompressedInternVLConfig
+from fcot.models.student import CompressedInternVL, CompressedInternVLConfig, said_of_tokens
 from fcot.models.student_teacher import PARTS, part_of
 
 CODE = "modeling_fcot_internvl"
@@ -56,14 +56,13 @@ def write_export(source: ModelFolder, folder: Path, origin: Origin, name: str) -
 def write_settings(source: ModelFolder, folder: Path) -> None:
     """Write configuration, preprocessing, processor and chat template, so that all of them agree.
 
-    The number of visual tokens of a tile is computed here, from ratio and tile, and written in both places that
-    transformers reads it from.
+    The number of visual tokens of a tile is computed here and written in both places that transformers reads it from.
     """
-    count = tokens_per_tile(source.config, source.config.ratio)
+    told = said_of_tokens(source.config)
     written = read_json(source.path / "config.json")
     models = ("AutoModel", "AutoModelForImageTextToText")
     auto = {"AutoConfig": CompressedInternVLConfig, **dict.fromkeys(models, CompressedInternVL)}
-    settings = {"architectures": [CompressedInternVL.__name__], "image_seq_length": count}
+    settings = {"architectures": [CompressedInternVL.__name__], "image_seq_length": told["image_seq_length"]}
     write_json(folder / "config.json", {**written, **settings, "auto_map": auto_map(auto)})
     tiling = {
         "image_processor_type": CompressedInternVLImageProcessor.__name__,
@@ -76,7 +75,7 @@ def write_settings(source: ModelFolder, folder: Path) -> None:
     write_json(folder / "preprocessor_config.json", {**source.preprocessing, **tiling})
     processor = {
         "processor_class": CompressedInternVLProcessor.__name__,
-        "image_seq_length": count,
+        **told,
         "auto_map": auto_map({"AutoProcessor": CompressedInternVLProcessor}),
     }
     write_json(folder / "processor_config.json", processor)

@@ -1,8 +1,8 @@
 """Visual tokens: how many a tile has, and where they stand in a sequence. The one place that counts them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from fcot.internvl.prompts import IMAGE, Segment, Template
 IGNORED = -100  # label of a token that is not learned, PyTorch's default
 START, CONTEXT, END = "<img>", "<IMG_CONTEXT>", "</img>"
 
+# How many visual tokens tiles have, int64 `[tiles]`: a function of the tiles, uint8 `[tiles, 3, S, S]`, or one number
+TileTokens: TypeAlias = Callable[[Tensor], Tensor] | int
 
 MAX_DETAIL = 500  # characters: what is quoted of a sample may be megabytes
 
@@ -50,19 +52,69 @@ def tokens_per_tile(config: Any, ratio: int = 1) -> int:
     return tokens // ratio
 
 
-def positions(input_ids: Tensor, mask: Tensor | None, image_token_id: int, step: int) -> Tensor:
-    """Return the position of every token when a visual token takes the place of `step` others.
+def tile_counts(tokens: TileTokens, tiles: Tensor) -> Tensor:
+    """Return how many visual tokens each tile has, int64 `[tiles]` on the CPU.
+
+    Args:
+        tokens: What a model gives a tile.
+        tiles: uint8 `[tiles, 3, S, S]`.
+    """
+    return torch.full((len(tiles),), tokens) if isinstance(tokens, int) else tokens(tiles).cpu().long()
+
+
+def page_tokens(tiles: Any, tokens: int) -> Any:
+    """Return the visual tokens of pages of which only the numbers of tiles are known.
+
+    Args:
+        tiles: Tiles of a page, or an array of those of several.
+        tokens: Visual tokens of a tile; where tiles differ, the most that one has.
+    """
+    return tiles * tokens
+
+
+def sums_by_sample(counts: Tensor, num_tiles: Tensor) -> Tensor:
+    """Return the visual tokens of each sample `[batch]`.
+
+    Args:
+        counts: Visual tokens of each tile `[tiles]`.
+        num_tiles: Tiles of each sample `[batch]`.
+    """
+    ends = torch.cat([counts.new_zeros(1), counts.cumsum(0)])[num_tiles.cumsum(0)]
+    return ends.diff(prepend=ends.new_zeros(1))
+
+
+def token_steps(counts: Tensor, teacher_tokens: int) -> Tensor:
+    """Return how many of the teacher's tokens each visual token stands for, int64 `[visual tokens]`.
+
+    The tokens of a tile share its teacher's evenly; where they do not divide, the first ones have one more.
+
+    Args:
+        counts: Visual tokens of each tile `[tiles]`.
+        teacher_tokens: Visual tokens of a tile at ratio 1.
+    """
+    first = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    number, count = torch.arange(len(first), device=counts.device) - first, torch.repeat_interleave(counts, counts)
+    share, left = teacher_tokens // count, teacher_tokens % count
+    return share + (number < left)
+
+
+def positions(input_ids: Tensor, mask: Tensor | None, image_token_id: int, step: int | Tensor) -> Tensor:
+    """Return the position of every token when a visual token takes the place of several others.
 
     Args:
         input_ids: `[batch, length]`.
         mask: 1 on tokens, 0 on padding `[batch, length]`; None for all tokens.
         image_token_id: Id of the placeholder.
-        step: How far a visual token moves what follows it.
+        step: How far a visual token moves what follows it; of all, or of each in order `[visual tokens]`.
 
     Returns:
         int64 `[batch, length]`; 0 on padding at the left.
     """
-    steps = torch.where(input_ids == image_token_id, step, 1)
+    visual = input_ids == image_token_id
+    if isinstance(step, Tensor):
+        steps = torch.ones_like(input_ids).masked_scatter(visual, step.to(input_ids))
+    else:
+        steps = torch.where(visual, step, 1)
     steps = steps if mask is None else steps * mask
     return steps.cumsum(1) - steps
 
@@ -71,6 +123,7 @@ def check_placeholders(
     input_ids: Tensor,
     image_token_id: int,
     expected: Tensor,
+    num_tiles: Tensor,
     keys: Sequence[str],
     lengths: Sequence[int] | None = None,
 ) -> None:
@@ -79,23 +132,25 @@ def check_placeholders(
     Args:
         input_ids: `[batch, length]`, or `[1, tokens]` of samples packed one after another.
         image_token_id: Id of the placeholder.
-        expected: Visual tokens of each sample `[batch]`.
+        expected: Visual tokens that the model gives each tile `[tiles]`.
+        num_tiles: Tiles of each sample `[batch]`.
         keys: Sample keys, for the message.
         lengths: Tokens of each packed sample; None if each has a row.
 
     Raises:
-        UserError: Names the first sample that differs, what was expected and found.
+        UserError: Names the first sample that differs, its tiles, what was expected and found.
     """
     if input_ids.is_meta:
         return  # ids without values: a step whose FLOPs are counted
     places = input_ids == image_token_id
     found = places.sum(1) if lengths is None else torch.stack([part.sum() for part in places[0].split(list(lengths))])
-    wrong = (found != expected.to(found.device)).nonzero()
+    wanted = sums_by_sample(expected, num_tiles)
+    wrong = (found != wanted.to(found.device)).nonzero()
     if len(wrong):
         first = int(wrong[0])
         raise UserError(
-            f"Sample {keys[first]!r} has {int(found[first])} image placeholders for {int(expected[first])} visual "
-            "tokens. Data and model must be given the same checkpoint and ratio."
+            f"Sample {keys[first]!r} ({int(num_tiles[first])} tiles) has {int(found[first])} image placeholders for "
+            f"{int(wanted[first])} visual tokens. Data and model must be given the same checkpoint and ratio."
         )
 
 
@@ -141,6 +196,10 @@ class ConversationEncoder:
         self.max_length = max_length
         self.teacher_tokens_per_tile = teacher_tokens_per_tile
         self.bos: list[int] = tokenizer("").input_ids[:1]
+
+    def teacher_tokens(self, tiles: Any) -> Any:
+        """Return the teacher's visual tokens of a number of tiles, or of an array of such numbers."""
+        return page_tokens(tiles, self.teacher_tokens_per_tile)
 
     def encode(
         self, conversations: Sequence[Mapping[str, str]], tiles: Sequence[int], *, prompt_only: bool = False
@@ -206,7 +265,7 @@ class ConversationEncoder:
                 "placeholder_mismatch",
                 f"{len(places)} image placeholders in the text for {len(tiles)} images",
             )
-        cost[places] = np.asarray(tiles, dtype=np.int64) * self.teacher_tokens_per_tile
+        cost[places] = self.teacher_tokens(np.asarray(tiles, dtype=np.int64))
         limit = int(np.searchsorted(np.cumsum(cost), self.max_length, side="right"))
         if len(places) and limit <= places[-1] + 1:
             raise SampleError(
@@ -215,19 +274,21 @@ class ConversationEncoder:
         return limit
 
 
-def expand(encoded: Encoded, tokens_per_tile: int, image_token_id: int) -> tuple[np.ndarray, np.ndarray]:
+def expand(encoded: Encoded, counts: Tensor | int, image_token_id: int) -> tuple[np.ndarray, np.ndarray]:
     """Give each image its number of placeholders.
 
     Args:
         encoded: A conversation with one placeholder an image.
-        tokens_per_tile: Visual tokens of a tile for this model.
+        counts: Visual tokens of each of its tiles for this model `[tiles]`; or of all alike.
         image_token_id: Id of the placeholder.
 
     Returns:
         ids and labels `[length]`.
     """
+    tiles = torch.tensor(encoded.tiles, dtype=torch.int64)
+    each = sums_by_sample(torch.as_tensor(counts).expand(int(tiles.sum())), tiles)
     repeats = np.ones(len(encoded.ids), dtype=np.int64)
-    repeats[encoded.ids == image_token_id] = np.asarray(encoded.tiles, dtype=np.int64) * tokens_per_tile
+    repeats[encoded.ids == image_token_id] = each.numpy()
     return np.repeat(encoded.ids, repeats), np.repeat(encoded.labels, repeats)
 
 
@@ -262,6 +323,11 @@ def turns(conversations: Sequence[Mapping[str, str]], num_images: int) -> tuple[
 def normalize(tiles: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Normalise uint8 tiles `[tiles, 3, S, S]` on their device to float, by channel mean and deviation `[3]`."""
     return (tiles.to(mean.dtype) / 255 - mean[:, None, None]) / std[:, None, None]
+
+
+def denormalize(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Return the uint8 tiles that `normalize` was given, of its float32 result `[tiles, 3, S, S]`."""
+    return ((pixels * std[:, None, None] + mean[:, None, None]) * 255).round().to(torch.uint8)
 
 
 def pad(rows: Sequence[np.ndarray], value: int, *, left: bool = False) -> Tensor:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from fcot.batch import Batch, Segments
-from fcot.internvl.tokens import positions
 from fcot.models.decoder import fill_cache
 from fcot.models.prefix import left_padded, shared_prefixes, unpacked
 from fcot.models.sampling import Sampling
@@ -29,7 +28,9 @@ class Answerer(Protocol):
     def features(self, tiles: Tensor) -> Tensor:
         """Return vision features of tiles."""
 
-    def positions(self, branch: str, ids: Tensor, mask: Tensor | None = None) -> Tensor | None:
+    def positions(
+        self, branch: str, ids: Tensor, mask: Tensor | None = None, counts: Tensor | None = None
+    ) -> Tensor | None:
         """Return positions of tokens, None where they count up."""
 
     def embed(
@@ -62,13 +63,12 @@ def answer(
     copies = sampling.num_answers
     if copies == 1 and len(set(first)) == len(batch) and len({len(prompt) for prompt in prompts}) == 1:
         embeddings = pair.embed(branch, batch, ids, pair.features(batch.tiles))
-        where = pair.positions(branch, ids, mask)
+        where = pair.positions(branch, ids, mask, batch.tile_tokens[branch])
         given = {} if where is None else {"position_ids": where}
         new = pair.student.generate(inputs_embeds=embeddings, attention_mask=mask, **given, **options)
     else:
         new = answer_on_prefixes(pair, batch, branch, first, ends, prompts, options, copies)
-    eos = pair.student.generation_config.eos_token_id
-    stops = set(eos if isinstance(eos, list) else [eos])
+    stops = stop_tokens(pair)
     return [until(row.tolist(), stops) for row in new]
 
 
@@ -83,7 +83,7 @@ def answer_on_prefixes(
     copies: int = 1,
 ) -> Tensor:
     """Generate after prompts whose starts are read first, common ones once `[batch · copies, new]`."""
-    starts, device, image_id = sorted(set(first)), batch.tiles.device, pair.student.config.image_token_id
+    starts, device = sorted(set(first)), batch.tiles.device
     rows = [starts.index(i) for i in first for _ in range(copies)]
     # a sample that shares nothing has all but its last token read: generation goes on from a token
     cuts = [ends[i] if first.count(i) > 1 else len(prompts[i]) - 1 for i in first]
@@ -91,24 +91,37 @@ def answer_on_prefixes(
     prefixes = [prompts[i][: cuts[i]] for i in starts]
     page, lengths = batch.take(starts), tuple(len(prefix) for prefix in prefixes)
     packed, segments = torch.tensor([list(chain(*prefixes))], device=device), Segments(lengths, (0,) * len(starts))
-    step = pair.students()[branch].config.ratio if pair.positions(branch, packed) is not None else 1
-    where = positions(packed, None, image_id, step)
+    where = positions_of(pair, branch, packed, torch.ones_like(packed), page.tile_tokens[branch])
     embeddings = pair.embed(branch, page, packed, pair.features(page.tiles), lengths)
     language = pair.student.model.language_model
     cache = fill_cache(language, embeddings, where - where[:, segments.first(device)], segments)
+    beams = [row for row in rows for _ in range(options.get("num_beams", 1))]  # `generate` repeats all but the cache
     for layer in cache.layers:
-        layer.keys, layer.values = (unpacked(states, lengths, rows) for states in (layer.keys, layer.values))
+        layer.keys, layer.values = (unpacked(states, lengths, beams) for states in (layer.keys, layer.values))
     prefix_ids, prefix_mask = left_padded([prefixes[row] for row in rows], device)
     suffix_ids, suffix_mask = left_padded(suffixes, device)
     ids, mask = torch.cat([prefix_ids, suffix_ids], 1), torch.cat([prefix_mask, suffix_mask], 1)
+    shown = page.by_sample(page.tile_tokens[branch])
     whole: Tensor = pair.student.generate(
         input_ids=ids,
         attention_mask=mask,
-        position_ids=positions(ids, mask, image_id, step),
+        position_ids=positions_of(pair, branch, ids, mask, torch.cat([shown[row] for row in rows])),
         **{CACHE: cache},
         **options,
     )
     return whole[:, ids.shape[1] :]
+
+
+def positions_of(pair: Answerer, branch: str, ids: Tensor, mask: Tensor, counts: Tensor) -> Tensor:
+    """Return the positions of tokens `[rows, length]`, counted up where a branch does not keep the teacher's."""
+    kept = pair.positions(branch, ids, mask, counts)
+    return mask.cumsum(1) - mask if kept is None else kept
+
+
+def stop_tokens(pair: Answerer) -> set[int]:
+    """Return the ids that end an answer."""
+    eos = pair.student.generation_config.eos_token_id
+    return set(eos if isinstance(eos, list) else [eos])
 
 
 def until(ids: list[int], stops: set[int]) -> list[int]:

@@ -13,11 +13,12 @@ from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.image_utils import is_pil_image
 from transformers.processing_utils import ProcessorMixin
 
+from fcot.compress import make_compressor
 from fcot.errors import UserError
 from fcot.internvl.arrays import flat, picture_of
 from fcot.internvl.prompts import IMAGE
 from fcot.internvl.tiling import cut, grid, num_tiles
-from fcot.internvl.tokens import CONTEXT, END, START, normalize
+from fcot.internvl.tokens import CONTEXT, END, START, denormalize, normalize, page_tokens, sums_by_sample
 
 TILING_OPTIONS = ("max_patches", "min_patches", "crop_to_patches")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -109,8 +110,9 @@ class CompressedInternVLProcessor(ProcessorMixin):
     Args:
         image_processor: Cuts pages into tiles.
         tokenizer: The model's tokenizer, with InternVL's image tokens.
-        image_seq_length: Visual tokens of a tile after compression.
+        image_seq_length: Visual tokens of a tile after compression, the most where tiles differ.
         chat_template: How `apply_chat_template` lays out a conversation.
+        compressor: Where tiles differ, the arguments of `make_compressor` for what counts their tokens.
     """
 
     def __init__(
@@ -119,9 +121,10 @@ class CompressedInternVLProcessor(ProcessorMixin):
         tokenizer: Any = None,
         image_seq_length: int = 256,
         chat_template: str | None = None,
+        compressor: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
-        self.image_seq_length = image_seq_length
+        self.image_seq_length, self.compressor = image_seq_length, compressor
         self.image_token, self.image_token_id = CONTEXT, tokenizer.convert_tokens_to_ids(CONTEXT)
 
     def __call__(
@@ -159,10 +162,15 @@ class CompressedInternVLProcessor(ProcessorMixin):
             raise UserError("This model reads text and images. Give text=..., and images=... for its placeholders.")
         tiling = {name: kwargs.pop(name) for name in TILING_OPTIONS if name in kwargs} | dict(images_kwargs or {})
         counts: list[int] = []
-        pixels = {}
+        pixels: dict[str, Any] = {}
         if images is not None:
             cut_up = self.image_processor(images, **tiling)
-            counts, pixels = cut_up["num_patches"], {"pixel_values": cut_up["pixel_values"]}
+            pixels = {"pixel_values": cut_up["pixel_values"]}
+            if self.compressor is None:
+                counts = [page_tokens(tiles, self.image_seq_length) for tiles in cut_up["num_patches"]]
+            else:
+                pixels["tile_tokens"] = self._tile_tokens(pixels["pixel_values"])
+                counts = sums_by_sample(pixels["tile_tokens"], torch.as_tensor(cut_up["num_patches"])).tolist()
         prompts = self._expand([text] if isinstance(text, str) else list(text), counts)
         defaults = {"padding": len(prompts) > 1, "padding_side": "left"}
         encoded = self.tokenizer(prompts, **{**defaults, **kwargs, **(text_kwargs or {})})
@@ -183,8 +191,16 @@ class CompressedInternVLProcessor(ProcessorMixin):
                     "them. Truncate text without pages, or give a larger max_length or a smaller max_patches."
                 )
 
+    def _tile_tokens(self, pixel_values: Any) -> torch.Tensor:
+        """Return how many visual tokens each tile has `[tiles]`."""
+        settings = self.image_processor
+        mean, std = torch.tensor(settings.image_mean), torch.tensor(settings.image_std)
+        with torch.device("meta"):
+            compressor = make_compressor(**dict(self.compressor or {}))
+        return compressor.counts(denormalize(torch.as_tensor(pixel_values), mean, std))
+
     def _expand(self, texts: list[str], counts: Sequence[int]) -> list[str]:
-        """Give each page as many placeholders as its tiles have visual tokens."""
+        """Give each page as many placeholders as it has visual tokens."""
         placeholder = self.image_token if any(self.image_token in text for text in texts) else IMAGE
         found = sum(text.count(placeholder) for text in texts)
         if found != len(counts) and (counts or placeholder == self.image_token):
@@ -194,5 +210,5 @@ class CompressedInternVLProcessor(ProcessorMixin):
             )
         if not counts:
             return texts
-        spans = iter([START + self.image_token * (self.image_seq_length * count) + END for count in counts])
+        spans = iter([START + self.image_token * count + END for count in counts])
         return [re.sub(re.escape(placeholder), lambda _: next(spans), text) for text in texts]

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,20 @@ from transformers import (
     InternVLConfig,
     InternVLForConditionalGeneration,
 )
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.internvl.modeling_internvl import InternVLMultiModalProjector
 
-from fcot.compress import make_compressor
+from fcot.compress import Compressor
 from fcot.errors import UserError
 from fcot.files.json_files import read_optional, write_json
 from fcot.internvl.checkpoint import NESTED, PROCESSOR_FILE, ModelFolder, image_settings
-from fcot.internvl.tokens import positions, raster_side, tokens_per_tile
+from fcot.internvl.tokens import positions, token_steps
 from fcot.internvl.video_token import mend_video_token
 from fcot.models.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
 from fcot.models.spec import StudentSpec
+from fcot.models.token_counts import TokenCounts, compressor_of, compressor_settings
 from fcot.models.transformers_api import CACHE, STUDENT, refusal, require_api, require_known_arguments
+from fcot.models.vision import vision_features
 from fcot.models.weight_checks import require_parts
 
 OF_ANOTHER_MODEL = ("config", "model", "merge.json")  # starts of names in a model folder that are not copied
@@ -67,32 +70,53 @@ class CompressedProjector(InternVLMultiModalProjector):
 
     def __init__(self, config: CompressedInternVLConfig) -> None:
         super().__init__(config)
-        if config.placement not in ("before", "after"):
-            raise UserError(f"placement is {config.placement!r}. Use 'before' or 'after' (the projector).")
+        self.compressor = compressor_of(config)
         self.placement = config.placement
-        before = config.placement == "before"
-        self.compressor = make_compressor(
-            config.compressor,
-            ratio=config.ratio,
-            side=raster_side(config),
-            width=self.linear_1.in_features if before else self.linear_2.out_features,
-            options=config.compressor_options,
-        )
 
-    def forward(self, image_features: Tensor) -> Tensor:
-        """Map pixel-shuffled features `[tiles, N, C]` to language rows `[tiles, N // ratio, H]`."""
+    def forward(self, image_features: Tensor, counts: Sequence[int] | None = None) -> Tensor:
+        """Map pixel-shuffled features `[tiles, N, C]` to language rows `[tiles, N // ratio, H]`.
+
+        Args:
+            image_features: Of the vision tower.
+            counts: Tokens of each tile if they may differ; the rows are then those of all tiles one after another,
+                `[sum(counts), H]`.
+
+        Raises:
+            UserError: If tiles may differ and counts are not given.
+        """
+        if self.compressor.varies and counts is None:
+            raise UserError(
+                "This student gives tiles different numbers of visual tokens, and is not told how many.\n"
+                "Pass on tile_tokens, which its processor returns."
+            )
+        given = (counts,) if self.compressor.varies else ()
         if self.placement == "before":
-            projected: Tensor = super().forward(self.compressor(image_features))
+            projected: Tensor = super().forward(self.compressor(image_features, *given))
             return projected
-        compressed: Tensor = self.compressor(super().forward(image_features))
+        compressed: Tensor = self.compressor(super().forward(image_features), *given)
         return compressed
+
+
+def visual_tokens(projector: Any, features: Tensor, counts: Sequence[int]) -> Tensor:
+    """Return visual tokens, those of all tiles in order `[tiles, tokens, H]`, or `[tokens, H]` where tiles differ.
+
+    Args:
+        projector: Of a student or a native InternVL.
+        features: Pixel-shuffled features `[tiles, N, C]`.
+        counts: Tokens of each tile; used where tiles differ.
+    """
+    features = features.to(projector.linear_1.weight.dtype)
+    varies = isinstance(projector, CompressedProjector) and projector.compressor.varies
+    visual: Tensor = projector(features, counts) if varies else projector(features)
+    return visual
 
 
 class CompressedInternVL(InternVLForConditionalGeneration):
     """An InternVL that sees 1/ratio of its visual tokens (FCoT-VL, section 3.1).
 
     Everything else, loading, saving and generation included, is `InternVLForConditionalGeneration`'s; its
-    `config.image_seq_length` is the number of visual tokens of a tile after compression.
+    `config.image_seq_length` is the number of visual tokens of a tile after compression, the most where tiles differ:
+    `forward` and `generate` then need `tile_tokens`, how many each tile has.
 
     Args:
         config: Configuration of the student.
@@ -111,11 +135,53 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         # transformers has just given all linear maps and convolutions a start of its own
         self.model.multi_modal_projector.compressor.reset_parameters()
 
-    def positions(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor | None:
-        """Return the positions of tokens `[batch, length]`, None where they simply count up."""
-        if not self.config.keep_positions:
-            return None
-        return positions(input_ids, attention_mask, self.config.image_token_id, self.config.ratio)
+    @property
+    def compressor(self) -> Compressor:
+        """The compressor."""
+        found: Compressor = self.model.multi_modal_projector.compressor
+        return found
+
+    def positions(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, counts: Tensor | None = None
+    ) -> Tensor | None:
+        """Return the positions of tokens `[batch, length]`, None where they simply count up.
+
+        Args:
+            input_ids: `[batch, length]`.
+            attention_mask: 1 on tokens, 0 on padding; None for all tokens.
+            counts: Visual tokens of each tile in the ids, in order; needed where tiles differ.
+        """
+        return self._teacher_positions(input_ids, attention_mask, counts) if self.config.keep_positions else None
+
+    def _teacher_positions(self, input_ids: Tensor, mask: Tensor | None, counts: Tensor | None) -> Tensor:
+        """Return the positions that tokens have in the teacher."""
+        image_id, compressor = self.config.image_token_id, self.compressor
+        teacher, most = compressor.side**2, compressor.max_tokens
+        if not compressor.varies and teacher % most == 0:
+            return positions(input_ids, mask, image_id, teacher // most)
+        if counts is None:
+            number = int((input_ids == image_id).sum())
+            if number and compressor.varies:
+                raise UserError("Positions of visual tokens need tile_tokens, which this student's processor returns.")
+            counts = torch.full((number // most,), most)
+        return positions(input_ids, mask, image_id, token_steps(counts, teacher))
+
+    @torch.no_grad()
+    def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Generate as transformers does; a student whose tiles differ needs `tile_tokens` beside `pixel_values`."""
+        pixels, counts = kwargs.get("pixel_values"), kwargs.pop("tile_tokens", None)
+        if self.compressor.varies and pixels is not None:
+            ids = kwargs.get("input_ids", inputs)
+            kwargs["mm_encoder_outputs"] = self.image_outputs(kwargs.pop("pixel_values"), counts)
+            if ids is not None and self.config.keep_positions and "position_ids" not in kwargs:
+                kwargs["position_ids"] = self.positions(ids, kwargs.get("attention_mask"), counts)
+        return super().generate(inputs, *args, **kwargs)
+
+    def image_outputs(self, pixel_values: Tensor, counts: Tensor | None) -> dict[str, BaseModelOutputWithPooling]:
+        """Return the visual tokens of each tile `[its tokens, width]`, as transformers hands them on."""
+        told = None if counts is None else counts.tolist()
+        rows = self.model.multi_modal_projector(vision_features(self.model, pixel_values.to(self.dtype)), told)
+        return {"image": BaseModelOutputWithPooling(pooler_output=list(rows.split(told)))}
 
     def forward(
         self,
@@ -128,6 +194,7 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         logits_to_keep: int | Tensor = 0,
         mm_encoder_outputs: dict[str, Any] | None = None,
         cache: Any = None,
+        tile_tokens: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
         """Run the model as transformers does; positions are the teacher's if the configuration says so.
@@ -141,8 +208,13 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         """
         require_known_arguments(kwargs)
         held = past_key_values if cache is None else cache
+        if self.compressor.varies and pixel_values is not None:
+            mm_encoder_outputs, pixel_values = self.image_outputs(pixel_values, tile_tokens), None
+        image = (mm_encoder_outputs or {}).get("image")
+        if image is not None and isinstance(image.pooler_output, list | tuple):
+            image.pooler_output = torch.cat(list(image.pooler_output))  # beams have repeated a sample's tiles
         if self.config.keep_positions and input_ids is not None:
-            position_ids = self._kept(input_ids, attention_mask, position_ids, held)
+            position_ids = self._kept(input_ids, attention_mask, position_ids, held, tile_tokens)
             if attention_mask is None and not _length(held) and bool((position_ids.diff() > 0).all()):
                 # without a mask, transformers takes positions with gaps for several sequences in one row
                 attention_mask = torch.ones_like(input_ids)
@@ -164,7 +236,9 @@ class CompressedInternVL(InternVLForConditionalGeneration):
             made.position_offset = position_ids[:, -1:] + 1 - made.get_seq_length()
         return outputs
 
-    def _kept(self, input_ids: Any, attention_mask: Tensor | None, given: Tensor | None, cache: Any) -> Tensor:
+    def _kept(
+        self, input_ids: Any, attention_mask: Tensor | None, given: Tensor | None, cache: Any, counts: Tensor | None
+    ) -> Tensor:
         """Return the positions of tokens: those given, or the teacher's, behind those of a cache.
 
         Raises:
@@ -174,19 +248,22 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         if given is None:
             if attention_mask is not None and attention_mask.shape[-1] > input_ids.shape[1] and not _length(cache):
                 raise refusal("gives the model tokens behind others without a cache of these")
-            return self._positions_behind(input_ids, attention_mask, cache)
-        if not _length(cache) and input_ids.shape[1] > 1 and not input_ids.is_meta:
+            return self._positions_behind(input_ids, attention_mask, cache, counts)
+        known = counts is not None or not self.compressor.varies
+        if known and not _length(cache) and input_ids.shape[1] > 1 and not input_ids.is_meta:
             # who counts up has not asked this model: a student that was trained to keep positions would misread a page
             anew = positions(input_ids, attention_mask, self.config.image_token_id, 1)
-            kept = positions(input_ids, attention_mask, self.config.image_token_id, self.config.ratio)
+            kept = self._teacher_positions(input_ids, attention_mask, counts)
             if torch.equal(given.expand_as(anew), anew) and not torch.equal(kept, anew):
                 raise refusal("counts the positions of visual tokens anew")
         return given
 
-    def _positions_behind(self, input_ids: Any, attention_mask: Tensor | None, cache: Any) -> Tensor:
+    def _positions_behind(
+        self, input_ids: Any, attention_mask: Tensor | None, cache: Any, counts: Tensor | None = None
+    ) -> Tensor:
         """Return the positions of tokens that come behind those of a cache, whose attention mask may include these."""
         mask = None if attention_mask is None else attention_mask[:, -input_ids.shape[1] :]
-        own = positions(input_ids, mask, self.config.image_token_id, self.config.ratio)
+        own = self._teacher_positions(input_ids, mask, counts)
         behind = _length(cache)
         return own + behind + getattr(cache, "position_offset", 0) if behind else own
 
@@ -232,11 +309,12 @@ def student_config(teacher: Any, spec: StudentSpec) -> CompressedInternVLConfig:
         ratio=spec.ratio,
         placement=spec.placement,
         keep_positions=spec.keep_positions,
-        image_seq_length=tokens_per_tile(teacher, spec.ratio),
         architectures=[CompressedInternVL.__name__],
         **({"compressor_options": dict(spec.options)} if spec.options else {}),
     )
-    return CompressedInternVLConfig(**settings)
+    config = CompressedInternVLConfig(**settings)
+    config.image_seq_length = TokenCounts(config).most
+    return config
 
 
 def student_of(teacher: InternVLForConditionalGeneration, spec: StudentSpec) -> CompressedInternVL:
@@ -280,7 +358,7 @@ def save_student(
             shutil.copyfile(file, folder / file.name)
     mend_video_token(folder)
     model.config.save_pretrained(folder)
-    _say_tokens(folder / PROCESSOR_FILE, model.config.image_seq_length)
+    _say_tokens(folder / PROCESSOR_FILE, model.config)
     if max_tiles:
         _say_tiles(folder, max_tiles)
     whole: dict[str, Tensor] = {}
@@ -294,10 +372,17 @@ def save_student(
     (folder / "model.safetensors").chmod(0o644)  # safetensors makes it private to its writer
 
 
-def _say_tokens(file: Path, count: int) -> None:
+def _say_tokens(file: Path, config: Any) -> None:
     """Write a tile's visual tokens where transformers' processor looks for them; it assumes 256 otherwise."""
     known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"processor_class": "InternVLProcessor"}
-    file.write_text(json.dumps({**known, "image_seq_length": count}, indent=2) + "\n", encoding="utf-8")
+    file.write_text(json.dumps({**known, **said_of_tokens(config)}, indent=2) + "\n", encoding="utf-8")
+
+
+def said_of_tokens(config: Any) -> dict[str, Any]:
+    """Return what a processor is told of a tile's visual tokens: how many, and what counts them where tiles differ."""
+    counts = TokenCounts(config)
+    told: dict[str, Any] = {"image_seq_length": counts.most}
+    return told | {"compressor": compressor_settings(config)} if counts.varies else told
 
 
 def _say_tiles(folder: Path, most: int) -> None:

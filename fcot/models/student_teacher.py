@@ -21,7 +21,8 @@ from fcot.models.sampling import Sampling
 from fcot.models.sharded_tensors import most_over_processes, whole
 from fcot.models.sharding import is_sharded
 from fcot.models.spec import StudentSpec
-from fcot.models.student import CompressedInternVL, load_student, student_of
+from fcot.models.student import CompressedInternVL, load_student, student_of, visual_tokens
+from fcot.models.vision import vision_features
 from fcot.models.weight_checks import require_numbers
 
 PARTS = ("vision", "projector", "llm")
@@ -50,6 +51,7 @@ class StudentTeacher(nn.Module):
         compressor_options: Options of the compressor alone.
         from_scratch: Take the configuration only and start from random weights.
         more_ratios: Ratios of further students.
+        dtype: Type of the weights; "auto" is as they are stored.
         checkpointing: Keep only the inputs of layers that learn, or that a gradient passes, and compute the rest again
             in the backward pass: less memory, a third more work. Never in the teacher's pass.
 
@@ -72,6 +74,7 @@ class StudentTeacher(nn.Module):
         compressor_options: Mapping[str, Any] | None = None,
         from_scratch: bool = False,
         more_ratios: Sequence[int] = (),
+        dtype: torch.dtype | str = torch.float32,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -81,7 +84,7 @@ class StudentTeacher(nn.Module):
         if from_scratch:
             model = AutoModelForImageTextToText.from_config(folder.config, dtype=torch.float32)
         else:
-            model = load_student(checkpoint, dtype=torch.float32)
+            model = load_student(checkpoint, dtype=dtype)
             require_numbers(model, folder)
         self.teacher_projector: nn.Module | None = None
         self.further = nn.ModuleDict()  # students at more ratios, by their branch of a batch
@@ -179,13 +182,8 @@ class StudentTeacher(nn.Module):
                 return self.mean.new_zeros(0, raster_side(model.config) ** 2, width)
             tiles = tiles.new_zeros(1, *tiles.shape[1:])
         with torch.set_grad_enabled(learns):
-            layer = model.config.vision_feature_layer  # −1 in every InternVL2
-            seen = tower(normalize(tiles, self.mean, self.std), output_hidden_states=layer != -1)
-            hidden = (seen.last_hidden_state if layer == -1 else seen.hidden_states[layer])[:count, 1:]
-            side = int(hidden.shape[1] ** 0.5)
-            raster = hidden.unflatten(1, (side, side))
-            shuffled: Tensor = model.pixel_shuffle(raster, scale_factor=model.config.downsample_ratio)
-            return shuffled.flatten(1, 2)
+            pixels = normalize(tiles, self.mean, self.std)
+            return vision_features(model, pixels.to(next(tower.parameters()).dtype))[:count]
 
     def teacher_rows(self, batch: Batch, features: Tensor | None = None) -> Tensor:
         """Return the teacher's final hidden rows at answer positions `[answers, width]`, without gradient.
@@ -223,7 +221,8 @@ class StudentTeacher(nn.Module):
             part, its_pages = batch, features
             found = self._rows(batch, branch, features)
         else:
-            pages = features.split(batch.num_tiles.tolist())
+            pages = batch.by_sample(features)
+            counts = batch.by_sample(batch.tile_tokens[branch])
             rows: dict[int, Tensor] = {}
             for pack in sequences.packs:
                 part = replace(
@@ -231,6 +230,7 @@ class StudentTeacher(nn.Module):
                     keys=[batch.keys[i] for i in pack],
                     num_tiles=batch.num_tiles[list(pack)],
                     sequences={branch: sequences.take(pack)},
+                    tile_tokens={branch: torch.cat([counts[i] for i in pack])},
                 )
                 its_pages = torch.cat([pages[i] for i in pack])
                 rows_of_pack = self._rows(part, branch, its_pages)
@@ -250,7 +250,7 @@ class StudentTeacher(nn.Module):
         sequences = batch.sequences[branch]
         segments = sequences.segments()
         embeddings = self.embed(branch, batch, sequences.input_ids, features, sequences.lengths)
-        where = self.positions(branch, sequences.input_ids)
+        where = self.positions(branch, sequences.input_ids, None, batch.tile_tokens[branch])
         if where is None:
             where = torch.arange(embeddings.shape[1], device=embeddings.device)[None]
         if sequences.lengths is not None:
@@ -265,10 +265,19 @@ class StudentTeacher(nn.Module):
             checkpointing=self.checkpointing,
         )
 
-    def positions(self, branch: str, ids: Tensor, mask: Tensor | None = None) -> Tensor | None:
-        """Return the positions of a branch's tokens, None where they simply count up: the teacher's always do."""
+    def positions(
+        self, branch: str, ids: Tensor, mask: Tensor | None = None, counts: Tensor | None = None
+    ) -> Tensor | None:
+        """Return the positions of a branch's tokens, None where they simply count up: the teacher's always do.
+
+        Args:
+            branch: Whose tokens.
+            ids: `[rows, length]`.
+            mask: 1 on tokens, 0 on padding; None for all tokens.
+            counts: Visual tokens of each tile in the ids, in order; needed where tiles differ.
+        """
         model = self.students().get(branch)
-        return model.positions(ids, mask) if isinstance(model, CompressedInternVL) else None
+        return model.positions(ids, mask, counts) if isinstance(model, CompressedInternVL) else None
 
     def embed(
         self, branch: str, batch: Batch, ids: Tensor, features: Tensor, lengths: Sequence[int] | None = None
@@ -278,11 +287,16 @@ class StudentTeacher(nn.Module):
         The projector runs on text-only batches too: the loss is then still connected to what learns.
         """
         embeddings: Tensor = self.student.get_input_embeddings()(ids)
-        projector = self._projector(branch)
-        visual = projector(features.to(projector.linear_1.weight.dtype))
+        visual, counts = self._visual_tokens(branch, batch, features)
         image_id = self.student.config.image_token_id
-        check_placeholders(ids, image_id, batch.num_tiles * visual.shape[1], batch.keys, lengths)
+        check_placeholders(ids, image_id, counts, batch.num_tiles, batch.keys, lengths)
         return embeddings.masked_scatter((ids == image_id)[..., None], visual.to(embeddings.dtype))
+
+    def _visual_tokens(self, branch: str, batch: Batch, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a branch's visual tokens, those of all tiles one after another, and how many each tile has."""
+        counts = batch.tile_tokens[branch]
+        visual = visual_tokens(self._projector(branch), features, counts.tolist())
+        return visual, counts if visual.ndim == 2 else torch.full((len(visual),), visual.shape[1])
 
     @property
     def head_weight(self) -> Tensor:

@@ -159,7 +159,7 @@ def tokens_section(
     page, panels = pages[record.key], {1: "Teacher"}
     for model in scored:
         counted = next((one.visual_tokens for one in model.records if one.key == record.key), None)
-        if counted is not None and counted != eyes.count(*page.size, model.ratio):
+        if counted is not None and counted != sum(eyes.counts(page, model.ratio)):
             missing.append(f"The visual tokens of a page are not drawn: {model.name} was tested with other tiles.")
             return absent(missing[-1])
         if model.ratio > 1:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import get_data_path
@@ -14,6 +15,9 @@ from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tiling import cut, grid
 from fcot.internvl.tokens import raster_side
+from fcot.models.spec import StudentSpec
+from fcot.models.student import student_config
+from fcot.models.token_counts import TokenCounts
 from fcot.report.runs import setting, settings_of, trainings
 
 INK, BLUE, MIST, WHITE = (51, 51, 51), (47, 111, 159), (90, 155, 205), (255, 255, 255)
@@ -29,20 +33,25 @@ class TilingSpec:
     Attributes:
         tile_size: Side of a tile in pixels.
         max_tiles: Most tiles of a page, thumbnail not counted.
-        side: Side of a tile's raster of tokens at ratio 1.
-        compressor: Short name of the students' compressor.
+        config: The teacher's.
+        spec: What makes a student of it, at whatever ratio.
     """
 
     tile_size: int
     max_tiles: int
-    side: int
-    compressor: str
+    config: Any
+    spec: StudentSpec
 
-    def count(self, width: int, height: int, ratio: int) -> int:
-        """Return the visual tokens of a page of a size in pixels."""
-        columns, rows = grid(width, height, self.max_tiles, tile_size=self.tile_size)
-        tiles = columns * rows + (columns * rows > 1)
-        return tiles * (self.side**2 // ratio)
+    @property
+    def side(self) -> int:
+        """Side of a tile's raster of tokens at ratio 1."""
+        return raster_side(self.config)
+
+    def counts(self, page: Image.Image, ratio: int) -> list[int]:
+        """Return the visual tokens of each tile of a page."""
+        config = self.config if ratio == 1 else student_config(self.config, self.spec.at(ratio))
+        counts: list[int] = TokenCounts(config)(cut(page, self.max_tiles, tile_size=self.tile_size)).tolist()
+        return counts
 
 
 def tiling_of(run: Path) -> TilingSpec | None:
@@ -53,13 +62,18 @@ def tiling_of(run: Path) -> TilingSpec | None:
             continue
         try:
             folder = ModelFolder(native_folder(Path(setting(settings, "model", "checkpoint", ""))))
-        except UserError:  # the teacher's folder has moved since; the page is then shown without its tokens
+            spec = StudentSpec(
+                setting(settings, "model", "compressor", "conv"),
+                placement=setting(settings, "model", "placement", "before"),
+                options=setting(settings, "model", "compressor_options") or {},
+            )
+        except UserError:  # the teacher's folder or a plugin is gone; the page is then shown without its tokens
             continue
         return TilingSpec(
             tile_size=folder.tile_size,
             max_tiles=setting(settings, "model", "max_tiles") or folder.max_tiles,
-            side=raster_side(folder.config),
-            compressor=setting(settings, "model", "compressor", "conv"),
+            config=folder.config,
+            spec=spec,
         )
     return None
 
@@ -90,11 +104,12 @@ def draw_tokens(page: Image.Image, eyes: TilingSpec, panels: Sequence[tuple[int,
     canvas = Image.new("RGB", (WIDTH, HEAD + rows * (size + GAP) + FOOT), WHITE)
     text = ImageDraw.Draw(canvas)
     for number, (ratio, title) in enumerate(panels):
-        left, groups = number * (panel_width + MARGIN), windows(eyes.compressor, ratio, eyes.side)
-        per_tile, total = eyes.side**2 // ratio, eyes.count(*page.size, ratio)
-        counts = f"{len(tiles)} tiles \N{MULTIPLICATION SIGN} {per_tile} = {total} visual tokens"
+        left, groups = number * (panel_width + MARGIN), windows(eyes.spec.compressor, ratio, eyes.side)
+        counts = eyes.counts(page, ratio)
+        each = f"{counts[0]}" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
+        shown = f"{len(tiles)} tiles \N{MULTIPLICATION SIGN} {each} = {sum(counts)} visual tokens"
         text.text((left, 4), title, INK, face(34, bold=True))
-        text.text((left, 52), counts, INK, face(30))
+        text.text((left, 52), shown, INK, face(30))
         for place, tile in enumerate(tiles):
             thumbnail = place == columns * rows
             column, row = (columns, 0) if thumbnail else (place % columns, place // columns)

@@ -50,6 +50,7 @@ def chat(
     folder = ModelFolder(native_folder(model))
     pictures = {path: open_image(path) for path in image or []}
     from fcot.models.sampling import Sampling
+    from fcot.models.token_counts import TokenCounts
     from fcot.serve.dialogue import Dialogue
     from fcot.serve.screen import Screen
 
@@ -59,10 +60,11 @@ def chat(
     disable_progress_bar()
     dialogue = Dialogue(folder, list(pages.values()), device=chosen_device(device), dtype=dtype)
     ratio = getattr(folder.config, "ratio", 1)
-    print(f"{folder.path.name}: {dialogue.tokens_per_tile} visual tokens a tile (ratio {ratio})")
-    for path, page in pages.items():
-        tokens = len(page) * dialogue.tokens_per_tile
-        instead = f" instead of {tokens * ratio}" if ratio > 1 else ""
+    tokens_a_tile = TokenCounts(folder.config)
+    limit = "up to " if tokens_a_tile.varies else ""
+    print(f"{folder.path.name}: {limit}{tokens_a_tile.most} visual tokens a tile (ratio {ratio})")
+    for (path, page), tokens in zip(pages.items(), dialogue.visual_tokens, strict=True):
+        instead = f" instead of {dialogue.encoder.teacher_tokens(len(page))}" if ratio > 1 else ""
         print(f"{path.name}: {len(page)} tiles, {tokens} visual tokens{instead}")
     for asked in given(question) if question else typed():
         try:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from fcot.batch import Batch, PageLayout
 from fcot.evaluation.records import Evaluation, Record, print_further, print_table
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.internvl.tokens import tokens_per_tile
 from fcot.models.branches import named
 from fcot.models.student_teacher import StudentTeacher, answer_labels, answer_samples
+from fcot.models.token_counts import TokenCounts
 from fcot.runtime.run_folder import run_folder
 
 
@@ -55,18 +55,20 @@ class PageReader(LightningModule, ABC):
         """Branches of a batch that students read, and the ratio of each."""
         return {"student": self.ratio}
 
+    @property
+    def configs(self) -> dict[str, Any]:
+        """The configuration of each student, by its branch of a batch."""
+        return {"student": self.folder.config}
+
     @cached_property
     def layout(self) -> PageLayout:
         """What the data side needs to prepare pages for this module."""
-        config = self.folder.config
+        teacher = {"teacher": TokenCounts(self.folder.config)} if self.has_teacher else {}
         return PageLayout(
             encoder=self.folder.encoder(self.max_length),
             tile_size=self.folder.tile_size,
             max_tiles=self.max_tiles or self.folder.max_tiles,
-            tokens_per_tile={
-                **({"teacher": tokens_per_tile(config)} if self.has_teacher else {}),
-                **{branch: tokens_per_tile(config, ratio) for branch, ratio in self.branches.items()},
-            },
+            tokens_per_tile=teacher | {branch: TokenCounts(config) for branch, config in self.configs.items()},
         )
 
     def decode(self, ids: list[int]) -> str:
@@ -144,14 +146,13 @@ class PageReader(LightningModule, ABC):
         predictions = self.answers(batch, branch)
         if batch.idle:
             return []
-        tokens = batch.num_tiles * self.layout.tokens_per_tile[branch]
         return evaluation.add(
             keys=batch.keys,
             tasks=batch.tasks,
             questions=batch.questions,
             references=batch.references,
             predictions=predictions,
-            visual_tokens=tokens.tolist(),
+            visual_tokens=batch.visual_tokens(branch),
         )
 
     @contextmanager

@@ -11,6 +11,7 @@ from fcot.batch import Batch
 from fcot.errors import UserError
 from fcot.models.branches import student_branches
 from fcot.models.spec import StudentSpec
+from fcot.models.student import student_config
 from fcot.models.student_teacher import StudentTeacher, answer_labels
 from fcot.training.base_task import BaseTask
 from fcot.training.distillation import DistillationLoss, check_chunk_rows, distillation_loss
@@ -79,6 +80,12 @@ class Realign(BaseTask):
     def branches(self) -> dict[str, int]:
         """Branches of a batch that students read, and the ratio of each."""
         return student_branches(self.ratios)
+
+    @property
+    def configs(self) -> dict[str, Any]:
+        """The configuration of each student, by its branch of a batch."""
+        teacher = self.folder.config
+        return {branch: student_config(teacher, self.spec.at(ratio)) for branch, ratio in self.branches.items()}
 
     def build(self) -> StudentTeacher:
         """Load the teacher and give it its students; projectors and compressors learn."""

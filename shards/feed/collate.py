@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fcot.batch import Batch, PageLayout, Sequences
 from fcot.internvl.tokens import IGNORED, Encoded, expand
@@ -24,14 +25,15 @@ def collate(
     """
     image_id, fill = layout.encoder.image_token_id, layout.encoder.tokenizer.pad_token_id
 
-    def branch(tokens: int) -> Sequences:
-        rows = [expand(sample.encoded, tokens, image_id) for sample in samples]
+    def branch(counts: Sequence[Tensor]) -> Sequences:
+        rows = [expand(sample.encoded, each, image_id) for sample, each in zip(samples, counts, strict=True)]
         if token_budget is not None:
             lengths, tiles = [len(ids) for ids, _ in rows], [len(sample.tiles) for sample in samples]
             return Sequences.packed(rows, pack(lengths, token_budget, tiles, tile_budget))
-        prompts = [expand(sample.prompt, tokens, image_id)[0] for sample in samples if sample.prompt is not None]
-        return Sequences.padded(rows, fill, prompts)
+        asked = [(sample.prompt, each) for sample, each in zip(samples, counts, strict=True) if sample.prompt]
+        return Sequences.padded(rows, fill, [expand(prompt, each, image_id)[0] for prompt, each in asked])
 
+    counts = {name: [layout.counts(name, sample.tiles) for sample in samples] for name in layout.tokens_per_tile}
     return Batch(
         keys=[sample.key for sample in samples],
         tasks=[sample.task for sample in samples],
@@ -39,7 +41,8 @@ def collate(
         references=[sample.references for sample in samples],
         num_tiles=torch.tensor([len(sample.tiles) for sample in samples]),
         tiles=torch.cat([sample.tiles for sample in samples]),
-        sequences={name: branch(tokens) for name, tokens in layout.tokens_per_tile.items()},
+        sequences={name: branch(each) for name, each in counts.items()},
+        tile_tokens={name: torch.cat(each) for name, each in counts.items()},
     )
 
 

@@ -165,7 +165,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _check_tiles(sizes: list[tuple[int, int]], layout: PageLayout) -> None:
     """Refuse a sample whose images alone are over the context, before the time and memory to decode them."""
     tiles = sum(num_tiles(*grid(*size, layout.max_tiles, tile_size=layout.tile_size)) for size in sizes)
-    tokens = tiles * layout.encoder.teacher_tokens_per_tile
+    tokens = layout.encoder.teacher_tokens(tiles)
     if tokens > layout.encoder.max_length:
         raise SampleError(
             "too_long", f"{tiles} tiles are {tokens} tokens, over the {layout.encoder.max_length} of the context"

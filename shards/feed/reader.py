@@ -30,7 +30,7 @@ def token_costs(samples: ShardSet, layout: PageLayout) -> Array:
     """Return what each sample costs the teacher, in tokens: exact for tiles, estimated for text."""
     per_character = len(layout.encoder.tokenizer(PROBE, add_special_tokens=False).input_ids) / len(PROBE)
     tiles = samples.tiles(layout.max_tiles, layout.tile_size)
-    return np.asarray(tiles * layout.encoder.teacher_tokens_per_tile + samples.text() * per_character)
+    return np.asarray(layout.encoder.teacher_tokens(tiles) + samples.text() * per_character)
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def test_each_ratio_is_measured_by_part_at_both_batch_sizes(tiny_checkpoint, tmp
 @pytest.mark.parametrize("ratio", [1, 2])
 def test_an_answer_spends_the_flops_that_its_limit_counts(tiny_checkpoint, ratio, questions):
     pair = StudentTeacher(tiny_checkpoint, compressor="conv" if ratio > 1 else None, ratio=ratio).eval()
-    batch = Pages(tiles=3, prompt=6, answer=1, batch=questions).of(pair.student.config, {"student": ratio})
+    batch = Pages(tiles=3, prompt=6, answer=1, batch=questions).of({"student": pair.student.config})
     batch.tiles.copy_(batch.tiles[:3].repeat(questions, 1, 1, 1))
     with torch.no_grad(), counting() as flops:
         meter = Meter(flops)

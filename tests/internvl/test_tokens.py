@@ -228,9 +228,11 @@ def test_tokens_of_a_tile_follow_the_ratio(folder):
 
 def test_a_mismatch_names_the_sample_what_was_expected_and_found():
     ids = torch.tensor([[7, 7, 1], [7, 1, 1]])
-    check_placeholders(ids, 7, torch.tensor([2, 1]), ["first", "second"])
-    with pytest.raises(ValueError, match="Sample 'second' has 1 image placeholders for 4 visual tokens"):
-        check_placeholders(ids, 7, torch.tensor([2, 4]), ["first", "second"])
+    tiles = torch.tensor([1, 2])
+    check_placeholders(ids, 7, torch.tensor([2, 1, 0]), tiles, ["first", "second"])
+    message = r"Sample 'second' \(2 tiles\) has 1 image placeholders for 4 visual tokens"
+    with pytest.raises(ValueError, match=message):
+        check_placeholders(ids, 7, torch.tensor([2, 3, 1]), tiles, ["first", "second"])
 
 
 def test_normalisation_is_by_channel():

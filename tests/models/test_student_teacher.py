@@ -217,9 +217,9 @@ def test_a_batch_of_text_alone_trains_without_effect(tiny_checkpoint, make_batch
 
 def test_a_batch_of_another_ratio_is_refused_with_sample_expected_and_found(pair, make_batch):
     batch = make_batch(*PAGES, ratio=4)
-    with pytest.raises(ValueError, match=r"Sample 'What\?' has 2 image placeholders for 4 visual tokens"):
+    with pytest.raises(ValueError, match=r"Sample 'What\?' \(2 tiles\) has 2 image placeholders for 4 visual tokens"):
         pair.student_rows(batch)
-    with pytest.raises(ValueError, match=r"Sample 'What\?' has 2 image placeholders for 4 visual tokens"):
+    with pytest.raises(ValueError, match=r"Sample 'What\?' \(2 tiles\) has 2 image placeholders for 4 visual tokens"):
         pair.answer(batch, "student", max_new_tokens=1)
 
 

@@ -11,11 +11,15 @@ from PIL import Image
 
 from fcot.compress import make_compressor
 from fcot.evaluation.records import print_table
+from fcot.internvl.checkpoint import ModelFolder
+from fcot.models.spec import StudentSpec
 from fcot.report.examples import marked
 from fcot.report.plots import moving_average
 from fcot.report.runs import name_of
 from fcot.report.tokens import TilingSpec, draw_tokens, windows
 from fcot.report.training import by_student, find_scalars
+
+TEACHER = Path("fcot/tiny/teacher")
 
 
 def plain(html):
@@ -87,16 +91,16 @@ def test_compressor_that_looks_everywhere_has_no_windows():
 
 
 def test_token_count_includes_the_thumbnail():
-    eyes = TilingSpec(tile_size=112, max_tiles=6, side=4, compressor="conv")
-    assert eyes.count(112, 112, 1) == 16
-    assert eyes.count(224, 224, 1) == 5 * 16
-    assert eyes.count(224, 224, 4) == 5 * 4
+    eyes = TilingSpec(112, 6, ModelFolder(TEACHER).config, StudentSpec())
+    assert eyes.counts(Image.new("RGB", (112, 112)), 1) == [16]
+    assert eyes.counts(Image.new("RGB", (224, 224)), 1) == [16] * 5
+    assert eyes.counts(Image.new("RGB", (224, 224)), 4) == [4] * 5
 
 
 @pytest.mark.parametrize("size", [(112, 112), (224, 112), (336, 224), (112, 448)])
 @pytest.mark.parametrize("ratios", [(1,), (1, 2), (1, 2, 4)])
 def test_picture_of_tokens_holds_every_panel(size, ratios):
-    eyes = TilingSpec(tile_size=112, max_tiles=6, side=4, compressor="conv")
+    eyes = TilingSpec(112, 6, ModelFolder(TEACHER).config, StudentSpec())
     page = Image.new("RGB", size, (250, 240, 180))
     drawn = np.asarray(draw_tokens(page, eyes, [(ratio, f"ratio {ratio}") for ratio in ratios]))
     paper = (np.abs(drawn.astype(int) - (250, 240, 180)).sum(2) < 6).any(0)

@@ -1,0 +1,70 @@
+"""How many visual tokens a model gives a tile, asked of its configuration before there are any weights."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fcot.compress import Compressor, make_compressor
+from fcot.errors import UserError
+from fcot.internvl.tokens import raster_side, tokens_per_tile
+
+
+class TokenCounts:
+    """Visual tokens of tiles: `counts(tiles)` is int64 `[tiles]` for uint8 tiles `[tiles, 3, S, S]`.
+
+    Args:
+        config: Of a native InternVL or of a student.
+
+    Attributes:
+        compressor: The student's, without weights; None for a native InternVL.
+
+    Raises:
+        UserError: If there is no such compressor, or its ratio does not fit a tile.
+    """
+
+    def __init__(self, config: Any) -> None:
+        self.compressor: Compressor | None = None
+        self.most = tokens_per_tile(config, getattr(config, "ratio", 1))  # which refuses ratios that do not fit
+        if hasattr(config, "compressor"):
+            with torch.device("meta"):
+                self.compressor = compressor_of(config)
+            self.most = self.compressor.max_tokens
+
+    @property
+    def varies(self) -> bool:
+        """Whether tiles may have different numbers of tokens."""
+        return self.compressor is not None and self.compressor.varies
+
+    def __call__(self, tiles: Tensor) -> Tensor:
+        """Return the visual tokens of each tile, int64 `[tiles]`."""
+        if self.compressor is None:
+            return torch.full((len(tiles),), self.most)
+        return self.compressor.counts(tiles)
+
+
+def compressor_of(config: Any) -> Compressor:
+    """Build the compressor that a student's configuration describes, at its initial weights.
+
+    Raises:
+        UserError: If the compressor, its ratio or its placement is unknown.
+    """
+    return make_compressor(**compressor_settings(config))
+
+
+def compressor_settings(config: Any) -> dict[str, Any]:
+    """Return the arguments of `make_compressor` for a student's configuration.
+
+    Raises:
+        UserError: If the placement is unknown.
+    """
+    if config.placement not in ("before", "after"):
+        raise UserError(f"placement is {config.placement!r}. Use 'before' or 'after' (the projector).")
+    shuffled = config.vision_config.hidden_size * int(1 / config.downsample_ratio) ** 2
+    return {
+        "name": config.compressor,
+        "ratio": config.ratio,
+        "side": raster_side(config),
+        "width": shuffled if config.placement == "before" else config.text_config.hidden_size,
+        "options": config.compressor_options,
+    }
