@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from fcot.errors import UserError, nearest
 from fcot.files.atomic_folder import check_output
 from fcot.files.weights import open_weights
 from fcot.merge import MAX_EXACT_PLAYERS, MERGE_METHODS, MERGED, MergeReport, merge_snapshots
+from fcot.models.sampling import GREEDY
 from fcot.models.sharded_tensors import shared_like
 from fcot.models.sharding import is_sharded
 from fcot.models.student import save_student
@@ -271,6 +273,7 @@ class ShapleyMerge(Callback):
         pages: str = data.fingerprint("dev")  # type: ignore[attr-defined]
         layout = module.layout
         answers = [module.max_new_tokens, layout.max_tiles, module.max_length, module.metrics]
+        answers += [] if module.sampling == GREEDY else [asdict(module.sampling)]
         part = "half" if self.method == "auto" else "all"
         return json.dumps([pages, self.value, self._dev_samples(data), part, *answers])
 

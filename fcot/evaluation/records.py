@@ -41,8 +41,9 @@ class Record:
         question: What was asked.
         references: Accepted answers.
         prediction: What the model said.
-        scores: Score by metric name.
+        scores: Score by metric name, the mean where there are several answers.
         visual_tokens: Visual tokens of the page.
+        more_predictions: Further answers that were drawn.
     """
 
     key: str
@@ -52,6 +53,11 @@ class Record:
     prediction: str
     scores: dict[str, float]
     visual_tokens: int
+    more_predictions: list[str] = field(default_factory=list)
+
+    def json(self) -> dict[str, Any]:
+        """Return what a file says of it; further answers only if there are any."""
+        return {name: value for name, value in asdict(self).items() if value or name != "more_predictions"}
 
 
 @dataclass
@@ -81,15 +87,20 @@ class Evaluation:
         references: Sequence[list[str]],
         predictions: Sequence[str],
         visual_tokens: Sequence[int],
+        more_predictions: Sequence[list[str]] | None = None,
     ) -> list[Record]:
-        """Score the answers of a batch and return their records."""
+        """Score the answers of a batch, further ones to each question too, and return a record for each question."""
         added = []
-        for key, task, question, accepted, said, tokens in zip(
-            keys, tasks, questions, references, predictions, visual_tokens, strict=True
+        further = more_predictions or [[]] * len(keys)
+        for key, task, question, accepted, said, tokens, more in zip(
+            keys, tasks, questions, references, predictions, visual_tokens, further, strict=True
         ):
-            compared = judged(said, accepted)
-            scores = {name: metric_by_name(name).score(*compared) for name in self.names(task)}
-            added.append(Record(key, task, question, accepted, said, scores, tokens))
+            compared = [judged(each, accepted) for each in (said, *more)]
+            scores = {
+                name: float(np.mean([metric_by_name(name).score(*each) for each in compared]))
+                for name in self.names(task)
+            }
+            added.append(Record(key, task, question, accepted, said, scores, tokens, more))
         self.records.extend(added)
         return added
 
@@ -130,7 +141,10 @@ class Evaluation:
         }
 
     def further(self, task: str, *, seed: int = 0) -> dict[str, Any]:
-        """Return the interval of each metric of a task but the first, as the metric makes it of all samples."""
+        """Return the interval of each metric of a task but the first, as the metric makes it of all samples.
+
+        Of several answers to a question it takes the first.
+        """
         records = sorted((record for record in self.records if record.task == task), key=lambda record: record.key)
         said, accepted = zip(*(judged(record.prediction, record.references) for record in records), strict=True)
         found = {}
@@ -149,7 +163,7 @@ class Evaluation:
 
     def write_records(self, path: Path) -> None:
         """Write one JSON line a record."""
-        lines = (json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in self.records)
+        lines = (json.dumps(record.json(), ensure_ascii=False) + "\n" for record in self.records)
         path.write_text("".join(lines), encoding="utf-8")
 
 

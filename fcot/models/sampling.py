@@ -60,6 +60,9 @@ class Sampling:
         return {"logits_processor": LogitsProcessorList([GumbelNoise(rows, self.temperature, self.top_p)])}
 
 
+GREEDY = Sampling()
+
+
 def prompt_key(ids: Sequence[int], tiles: Tensor) -> str:
     """Return a hash of a prompt and the uint8 tiles it is about."""
     digest = hashlib.sha256(repr([int(each) for each in ids]).encode())

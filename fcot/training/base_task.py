@@ -20,6 +20,7 @@ from fcot.convert.auto_convert import native_folder
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.metrics import check_metrics
+from fcot.models.sampling import GREEDY, Sampling
 from fcot.models.sharded_tensors import local
 from fcot.models.sharding import is_sharded, reshard, shard, unshard
 from fcot.models.student_teacher import StudentTeacher, answer_samples, part_of
@@ -47,6 +48,8 @@ class BaseTask(PageReader):
             and question leave no room for an answer.
         max_tiles: Most tiles of an image, thumbnail not counted (default: the model's).
         max_new_tokens: Longest answer that is generated in tests and predictions.
+        sampling: How answers are drawn in tests and predictions: temperature (0 is greedy), top_p, seed, and the
+            num_answers to each question, whose mean score counts.
         metrics: Metrics of each task, the one that counts first, "*" for tasks not named (default: anls).
         label: Name of this stage in tables (default: the class's).
     """
@@ -64,6 +67,7 @@ class BaseTask(PageReader):
         max_length: int | None = None,
         max_tiles: int | None = None,
         max_new_tokens: int = 256,
+        sampling: Sampling = GREEDY,
         metrics: dict[str, list[str]] | None = None,
         label: str | None = None,
     ) -> None:
@@ -72,7 +76,7 @@ class BaseTask(PageReader):
         self.make_optimizer = optimizer
         self.warmup, self.lr_floor = warmup, lr_floor
         self.max_length, self.max_tiles = max_length, max_tiles
-        self.max_new_tokens = max_new_tokens
+        self.max_new_tokens, self.sampling = max_new_tokens, sampling
         self.metrics = metrics or {"*": ["anls"]}
         check_metrics(self.metrics)
         self.label = label or self.stage

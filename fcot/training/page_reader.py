@@ -5,6 +5,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from fcot.batch import Batch, PageLayout
 from fcot.evaluation.records import Evaluation, Record, print_further, print_table
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.models.branches import named
+from fcot.models.sampling import GREEDY, Sampling
 from fcot.models.student_teacher import StudentTeacher, answer_labels, answer_samples
 from fcot.models.token_counts import TokenCounts
 from fcot.runtime.run_folder import run_folder
@@ -32,6 +34,7 @@ class PageReader(LightningModule, ABC):
         max_length: Longest sequence in tokens; None is the model's.
         max_tiles: Most tiles of an image; None is the model's.
         max_new_tokens: Longest answer.
+        sampling: How answers are drawn.
         metrics: Names of each task's metrics.
         label: Name of this stage in tables.
     """
@@ -42,6 +45,7 @@ class PageReader(LightningModule, ABC):
     max_length: int | None
     max_tiles: int | None
     max_new_tokens: int
+    sampling: Sampling
     metrics: dict[str, list[str]]
     label: str
 
@@ -115,12 +119,18 @@ class PageReader(LightningModule, ABC):
 
         Further students have files of their own, `predict-r4.jsonl` say.
         """
-        answers = {branch: self.answers(batch, branch) for branch in self.branches}
+        drawn = {branch: self.drawn(batch, branch) for branch in self.branches}
+        answers = {branch: [first for first, *_ in each] for branch, each in drawn.items()}
         if batch.idle:
             return {branch: [] for branch in answers}
         for branch, file in self.prediction_files().items():
             rows = zip(batch.keys, batch.tasks, batch.questions, answers[branch], strict=True)
-            lines = (dict(zip(("key", "task", "question", "prediction"), row, strict=True)) for row in rows)
+            named_rows = (dict(zip(("key", "task", "question", "prediction"), row, strict=True)) for row in rows)
+            several = self.sampling.num_answers > 1
+            lines = (
+                row | ({"more_predictions": more} if several else {})
+                for row, (_, *more) in zip(named_rows, drawn[branch], strict=True)
+            )
             with file.open("a", encoding="utf-8") as out:
                 out.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         return answers
@@ -143,7 +153,7 @@ class PageReader(LightningModule, ABC):
 
     def read(self, batch: Batch, evaluation: Evaluation, branch: str = "student") -> list[Record]:
         """Read a batch of pages and add the scored answers to an evaluation."""
-        predictions = self.answers(batch, branch)
+        drawn = self.drawn(batch, branch)
         if batch.idle:
             return []
         return evaluation.add(
@@ -151,7 +161,8 @@ class PageReader(LightningModule, ABC):
             tasks=batch.tasks,
             questions=batch.questions,
             references=batch.references,
-            predictions=predictions,
+            predictions=[first for first, *_ in drawn],
+            more_predictions=[more for _, *more in drawn],
             visual_tokens=batch.visual_tokens(branch),
         )
 
@@ -197,11 +208,23 @@ class PageReader(LightningModule, ABC):
             "stage": self.label,
             "split": split,
             "seed": int(os.environ.get("PL_GLOBAL_SEED", "0")),
+            **({} if self.sampling == GREEDY else {"sampling": asdict(self.sampling)}),
             **evaluation.summary(),
         }
 
     @torch.no_grad()
     def answers(self, batch: Batch, branch: str = "student") -> list[str]:
-        """Read a batch of pages: generate and decode an answer for each prompt."""
-        rows = self.pair.answer(batch, branch, max_new_tokens=self.max_new_tokens)
-        return [self.decode(ids) for ids in rows]
+        """Read a batch of pages: generate and decode an answer to each prompt, the first of several."""
+        one = replace(self.sampling, num_answers=1)
+        return [first for (first,) in self.drawn(batch, branch, one)]
+
+    @torch.no_grad()
+    def drawn(self, batch: Batch, branch: str = "student", sampling: Sampling | None = None) -> list[list[str]]:
+        """Read a batch of pages and return the answers to each prompt, as many as `sampling` says."""
+        sampling = sampling or self.sampling
+        rows, number = (
+            self.pair.answer(batch, branch, sampling, max_new_tokens=self.max_new_tokens),
+            sampling.num_answers,
+        )
+        groups = (rows[start : start + number] for start in range(0, len(rows), number))
+        return [[self.decode(ids) for ids in each] for each in groups]
