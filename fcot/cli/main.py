@@ -1,5 +1,6 @@
 """The command line: `fcot VERB …`, or `python -m fcot VERB …`."""
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,8 +29,12 @@ def main(args: list[str] | None = None) -> None:
     speak_to_any_terminal()
     try:
         dispatch(words)
+        sys.stdout.flush()
     except UserError as error:
         fail(innermost(str(error)))
+    except BrokenPipeError:  # the reader has seen enough, as `fcot --help | head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        raise SystemExit(1) from None
     except ImportError:
         hidden = hidden_by()
         if hidden is None:

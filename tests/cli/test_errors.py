@@ -1,6 +1,8 @@
 """Every room says what is wrong with a user's input in a few lines, and shows a traceback of its own faults."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,3 +121,10 @@ def test_a_fault_of_fcots_keeps_its_traceback_in_every_room(called, fault, place
     with pytest.raises(fault, match="a fault of ours") as shown:
         main(ENTRIES[called])
     assert not isinstance(shown.value, UserError)
+
+
+def test_a_reader_that_stops_early_gets_no_traceback():
+    command = f"{sys.executable} -m fcot --help | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Usage")
+    assert done.stderr == ""
