@@ -1,13 +1,12 @@
 """The merges of a run: what each snapshot contributed, and how other ways of merging compare."""
 
-import json
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from fcot.errors import UserError
+from fcot.files.json_files import read_json
 from fcot.merge.picture import draw_merge
 from fcot.report.markup import absent, figure, picture
 from fcot.report.runs import by_age, name_of
@@ -15,7 +14,7 @@ from fcot.report.runs import by_age, name_of
 
 def merge_section(run: Path, missing: list[str]) -> str:
     """Return the section; says in `missing` if no merge was made."""
-    reports = {path: read_merge(path) for path in by_age(run.rglob("merge.json"))}
+    reports = {path: read_json(path, "Merge again: fcot merge …") for path in by_age(run.rglob("merge.json"))}
     if not reports:
         missing.append("No merge was made.")
         return absent(missing[-1])
@@ -26,19 +25,6 @@ def merge_section(run: Path, missing: list[str]) -> str:
         "ways of merging. The one that was kept is marked.</p>"
     )
     return introduction + "".join(merge_figure(name_of(path.parent, run), report) for path, report in reports.items())
-
-
-def read_merge(path: Path) -> dict[str, Any]:
-    """Read the report of a merge.
-
-    Raises:
-        UserError: If it is not what a merge writes.
-    """
-    try:
-        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}).\nMerge again: fcot merge …") from error
-    return report
 
 
 def merge_figure(name: str, report: Mapping[str, Any]) -> str:
