@@ -277,6 +277,12 @@ def test_markdown_table_has_a_row_a_model_under_its_provenance(reported):
     assert f"| {100 * share['mean']:.1f} % [{100 * share['low']:.1f}, {100 * share['high']:.1f}] |" in lines[-1]
 
 
+def test_a_name_with_a_bar_leaves_the_markdown_table_whole(reported):
+    rows = [{**row, "model": "a|b\nc"} for row in read(reported[0])[1]["rows"]]
+    _, _, head, _, *lines = markdown_table(rows).splitlines()
+    assert [line.count("|") for line in lines] == [head.count("|")] * len(rows)
+
+
 def test_no_seconds_are_shown_not_even_those_that_earlier_versions_wrote(run, capsys):
     for path in (run / "eval").rglob("test.json*"):
         field = "seconds" if path.suffix == ".jsonl" else "seconds_per_page"
