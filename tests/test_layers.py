@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "runtime": "errors files models",
     "training": "errors batch files internvl convert metrics models runtime evaluation",
     "bench": "errors environment batch files internvl models training",
-    "report": "errors environment internvl compress convert metrics models evaluation merge bench",
+    "report": "errors environment files internvl compress convert metrics models evaluation merge bench",
     "export": "errors environment files internvl compress models runtime",
     "serve": "errors internvl convert models",
     "doctor": "errors environment internvl convert models",

@@ -1,10 +1,11 @@
 """The model card of an exported student: what it is, how it was made, what it scored."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fcot.export.origin import Origin, Run
+from fcot.files import markdown
 
 SHOWN_OPTIONS = ("optimizer", "warmup", "kl_weight", "ce_weight", "temperature", "max_length", "max_tiles", "drop_path")
 SHOWN_TRAINER = ("max_steps", "accumulate_grad_batches", "gradient_clip_val", "precision")
@@ -97,7 +98,7 @@ def _what(facts: Facts, origin: Origin) -> str:
         ("parameters", f"{sum(facts.parameters.values()) / 1e6:.2f} M ({parameters}), {facts.dtype}"),
         ("written by", ", ".join(f"{package} {version}" for package, version in facts.versions.items())),
     ]
-    return table(("", ""), rows)
+    return markdown.table(("", ""), rows)
 
 
 def _training(runs: Mapping[str, Run]) -> str:
@@ -110,7 +111,7 @@ def _training(runs: Mapping[str, Run]) -> str:
         shown |= {name: run.options.get(name) for name in SHOWN_OPTIONS}
         said = ", ".join(f"{name} {_short(value)}" for name, value in shown.items() if value is not None)
         rows.append((run.stage, said, f"`{file}`"))
-    return table(("stage", "settings", "all of them"), rows)
+    return markdown.table(("stage", "settings", "all of them"), rows)
 
 
 def _short(value: Any) -> str:
@@ -138,7 +139,7 @@ def _merge(merge: Mapping[str, Any] | None) -> str:
         f"Method {merge['chosen']}{f' ({why})' if why else ''}. By {merge.get('metric', 'their score')} it has "
         f"{utility:.4f} on the {pages} that candidates were found on (seed {merge['seed']}), which flatters candidates."
     )
-    return f"{told}\n\n{table(('snapshot', 'weight', 'Shapley value'), rows)}"
+    return f"{told}\n\n{markdown.table(('snapshot', 'weight', 'Shapley value'), rows)}"
 
 
 def _scores(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -153,12 +154,4 @@ def _score_table(row: Mapping[str, Any]) -> str:
         for task, score in row["scores"].items()
     ]
     head = f"Split {row['split']}, n = {row['n']}, seed {row['seed']}; 95 % bootstrap intervals."
-    return f"{head}\n\n{table(('task', 'metric', 'score', 'n'), lines)}"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table; line breaks and bars in cells cannot break it."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(
-        f"| {' | '.join(cell.replace('|', '/').replace(chr(10), ' ') for cell in line)} |" for line in lines
-    )
+    return f"{head}\n\n{markdown.table(('task', 'metric', 'score', 'n'), lines)}"

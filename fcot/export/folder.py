@@ -9,10 +9,10 @@ from safetensors import safe_open
 from fcot.compress import compressors
 from fcot.environment import installed
 from fcot.export.card import Facts, card
-from fcot.export.origin import MERGE_FILE, Origin, read_json
+from fcot.export.origin import MERGE_FILE, Origin
 from fcot.export.single_file import single_file
 from fcot.files.atomic_folder import Kind
-from fcot.files.json_files import write_json
+from fcot.files.json_files import read_json, write_json
 from fcot.internvl.chat_template import chat_template
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import tokens_per_tile

@@ -1,6 +1,5 @@
 """Where a student came from: the runs that trained it, what they were given, the merge, the scores."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,10 @@ from typing import Any
 import yaml
 
 from fcot.errors import UserError
+from fcot.files.json_files import read_json
 
 RUN_FILE, MERGE_FILE = "config.yaml", "merge.json"
+WROTE = "Give a file that fcot wrote."
 LEVELS = 3  # a snapshot lies two folders below its run
 
 
@@ -86,7 +87,7 @@ def origin_of(checkpoint: Path, *, base: str | None = None, scores: Sequence[Pat
     return Origin(
         base=base or found,
         runs=runs,
-        merge=read_json(merge) if merge.is_file() else None,
+        merge=read_json(merge, WROTE) if merge.is_file() else None,
         scores=[read_scores(file, checkpoint) for file in scores],
     )
 
@@ -126,28 +127,13 @@ def read_yaml(file: Path) -> dict[str, Any]:
     return settings
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        UserError: If the file is missing or holds none.
-    """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read as JSON ({error}).\nGive a file that fcot wrote.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file} holds no JSON object.\nGive a file that fcot wrote.")
-    return content
-
-
 def read_scores(file: Path, checkpoint: Path) -> dict[str, Any]:
     """Read the `test.json` of a test run, and check that this model was tested if the run says which one was.
 
     Raises:
         UserError: If it holds no scores, or those of another model.
     """
-    row = read_json(file)
+    row = read_json(file, WROTE)
     if not isinstance(row.get("scores"), dict) or not {"split", "n", "seed"} <= set(row):
         raise UserError(f"{file} holds no scores.\nGive the test.json that `fcot test` wrote.")
     beside = file.with_name("config_test.yaml")

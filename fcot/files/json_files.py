@@ -1,4 +1,4 @@
-"""Read and write the JSON files of a model folder."""
+"""Read and write files that hold one JSON object."""
 
 import json
 from collections.abc import Mapping
@@ -8,23 +8,28 @@ from typing import Any
 from fcot.errors import UserError
 
 
-def read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path, advice: str | None = None) -> dict[str, Any]:
     """Return the object in a JSON file.
 
+    Args:
+        file: The file.
+        advice: What to do if it is missing or broken, a sentence (default: what helps with a file of a model folder).
+
     Raises:
-        UserError: If the file is missing or holds no JSON object.
+        UserError: If the file is missing, cannot be read or holds no JSON object.
     """
+    missing = advice or "Give a model folder; code (*.py) in a folder is never run."
+    broken = advice or "Fetch the file again."
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(
-            f"There is no {file.name} in {str(file.parent)!r}.\n"
-            "Give a model folder; code (*.py) in a folder is never run."
-        ) from None
+        raise UserError(f"There is no {file.name} in {str(file.parent)!r}.\n{missing}") from None
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}).\n{missing}") from error
     except ValueError as error:
-        raise UserError(f"{file} is not valid JSON ({error}).\nFetch the file again.") from error
+        raise UserError(f"{file} is not valid JSON ({error}).\n{broken}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{file} holds no JSON object.\nFetch the file again.")
+        raise UserError(f"{file} holds no JSON object.\n{broken}")
     return content
 
 

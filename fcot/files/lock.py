@@ -1,4 +1,8 @@
-"""One process at a time writes a set; others that want to wait for it."""
+"""One process at a time writes a set; others that want to wait for it.
+
+`filelock` is not used because it leaves its file beside the set, and its documentation warns against removing it
+(https://github.com/tox-dev/filelock/pull/623). Here the file is removed, and a process that waited for it notices.
+"""
 
 import errno
 import fcntl

@@ -2,12 +2,12 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -24,6 +24,7 @@ from transformers.models.internvl.modeling_internvl import InternVLMultiModalPro
 from fcot.compress import Compressor
 from fcot.errors import UserError
 from fcot.files.json_files import read_optional, write_json
+from fcot.files.weights import SINGLE_FILE, write_weights
 from fcot.internvl.checkpoint import NESTED, PROCESSOR_FILE, ModelFolder, image_settings
 from fcot.internvl.tokens import positions, token_steps
 from fcot.internvl.video_token import mend_video_token
@@ -361,15 +362,8 @@ def save_student(
     _say_tokens(folder / PROCESSOR_FILE, model.config)
     if max_tiles:
         _say_tiles(folder, max_tiles)
-    whole: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in (model.state_dict() if weights is None else weights).items():
-        plain = tensor.detach().cpu().contiguous()
-        # tied tensors are written under each of their names, as a merge writes them
-        whole[name] = plain.clone() if plain.data_ptr() in seen else plain
-        seen.add(plain.data_ptr())
-    save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "model.safetensors").chmod(0o644)  # safetensors makes it private to its writer
+    tensors = (model.state_dict() if weights is None else weights).items()
+    write_weights(folder / SINGLE_FILE, ((name, tensor.cpu()) for name, tensor in tensors), max_shard_bytes=sys.maxsize)
 
 
 def _say_tokens(file: Path, config: Any) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fcot.files import markdown
+
 __all__ = ["markdown_table", "report"]
 
 
@@ -64,7 +66,7 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
         "visual tokens / page",
     ]
     rules = [":--" if title in ("model folder", "stage") else "--:" for title in titles]
-    lines = [titles, rules]
+    lines = []
     for row in rows:
         scores = row["scores"]
         mean = scores["mean"]
@@ -79,5 +81,4 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
                 f"{row['visual_tokens']:.1f}",
             ]
         )
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return f"{provenance(rows)}\n\n{table}\n"
+    return f"{provenance(rows)}\n\n{markdown.table(titles, lines, rules)}\n"

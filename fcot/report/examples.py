@@ -3,19 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from html import escape
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup, escape
 from PIL import Image
 
 from fcot.evaluation.records import Record
-from fcot.report.markup import absent, picture, png_of
+from fcot.report.cells import Picture, png_of
 from fcot.report.rows import final, with_role
 from fcot.report.runs import TestedModel
 
 EXAMPLES = 4
 LONGEST_SIDE = 900  # pixels of a page in the report
 GARBLED = 0.5  # below this likeness, marking single letters only adds to the noise
+ADDED, LACKING = Markup("<ins>{}</ins>"), Markup("<del>{}</del>")  # their `format` escapes what is put in
 
 
 @dataclass(frozen=True)
@@ -68,70 +70,69 @@ def choose(models: Sequence[TestedModel]) -> list[Example]:
 
 def examples_section(
     models: Sequence[TestedModel], examples: Sequence[Example], pages: Mapping[str, Image.Image], missing: list[str]
-) -> str:
-    """Return the section; says in `missing` if there are no answers or no pages."""
+) -> dict[str, Any] | str:
+    """Return what the section shows, or why it shows nothing; says in `missing` if there are no answers or no pages."""
     if not examples:
         missing.append("No answers were kept of pages that all models read (test.jsonl), so none are shown.")
-        return absent(missing[-1])
+        return missing[-1]
     if not pages:
         missing.append("The test shards were not found, so pages are not shown; give --data FOLDER.")
-    note = "" if pages else absent(missing[-1])
-    split = models[0].row["split"]
-    return (
-        "<p>Nobody picked these pages by eye: for each of the tasks with the longest answers this is the first page "
-        f"of the {escape(str(split))} split that not all models shown answer alike. In the answers, "
-        "<ins>this</ins> is not in the reference and <del>this</del> is missing from the answer.</p>"
-        + note
-        + "".join(example_block(example, models, pages.get(example.record.key)) for example in examples)
-    )
+    return {
+        "split": models[0].row["split"],
+        "absent": None if pages else missing[-1],
+        "examples": [shown(example, models, pages.get(example.record.key)) for example in examples],
+    }
 
 
-def example_block(example: Example, models: Sequence[TestedModel], page: Image.Image | None) -> str:
+def shown(example: Example, models: Sequence[TestedModel], page: Image.Image | None) -> dict[str, Any]:
     """Return one page with what each model says of it."""
     record = example.record
-    alike = f"differ on {example.differing} of {example.pages} pages of this task"
-    cards = [card("Reference", "the right answer<br>&nbsp;", escape(visible(record.references[0])), "reference")]
-    for model in models:
-        said = next(one for one in model.records if one.key == record.key)
-        note = f"score {model.score(said):.2f}<br>{said.visual_tokens} tokens, ratio {model.ratio}"
-        cards.append(card(model.label, note, marked(said.prediction, record.references)))
-    shown = ""
-    if page is not None:
-        small = page.copy()
-        small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-        scale = 1.5 if small.width * 1.5 <= LONGEST_SIDE // 2 else 1.0
-        alt = f"Test page {record.key}, task {record.task}"
-        shown = picture(png_of(small), alt, width=round(small.width * scale))
-    return (
-        f'<article class="example"><div class="asked">{shown}<div>'
-        f"<h3>{escape(record.task)}</h3><p><q>{escape(record.question)}</q></p>"
-        f"<p><small>Page {escape(record.key)}. These models {alike}.</small></p></div></div>"
-        f'<div class="cards">{"".join(cards)}</div></article>'
-    )
+    said = [next(one for one in model.records if one.key == record.key) for model in models]
+    cards = [
+        {
+            "label": model.label,
+            "score": f"{model.score(one):.2f}",
+            "tokens": one.visual_tokens,
+            "ratio": model.ratio,
+            "marked": marked(one.prediction, record.references),
+        }
+        for model, one in zip(models, said, strict=True)
+    ]
+    return {
+        "record": record,
+        "differing": example.differing,
+        "pages": example.pages,
+        "page": None if page is None else small_picture(page, record),
+        "reference": visible(record.references[0]),
+        "cards": cards,
+    }
 
 
-def card(title: str, note: str, text: str, kind: str = "") -> str:
-    """Return what one model says; note and text are HTML."""
-    return f'<div class="card {kind}"><h4>{escape(title)}</h4><small>{note}</small><pre>{text}</pre></div>'
+def small_picture(page: Image.Image, record: Record) -> Picture:
+    """Return a page at the size it has in a report."""
+    small = page.copy()
+    small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    scale = 1.5 if small.width * 1.5 <= LONGEST_SIDE // 2 else 1.0
+    return Picture(png_of(small), f"Test page {record.key}, task {record.task}", width=round(small.width * scale))
 
 
-def marked(prediction: str, references: Sequence[str]) -> str:
+def marked(prediction: str, references: Sequence[str]) -> Markup:
     """Return a prediction as HTML with its differences from the nearest reference marked."""
     said = visible(prediction)
     candidates = [(visible(reference), matcher(visible(reference), said)) for reference in references]
     wanted, nearest = max(candidates, key=lambda candidate: candidate[1].ratio())
     if nearest.ratio() < GARBLED:
-        return f"<ins>{escape(said)}</ins>" if said else "<del>(nothing)</del>"
+        return ADDED.format(said) if said else LACKING.format("(nothing)")
     pieces = []
     for kind, a, b, c, d in nearest.get_opcodes():
         if kind == "equal":
             pieces.append(escape(said[c:d]))
             continue
         if a < b:
-            pieces.append(f"<del>{escape(shown_breaks(wanted[a:b]))}</del>")
+            pieces.append(LACKING.format(shown_breaks(wanted[a:b])))
         if c < d:
-            pieces.append(f"<ins>{escape(said[c:d])}</ins>")
-    return "".join(pieces)
+            pieces.append(ADDED.format(said[c:d]))
+    return Markup("").join(pieces)
 
 
 def matcher(reference: str, prediction: str) -> "SequenceMatcher[str]":

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from html import escape
 from typing import Any
 
 from fcot.bench.answer_flops import count
 from fcot.bench.workload import model_folder
 from fcot.internvl.sizes import SIZES
-from fcot.report.markup import absent, figure, table, with_bar
+from fcot.report.cells import Cell, Table, with_bar
 
 MODELS = {"InternVL2-1B": "1b", "InternVL2-2B": "2b", "InternVL2-8B": "8b"}  # sizes by the names they are known by
 LEADING = "InternVL2-8B"  # whose figures stand at the top of the page
@@ -65,8 +64,8 @@ def counted_page() -> str:
     return f"a page of {PAGE[0]} by {PAGE[1]} pixels, cut into {TILES} tiles of {TILE_SIDE}, its thumbnail one of them"
 
 
-def savings_section(saved: Savings, ratios: Sequence[int], missing: list[str]) -> str:
-    """Return the section; says in `missing` for which ratios nothing is counted."""
+def savings_section(saved: Savings, ratios: Sequence[int], missing: list[str]) -> dict[str, Any] | str:
+    """Return what the section shows, or why it shows nothing; says in `missing` for which ratios nothing is counted."""
     counts = saved.get(LEADING, {})
     unknown = [str(ratio) for ratio in ratios if ratio not in counts]
     if unknown:
@@ -75,34 +74,25 @@ def savings_section(saved: Savings, ratios: Sequence[int], missing: list[str]) -
             f"Savings at ratio {listed} are not counted: it does not divide the tokens of InternVL2's tiles."
         )
     if not saved:
-        return absent(missing[-1] if unknown else "No student was tested, so no savings are counted.")
-    command = f"fcot bench infer --model {MODELS[LEADING]} --ratios {','.join(map(str, counts))}"
-    head = ["model", "ratio", "visual tokens", "TFLOP until<br>the first token", "of these, the<br>language model",
-            "KV cache<br>in bf16, MiB"]  # fmt: skip
+        return missing[-1] if unknown else "No student was tested, so no savings are counted."
+    head = ["model", "ratio", "visual tokens", "TFLOP until\nthe first token", "of these, the\nlanguage model",
+            "KV cache\nin bf16, MiB"]  # fmt: skip
     lines = [line(name, ratio, each) for name, each in saved.items() for ratio in each]
-    marks = {place: "new" for place in range(len(counts), len(lines), len(counts))}
-    caption = (
-        f"One question of {PROMPT} text tokens on {counted_page()}. "
-        '<span class="bar-note">Bars are relative to the same model at ratio 1.</span> '
-        f"<code>{escape(command)} --device meta</code> counts the same."
-    )
-    return (
-        "<p>This is counted, not measured: what the same ratio saves InternVL2 at its real sizes, whichever models "
-        "were tested here. The vision tower sees the whole page at every ratio "
-        f"({counts[1]['parts']['vit']:.1f} TFLOP); what falls is the language model's part, and the cache that stays "
-        "in memory while an answer is written.</p>"
-        + figure(table(head, lines, words=1, marks=marks), caption)
-        + "<p>How much of that becomes time depends on the device. On yours, "
-        f"<code>{escape(command)}</code> measures all ratios in turn in one process.</p>"
-    )
+    return {
+        "table": Table(head, lines, breaks=range(len(counts), len(lines), len(counts))),
+        "vision": f"{counts[1]['parts']['vit']:.1f}",
+        "prompt": PROMPT,
+        "page": counted_page(),
+        "command": f"fcot bench infer --model {MODELS[LEADING]} --ratios {','.join(map(str, counts))}",
+    }
 
 
-def line(name: str, ratio: int, each: Mapping[int, Counted]) -> list[str]:
+def line(name: str, ratio: int, each: Mapping[int, Counted]) -> list[Cell]:
     """Return the row of a model at a ratio."""
     first, here = each[1], each[ratio]
     language = here["parts"]["prefill"]
     return [
-        escape(name),
+        name,
         str(ratio),
         f"{here['visual_tokens']:,}",
         with_bar(f"{here['total']:.2f}", here["total"] / first["total"]),

@@ -6,7 +6,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from fcot.report.markup import absent, figure, picture
+from fcot.report.cells import Picture
 from fcot.report.plots import draw_curves
 from fcot.report.runs import NAME, by_age, name_of
 
@@ -21,13 +21,13 @@ EVENTS = "events.out.tfevents.*"
 Scalars = dict[str, list[tuple[int, float]]]  # by tag: (step, value)
 
 
-def training_section(run: Path, missing: list[str]) -> str:
-    """Return the section; says in `missing` which trainings left no curves."""
+def training_section(run: Path, missing: list[str]) -> dict[str, Any]:
+    """Return what the section shows; says in `missing` which trainings left no curves."""
     every = by_student(find_scalars(run))
     found = {name: scalars for name, scalars in every.items() if "train/loss" in scalars}
     realigned = {name: scalars for name, scalars in found.items() if "train/kl" in scalars}
     trained = {name: scalars for name, scalars in found.items() if name not in realigned}
-    parts = ["<p>Pale lines are single steps, strong ones their moving average; rings are held-out pages.</p>"]
+    parts: list[tuple[Picture, str] | str] = []
     if realigned:
         logged = {tag for scalars in realigned.values() for tag in scalars}
         panels = {title: curves(realigned, tag) for tag, title in REALIGNMENT.items() if tag in logged}
@@ -36,18 +36,18 @@ def training_section(run: Path, missing: list[str]) -> str:
             "Re-alignment. KL: how far the student's distribution of the next token is from the teacher's. "
             "Agreement: how often both find the same token most likely."
         )
-        parts.append(figure(picture(draw_curves(panels), alt, width=980), caption))
+        parts.append((Picture(draw_curves(panels), alt, width=980), caption))
     else:
         missing.append("No curves of a re-alignment were found.")
-        parts.append(absent(missing[-1]))
+        parts.append(missing[-1])
     if trained:
         alt = "Loss over the steps of post-training"
-        plot = picture(draw_curves({"cross-entropy on answers": curves(trained, "train/loss")}), alt, width=640)
-        parts.append(figure(plot, "Post-training. The loss is the cross-entropy of the answers' tokens."))
+        plot = Picture(draw_curves({"cross-entropy on answers": curves(trained, "train/loss")}), alt, width=640)
+        parts.append((plot, "Post-training. The loss is the cross-entropy of the answers' tokens."))
     else:
         missing.append("No curves of a post-training were found.")
-        parts.append(absent(missing[-1]))
-    return "".join(parts if found else parts[1:])
+        parts.append(missing[-1])
+    return {"found": bool(found), "parts": parts}
 
 
 def by_student(trainings: Mapping[str, Scalars]) -> dict[str, Scalars]:

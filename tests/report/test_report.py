@@ -264,6 +264,25 @@ def test_answers_are_shown_as_text_whatever_they_hold(run, made):
     assert "alert(1)" in Page(text).words
 
 
+def test_names_are_shown_as_text_whatever_they_hold(made, tmp_path):
+    """Of folders, stages, merges and trainings, in words and in attributes."""
+    hostile = "<marquee>\"'&amp;"
+    run = made.write_run(tmp_path / f"demo {hostile}")
+    made.write_test(run / "eval" / f"test {hostile}", ratio=2, stage=f"stage {hostile}")
+    made.write_training(run / f"sft {hostile}", ("train/loss",), checkpoint="elsewhere")
+    merge = run / f"sft {hostile}" / "merged"
+    merge.mkdir()
+    (merge / "merge.json").write_text(json.dumps({**made.MERGE, "notes": [f"note {hostile}"]}))
+    report(run)
+    text = (run / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert "<marquee" not in text
+    for what in ("demo", "test", "stage", "sft", "note"):
+        assert f"{what} {hostile}" in page.words
+    assert {name for image in page.images for name in image} == {"src", "alt", "width"}
+    assert any(image["alt"].endswith(f"sft {hostile}/merged") for image in page.images)
+
+
 def test_markdown_table_has_a_row_a_model_under_its_provenance(reported):
     run, _ = reported
     rows = read(run)[1]["rows"]
@@ -275,6 +294,12 @@ def test_markdown_table_has_a_row_a_model_under_its_provenance(reported):
     assert len(lines) == len(rows)
     share = rows[-1]["vs_teacher"]
     assert f"| {100 * share['mean']:.1f} % [{100 * share['low']:.1f}, {100 * share['high']:.1f}] |" in lines[-1]
+
+
+def test_a_name_with_a_bar_leaves_the_markdown_table_whole(reported):
+    rows = [{**row, "model": "a|b\nc"} for row in read(reported[0])[1]["rows"]]
+    _, _, head, _, *lines = markdown_table(rows).splitlines()
+    assert [line.count("|") for line in lines] == [head.count("|")] * len(rows)
 
 
 def test_no_seconds_are_shown_not_even_those_that_earlier_versions_wrote(run, capsys):
