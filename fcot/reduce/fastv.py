@@ -45,7 +45,7 @@ class Fastv(InsideReducer):
 
     def counts(self, num_visual: int, num_layers: int) -> tuple[int, ...]:
         """Return round(N · share), halves to even, and never 0."""
-        return (max(1, round(num_visual * one_stage_share(self, num_layers))),) if num_visual else (0,)
+        return one_stage_counts(self, num_visual, num_layers)
 
     def observe(self, row: Row, query: Tensor, key: Tensor, scaling: float) -> Tensor | None:
         """Return the attention that each token gets `[length]`."""
@@ -57,20 +57,19 @@ class Fastv(InsideReducer):
         return Selection(self.best(row, observed))
 
 
-def one_stage_share(reducer: InsideReducer, num_layers: int) -> float:
-    """Return the share of visual tokens that a reducer of one stage keeps.
+def one_stage_counts(reducer: InsideReducer, num_visual: int, num_layers: int) -> tuple[int]:
+    """Return how many visual tokens a reducer of one stage keeps: round(N · share), and never 0.
 
     Raises:
         UserError: If the layers before its stage alone use up the budget.
     """
     (first,) = reducer.stages(num_layers)
-    target = reducer.equivalent
-    if target is None:
-        return reducer.keep
-    share = (target * num_layers - first) / (num_layers - first)
-    if share <= 0:
-        raise UserError(
-            f"equivalent {target:g} is out of reach: the {first} of {num_layers} layers before the cut alone make it "
-            f"{first / num_layers:.4g}.\nRaise equivalent, or cut at an earlier layer."
-        )
-    return share
+    share, target = reducer.keep, reducer.equivalent
+    if target is not None:
+        share = (target * num_layers - first) / (num_layers - first)
+        if share <= 0:
+            raise UserError(
+                f"equivalent {target:g} is out of reach: the {first} of {num_layers} layers before the cut alone make "
+                f"it {first / num_layers:.4g}.\nRaise equivalent, or cut at an earlier layer."
+            )
+    return (max(1, round(num_visual * share)),)
