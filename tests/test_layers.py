@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "metrics": "errors registry",
     "files": "errors",
     "compress": "errors registry",
+    "reduce": "errors registry",
     "internvl": "errors files",
     "batch": "internvl",
     "merge": "errors registry files metrics",
