@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "merge": "errors registry files metrics",
     "evaluation": "metrics",
     "convert": "errors files internvl",
-    "models": "errors batch files internvl compress convert",
+    "models": "errors batch files internvl compress reduce convert",
     "runtime": "errors files models",
     "training": "errors batch files internvl convert metrics models runtime evaluation",
     "bench": "errors environment batch files internvl models training",

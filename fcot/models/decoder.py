@@ -21,6 +21,7 @@ from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_availa
 from fcot.batch import Segments
 from fcot.errors import UserError
 from fcot.models.transformers_api import CACHE, DECODER, refusal, require_api
+from fcot.reduce.attention import Observer
 
 PACKED = "packed_sdpa"
 LAYERS_KNOWN = (LlamaAttention, Qwen2Attention)  # of attention whose last layer can be run for some rows only
@@ -43,6 +44,7 @@ def packed_attention(
     attention_mask: Tensor | None,
     *,
     segments: Segments | None = None,
+    reduction: Observer | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
     """Attend causally within each sample of a packed row; without samples given, as transformers' SDPA does.
@@ -54,11 +56,16 @@ def packed_attention(
         value: As the key.
         attention_mask: For what is not packed.
         segments: Samples of a packed row.
+        reduction: What sees queries and keys first.
         options: What transformers gives its attention functions.
 
     Returns:
         `[rows, length, heads, head width]`.
     """
+    if reduction is not None:
+        reduction.observe(module.layer_idx, query, key, module.scaling)
+        if not reduction.attends:
+            return value.new_zeros(query.shape[0], query.shape[2], query.shape[1], value.shape[3]), None
     if segments is not None:
         return attend_within(module, query, key, value, segments, options), None
     attended: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from fcot.batch import Batch, Segments
 from fcot.models.decoder import fill_cache
-from fcot.models.prefix import left_padded, shared_prefixes, unpacked
+from fcot.models.prefix import left_padded, shared_prefixes, unpack
+from fcot.models.reduced_prefix import PackedPass, stage_masks
 from fcot.models.sampling import Sampling
 from fcot.models.transformers_api import CACHE
+from fcot.reduce import InsideReducer, reduced
 
 
 class Answerer(Protocol):
@@ -40,7 +42,12 @@ class Answerer(Protocol):
 
 
 def answer(
-    pair: Answerer, batch: Batch, branch: str, sampling: Sampling | None = None, **generation: Any
+    pair: Answerer,
+    batch: Batch,
+    branch: str,
+    sampling: Sampling | None = None,
+    reducer: InsideReducer | None = None,
+    **generation: Any,
 ) -> list[list[int]]:
     """Generate after each prompt of a batch.
 
@@ -49,7 +56,8 @@ def answer(
         batch: With prompts (an evaluation batch).
         branch: "student", "teacher", or that of a further student.
         sampling: How to draw; None is greedy.
-        generation: Options of transformers' `generate`, `max_new_tokens` say.
+        reducer: Drops visual tokens between layers of the language model.
+        generation: Options of transformers' `generate`, such as `max_new_tokens`.
 
     Returns:
         New token ids of each sample, of its `num_answers` one after another, end token and padding removed.
@@ -61,7 +69,9 @@ def answer(
     sampling = sampling or Sampling()
     options |= sampling.options(prompts, batch.tiles.split(batch.num_tiles.tolist()))
     copies = sampling.num_answers
-    if copies == 1 and len(set(first)) == len(batch) and len({len(prompt) for prompt in prompts}) == 1:
+    if reducer is not None:
+        new = answer_reduced(pair, batch, branch, first, prompts, options, copies, reducer)
+    elif copies == 1 and len(set(first)) == len(batch) and len({len(prompt) for prompt in prompts}) == 1:
         embeddings = pair.embed(branch, batch, ids, pair.features(batch.tiles))
         where = pair.positions(branch, ids, mask, batch.tile_tokens[branch])
         given = {} if where is None else {"position_ids": where}
@@ -96,8 +106,7 @@ def answer_on_prefixes(
     language = pair.student.model.language_model
     cache = fill_cache(language, embeddings, where - where[:, segments.first(device)], segments)
     beams = [row for row in rows for _ in range(options.get("num_beams", 1))]  # `generate` repeats all but the cache
-    for layer in cache.layers:
-        layer.keys, layer.values = (unpacked(states, lengths, beams) for states in (layer.keys, layer.values))
+    unpack(cache, [lengths] * len(cache.layers), beams)
     prefix_ids, prefix_mask = left_padded([prefixes[row] for row in rows], device)
     suffix_ids, suffix_mask = left_padded(suffixes, device)
     ids, mask = torch.cat([prefix_ids, suffix_ids], 1), torch.cat([prefix_mask, suffix_mask], 1)
@@ -109,6 +118,45 @@ def answer_on_prefixes(
         **{CACHE: cache},
         **options,
     )
+    return whole[:, ids.shape[1] :]
+
+
+def answer_reduced(
+    pair: Answerer,
+    batch: Batch,
+    branch: str,
+    first: list[int],
+    prompts: list[list[int]],
+    options: dict[str, Any],
+    copies: int,
+    reducer: InsideReducer,
+) -> Tensor:
+    """Generate after prompts that a reducer cuts as they are read `[batch · copies, new]`; pages are looked at once."""
+    device, language = batch.tiles.device, pair.student.model.language_model
+    seen, lengths = sorted(set(first)), tuple(len(prompt) for prompt in prompts)
+    pages = batch.take(seen)
+    features = pages.by_sample(pair.features(pages.tiles))
+    packed, segments = torch.tensor([list(chain(*prompts))], device=device), Segments(lengths, (0,) * len(prompts))
+    where = positions_of(pair, branch, packed, torch.ones_like(packed), batch.tile_tokens[branch])
+    embeddings = pair.embed(branch, batch, packed, torch.cat([features[seen.index(i)] for i in first]), lengths)
+    visual = packed[0] == pair.student.config.image_token_id
+    reading = PackedPass(reducer, language, segments, visual, packed[0])
+    cache, left = reading.run(embeddings, where - where[:, segments.first(device)])
+    rows = [i for i in range(len(prompts)) for _ in range(copies)]
+    beams = [row for row in rows for _ in range(options.get("num_beams", 1))]
+    unpack(cache, left, beams)
+    cache.crop(-1)  # generation goes on from the last token of a prompt, which no reducer drops
+    cache.reduced_stages = stage_masks(reducer, left, beams, device)
+    ids, mask = left_padded([prompts[row] for row in rows], device)
+    shown = batch.by_sample(batch.tile_tokens[branch])
+    with reduced(pair.student, reducer):
+        whole: Tensor = pair.student.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions_of(pair, branch, ids, mask, torch.cat([shown[row] for row in rows])),
+            **{CACHE: cache},
+            **options,
+        )
     return whole[:, ids.shape[1] :]
 
 

@@ -1,6 +1,7 @@
 """Which prompt rows are read before generation: pages and starts that samples share, packed without padding."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,6 +42,18 @@ def shared_prefixes(
         )
         first.append(next(alike, i))
     return first, ends, prompts
+
+
+def unpack(cache: Any, lengths: Sequence[Sequence[int]], rows: Sequence[int]) -> None:
+    """Give each row of a cache its sample's keys and values.
+
+    Args:
+        cache: Of packed samples.
+        lengths: Tokens of each sample in each layer.
+        rows: Which sample each row takes.
+    """
+    for layer, its in zip(cache.layers, lengths, strict=True):
+        layer.keys, layer.values = (unpacked(states, its, rows) for states in (layer.keys, layer.values))
 
 
 def unpacked(states: Tensor, lengths: Sequence[int], rows: Sequence[int]) -> Tensor:

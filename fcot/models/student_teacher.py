@@ -24,6 +24,7 @@ from fcot.models.spec import StudentSpec
 from fcot.models.student import CompressedInternVL, load_student, student_of, visual_tokens
 from fcot.models.vision import vision_features
 from fcot.models.weight_checks import require_numbers
+from fcot.reduce import InsideReducer
 
 PARTS = ("vision", "projector", "llm")
 
@@ -305,9 +306,16 @@ class StudentTeacher(nn.Module):
         return weight
 
     @torch.no_grad()
-    def answer(self, batch: Batch, branch: str, sampling: Sampling | None = None, **generation: Any) -> list[list[int]]:
+    def answer(
+        self,
+        batch: Batch,
+        branch: str,
+        sampling: Sampling | None = None,
+        reducer: InsideReducer | None = None,
+        **generation: Any,
+    ) -> list[list[int]]:
         """Generate after each prompt of a batch: see `fcot.models.generation.answer`."""
-        return answer(self, batch, branch, sampling, **generation)
+        return answer(self, batch, branch, sampling, reducer, **generation)
 
 
 def answer_labels(sequences: Sequences) -> Tensor:
