@@ -274,6 +274,7 @@ class ShapleyMerge(Callback):
         layout = module.layout
         answers = [module.max_new_tokens, layout.max_tiles, module.max_length, module.metrics]
         answers += [] if module.sampling == GREEDY else [asdict(module.sampling)]
+        answers += [module.reducer_settings] if module.reducer_settings else []
         part = "half" if self.method == "auto" else "all"
         return json.dumps([pages, self.value, self._dev_samples(data), part, *answers])
 

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from fcot.cli.commands import find_verb, groups, overview, run_tool
 from fcot.cli.encodings import configurations_are_utf8, speak_to_any_terminal
+from fcot.cli.reduce_words import with_reducer
 from fcot.cli.search_path import working_folder_last
 from fcot.errors import UserError
 from fcot.runtime.checkpoints.workers import end_workers
@@ -60,11 +61,11 @@ def dispatch(words: list[str]) -> None:
 
     try:
         if verb.target is not None:
-            run_tool(name, verb.target, words[len(name.split()) :])
+            run_tool(name, verb.target, with_reducer(words[len(name.split()) :]))
         else:
             from fcot.cli.train import run_trainer
 
-            run_trainer(words)
+            run_trainer(with_reducer(words, "model."))
     except ParseError as error:
         raise UserError(explain(error.message, error.parser, words)) from error
     finally:

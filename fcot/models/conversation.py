@@ -10,8 +10,10 @@ from torch import Tensor
 from fcot.batch import Batch, Segments
 from fcot.models.decoder import fill_cache
 from fcot.models.generation import Answerer, positions_of, stop_tokens, until
+from fcot.models.reduced_prefix import PackedPass, reducing, without_last
 from fcot.models.sampling import Sampling
 from fcot.models.transformers_api import CACHE
+from fcot.reduce import InsideReducer
 
 
 class Conversation:
@@ -22,10 +24,18 @@ class Conversation:
         tiles: Of all pages, uint8 `[tiles, 3, S, S]` on the model's device.
         counts: Visual tokens of each tile, int64 `[tiles]` on the CPU.
         branch: Which model answers.
+        reducer: Drops visual tokens between layers of the language model.
     """
 
-    def __init__(self, pair: Answerer, tiles: Tensor, counts: Tensor, branch: str = "student") -> None:
-        self.pair, self.branch, self.counts = pair, branch, counts
+    def __init__(
+        self,
+        pair: Answerer,
+        tiles: Tensor,
+        counts: Tensor,
+        branch: str = "student",
+        reducer: InsideReducer | None = None,
+    ) -> None:
+        self.pair, self.branch, self.counts, self.reducer = pair, branch, counts, reducer
         self.page = Batch(
             keys=["the conversation"],
             tasks=[""],
@@ -52,32 +62,30 @@ class Conversation:
         Returns:
             Ids of the answer, end token removed.
         """
-        ids, language = list(prompt), self.pair.student.model.language_model
+        ids = list(prompt)
         image_id = self.pair.student.config.image_token_id
         kept = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self.read, ids[:-1], strict=False)))
         row = torch.tensor([ids], device=self.features.device)
         mask = torch.ones_like(row)
         where = positions_of(self.pair, self.branch, row, mask, self.counts)
         if self.cache is None or image_id in ids[kept:]:
-            segments = Segments((len(ids) - 1,), (0,))
-            embeddings = self.pair.embed(self.branch, self.page, row[:, :-1], self.features)
-            self.cache = fill_cache(language, embeddings, where[:, :-1], segments)
-            kept = len(ids) - 1
+            self.cache, kept = self._read(row, where), len(ids) - 1
         self._forget_behind(ids[:kept])
         beams = generation.get("num_beams", 1)
         if beams > 1:  # `generate` repeats all but the cache
             self.cache.batch_repeat_interleave(beams)
         options = (sampling or Sampling()).options([ids], [self.page.tiles])
         try:
-            whole = self.pair.student.generate(
-                input_ids=row,
-                attention_mask=mask,
-                position_ids=where,
-                do_sample=False,
-                **{CACHE: self.cache},
-                **options,
-                **generation,
-            )[0].tolist()
+            with reducing(self.pair.student, self.reducer):
+                whole = self.pair.student.generate(
+                    input_ids=row,
+                    attention_mask=mask,
+                    position_ids=where,
+                    do_sample=False,
+                    **{CACHE: self.cache},
+                    **options,
+                    **generation,
+                )[0].tolist()
             self.read = whole[: self.cache.get_seq_length()]
         finally:
             if beams > 1:
@@ -85,6 +93,18 @@ class Conversation:
             if beams > 1 or self.read == ids[:kept]:  # stopped by Ctrl-C: what was read of the prompt is still good
                 self._forget_behind(ids[:kept])
         return until(whole[len(ids) :], stop_tokens(self.pair))
+
+    def _read(self, ids: Tensor, positions: Tensor) -> Any:
+        """Return the keys and values of all but the last of the tokens `[1, length]`."""
+        language, image_id = self.pair.student.model.language_model, self.pair.student.config.image_token_id
+        embeddings = self.pair.embed(self.branch, self.page, ids, self.features)
+        length = ids.shape[1]
+        if self.reducer is None:
+            segments = Segments((length - 1,), (0,))
+            return fill_cache(language, embeddings[:, :-1], positions[:, :-1], segments)
+        reading = PackedPass(self.reducer, language, Segments((length,), (0,)), ids[0] == image_id, ids[0])
+        cache, left = reading.run(embeddings, positions)
+        return without_last(cache, self.reducer, left, [0])
 
     def _forget_behind(self, ids: list[int]) -> None:
         """Keep only these first ids in the cache."""

@@ -13,10 +13,10 @@ from torch import Tensor
 from fcot.batch import Batch, Segments
 from fcot.models.decoder import fill_cache
 from fcot.models.prefix import left_padded, shared_prefixes, unpack
-from fcot.models.reduced_prefix import PackedPass, stage_masks
+from fcot.models.reduced_prefix import PackedPass, reducing, without_last
 from fcot.models.sampling import Sampling
 from fcot.models.transformers_api import CACHE
-from fcot.reduce import InsideReducer, reduced
+from fcot.reduce import InsideReducer
 
 
 class Answerer(Protocol):
@@ -145,11 +145,10 @@ def answer_reduced(
     rows = [i for i in range(len(prompts)) for _ in range(copies)]
     beams = [row for row in rows for _ in range(options.get("num_beams", 1))]
     unpack(cache, left, beams)
-    cache.crop(-1)  # generation goes on from the last token of a prompt, which no reducer drops
-    cache.reduced_stages = stage_masks(reducer, left, beams, device)
+    cache = without_last(cache, reducer, left, beams)
     ids, mask = left_padded([prompts[row] for row in rows], device)
     shown = batch.by_sample(batch.tile_tokens[branch])
-    with reduced(pair.student, reducer):
+    with reducing(pair.student, reducer):
         whole: Tensor = pair.student.generate(
             input_ids=ids,
             attention_mask=mask,

@@ -1,6 +1,7 @@
 """Read packed prompts while a reducer drops visual tokens between layers, and hold what is left for generation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from transformers import DynamicCache
 
 from fcot.batch import Segments
 from fcot.models.transformers_api import CACHE
+from fcot.reduce import reduced
 from fcot.reduce.chunk import Chunk
 from fcot.reduce.forward_pass import Probe, StageMask
 from fcot.reduce.inside import InsideReducer, Selection
@@ -120,21 +122,36 @@ class PackedPass:
         return hidden, torch.cat([each for _, each, _ in left], 1), (cos, sin)
 
 
-def stage_masks(
-    reducer: InsideReducer, lengths: Sequence[tuple[int, ...]], rows: Sequence[int], device: torch.device
-) -> dict[int, StageMask]:
-    """Return what a cache of unpacked samples, all but their last token, holds from each stage on.
+def without_last(
+    cache: DynamicCache, reducer: InsideReducer, lengths: Sequence[tuple[int, ...]], rows: Sequence[int]
+) -> Any:
+    """Take the last token of each prompt off a cache: generation goes on from it, and no reducer drops it.
 
     Args:
+        cache: Of whole prompts, a row each, padded on the left in each layer.
         reducer: What dropped tokens.
         lengths: Tokens that each layer has of each sample, the last one counted.
         rows: Which sample each row of the cache takes.
-        device: Where the cache is.
+
+    Returns:
+        The cache, which says what is padding from each stage on.
     """
-    masks = {}
+    cache.crop(-1)
+    device, masks = cache.layers[0].keys.device, {}
     for stage in reducer.stages(len(lengths)):
         held = torch.tensor([lengths[stage][row] - 1 for row in rows], device=device)
         longest = max(lengths[stage]) - 1
         mask = torch.arange(longest, device=device) >= longest - held[:, None]
         masks[stage] = StageMask(mask, padded=len({lengths[stage][row] for row in rows}) > 1)
-    return masks
+    cache.reduced_stages = masks  # where a pass looks for them
+    return cache
+
+
+@contextmanager
+def reducing(model: Any, reducer: InsideReducer | None) -> Iterator[None]:
+    """Let a reducer, if there is one, act in a model for a while."""
+    if reducer is None:
+        yield
+    else:
+        with reduced(model, reducer):
+            yield

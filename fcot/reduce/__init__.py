@@ -9,7 +9,7 @@ from fcot.reduce.fastv_random import FastvRandom
 from fcot.reduce.inside import InsideReducer
 from fcot.reduce.pyramiddrop import Pyramiddrop
 from fcot.reduce.reduced import reduced
-from fcot.reduce.reducer import REDUCERS, Reducer
+from fcot.reduce.reducer import REDUCERS, Reducer, reducer_of
 from fcot.reduce.sparsevlm import Sparsevlm
 
 __all__ = [
@@ -22,4 +22,5 @@ __all__ = [
     "Reducer",
     "Sparsevlm",
     "reduced",
+    "reducer_of",
 ]

@@ -1,7 +1,10 @@
 """What training-free reducers have in common, and where they are found by name."""
 
 from abc import ABC
+from collections.abc import Mapping
+from typing import Any
 
+from fcot.errors import UserError
 from fcot.registry import Registry
 
 
@@ -15,3 +18,17 @@ class Reducer(ABC):  # noqa: B024 - its two kinds say what is abstract
 
 
 REDUCERS: Registry[type[Reducer]] = Registry("reducer", base=Reducer)
+
+
+def reducer_of(name: str | None, options: Mapping[str, Any] | None = None) -> Any:
+    """Return a reducer by its short name and options, None without a name.
+
+    Raises:
+        UserError: If there is no such reducer or option, a value is not allowed, or options come without a name.
+    """
+    if name is None:
+        if options:
+            raise UserError(f"Options {dict(options)} of a reducer are given, and no reducer.\nName one by --reduce.")
+        return None
+    REDUCERS.check_options(name, options or {})
+    return REDUCERS[name](**(options or {}))

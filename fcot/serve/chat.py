@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 PROMPT = "> "
 LAST_WORDS = ("exit", "quit")
@@ -18,6 +18,8 @@ def chat(
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
+    reduce: str | None = None,
+    reduce_options: dict[str, Any] | None = None,
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> None:
@@ -34,6 +36,8 @@ def chat(
         temperature: 0 gives the likeliest answer; 1 draws from the model's own distribution.
         top_p: Draw among the likeliest tokens that have this probability together.
         seed: Another one draws other answers.
+        reduce: Short name of a training-free reducer of visual tokens, such as fastv.
+        reduce_options: Options of that reducer; --reduce.keep 0.5 sets one.
         device: Where to run: auto (an accelerator if there is one), cpu, cuda, …
         dtype: Type of the weights (default: as they are stored).
     """
@@ -51,14 +55,15 @@ def chat(
     pictures = {path: open_image(path) for path in image or []}
     from fcot.models.sampling import Sampling
     from fcot.models.token_counts import TokenCounts
+    from fcot.reduce import reducer_of
     from fcot.serve.dialogue import Dialogue
     from fcot.serve.screen import Screen
 
-    sampling = Sampling(temperature, top_p, seed)
+    sampling, reducer = Sampling(temperature, top_p, seed), reducer_of(reduce, reduce_options)
     most = max_tiles or folder.max_tiles
     pages = {path: cut(picture, most, tile_size=folder.tile_size) for path, picture in pictures.items()}
     disable_progress_bar()
-    dialogue = Dialogue(folder, list(pages.values()), device=chosen_device(device), dtype=dtype)
+    dialogue = Dialogue(folder, list(pages.values()), device=chosen_device(device), dtype=dtype, reducer=reducer)
     ratio = getattr(folder.config, "ratio", 1)
     tokens_a_tile = TokenCounts(folder.config)
     limit = "up to " if tokens_a_tile.varies else ""

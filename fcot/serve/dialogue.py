@@ -14,6 +14,7 @@ from fcot.models.conversation import Conversation
 from fcot.models.sampling import Sampling
 from fcot.models.student_teacher import StudentTeacher
 from fcot.models.token_counts import TokenCounts
+from fcot.reduce import InsideReducer
 
 
 class Dialogue:
@@ -26,6 +27,7 @@ class Dialogue:
         pages: Tiles of each page, uint8 `[tiles, 3, S, S]`.
         device: Where to run.
         dtype: Type of the weights; "auto" is as they are stored.
+        reducer: Drops visual tokens between layers of the language model.
 
     Attributes:
         turns: Questions and answers so far.
@@ -33,7 +35,13 @@ class Dialogue:
     """
 
     def __init__(
-        self, folder: ModelFolder, pages: Sequence[Tensor], *, device: torch.device | str = "cpu", dtype: str = "auto"
+        self,
+        folder: ModelFolder,
+        pages: Sequence[Tensor],
+        *,
+        device: torch.device | str = "cpu",
+        dtype: str = "auto",
+        reducer: InsideReducer | None = None,
     ) -> None:
         self.pair = StudentTeacher(folder.path, dtype=dtype).to(device).eval()
         self.tokenizer = folder.tokenizer
@@ -45,7 +53,7 @@ class Dialogue:
         self.visual_tokens: list[int] = sums_by_sample(
             self.counts, torch.tensor(self.tiles, dtype=torch.int64)
         ).tolist()
-        self.conversation = Conversation(self.pair, tiles.to(device), self.counts)
+        self.conversation = Conversation(self.pair, tiles.to(device), self.counts, reducer=reducer)
 
     def ask(
         self, question: str, *, max_new_tokens: int = 512, streamer: Any = None, sampling: Sampling | None = None

@@ -24,6 +24,7 @@ from fcot.models.sampling import GREEDY, Sampling
 from fcot.models.sharded_tensors import local
 from fcot.models.sharding import is_sharded, reshard, shard, unshard
 from fcot.models.student_teacher import StudentTeacher, answer_samples, part_of
+from fcot.reduce import reducer_of
 from fcot.training.loss_weighting import StepMean, over_processes
 from fcot.training.page_reader import PageReader
 from fcot.training.schedule import warmup_cosine
@@ -50,6 +51,9 @@ class BaseTask(PageReader):
         max_new_tokens: Longest answer that is generated in tests and predictions.
         sampling: How answers are drawn in tests and predictions: temperature (0 is greedy), top_p, seed, and the
             num_answers to each question, whose mean score counts.
+        reduce: Short name of a training-free reducer of visual tokens, such as fastv, that acts while answers are
+            generated. On the command line `--reduce fastv --reduce.keep 0.5` does for it and its options.
+        reduce_options: Options of that reducer, such as `{keep: 0.5}`.
         metrics: Metrics of each task, the one that counts first, "*" for tasks not named (default: anls).
         label: Name of this stage in tables (default: the class's).
     """
@@ -68,6 +72,8 @@ class BaseTask(PageReader):
         max_tiles: int | None = None,
         max_new_tokens: int = 256,
         sampling: Sampling = GREEDY,
+        reduce: str | None = None,
+        reduce_options: dict[str, Any] | None = None,
         metrics: dict[str, list[str]] | None = None,
         label: str | None = None,
     ) -> None:
@@ -77,6 +83,8 @@ class BaseTask(PageReader):
         self.warmup, self.lr_floor = warmup, lr_floor
         self.max_length, self.max_tiles = max_length, max_tiles
         self.max_new_tokens, self.sampling = max_new_tokens, sampling
+        self.reducer = reducer_of(reduce, reduce_options)
+        self.reducer_settings = {} if reduce is None else {"name": reduce, **(reduce_options or {})}
         self.metrics = metrics or {"*": ["anls"]}
         check_metrics(self.metrics)
         self.label = label or self.stage

@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean as mean
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from fcot.models.branches import named
 from fcot.models.sampling import GREEDY, Sampling
 from fcot.models.student_teacher import StudentTeacher, answer_labels, answer_samples
 from fcot.models.token_counts import TokenCounts
+from fcot.reduce import InsideReducer
 from fcot.runtime.run_folder import run_folder
 
 
@@ -35,6 +37,8 @@ class PageReader(LightningModule, ABC):
         max_tiles: Most tiles of an image; None is the model's.
         max_new_tokens: Longest answer.
         sampling: How answers are drawn.
+        reducer: What drops visual tokens while answers are generated.
+        reducer_settings: Its name and options.
         metrics: Names of each task's metrics.
         label: Name of this stage in tables.
     """
@@ -46,6 +50,8 @@ class PageReader(LightningModule, ABC):
     max_tiles: int | None
     max_new_tokens: int
     sampling: Sampling
+    reducer: InsideReducer | None
+    reducer_settings: dict[str, Any]
     metrics: dict[str, list[str]]
     label: str
 
@@ -209,7 +215,23 @@ class PageReader(LightningModule, ABC):
             "split": split,
             "seed": int(os.environ.get("PL_GLOBAL_SEED", "0")),
             **({} if self.sampling == GREEDY else {"sampling": asdict(self.sampling)}),
+            **self._reduced(evaluation),
             **evaluation.summary(),
+        }
+
+    def _reduced(self, evaluation: Evaluation) -> dict[str, Any]:
+        """Return what a row says of a reducer: its settings, and the mean visual tokens of a page that it leaves.
+
+        `kept` counts those at the last layer of the language model, `equivalent` is the mean over its layers.
+        """
+        if self.reducer is None:
+            return {}
+        layers = self.folder.config.text_config.num_hidden_layers
+        pages = [record.visual_tokens for record in evaluation.records]
+        return {
+            "reduce": self.reducer_settings,
+            "kept": mean(self.reducer.counts(number, layers)[-1] if number else 0 for number in pages),
+            "equivalent": mean(self.reducer.equivalent_of(number, layers) if number else 0 for number in pages),
         }
 
     @torch.no_grad()
@@ -223,7 +245,7 @@ class PageReader(LightningModule, ABC):
         """Read a batch of pages and return the answers to each prompt, as many as `sampling` says."""
         sampling = sampling or self.sampling
         rows, number = (
-            self.pair.answer(batch, branch, sampling, max_new_tokens=self.max_new_tokens),
+            self.pair.answer(batch, branch, sampling, self.reducer, max_new_tokens=self.max_new_tokens),
             sampling.num_answers,
         )
         groups = (rows[start : start + number] for start in range(0, len(rows), number))
