@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "models": "errors batch files internvl compress reduce convert",
     "runtime": "errors files models",
     "training": "errors batch files internvl reduce convert metrics models runtime evaluation",
-    "bench": "errors environment batch files internvl models training",
+    "bench": "errors environment batch files internvl reduce models training",
     "report": "errors environment files internvl compress convert metrics models evaluation merge bench",
     "export": "errors environment files internvl compress models runtime",
     "serve": "errors internvl reduce convert models",

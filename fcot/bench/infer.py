@@ -18,6 +18,7 @@ from fcot.bench.measure import Gain, Product, Timing, clocked, in_turn, on_accel
 from fcot.bench.meter import ANSWER_PARTS, Meter, answer_parts
 from fcot.bench.output import Table, flop_unit, publish
 from fcot.bench.picture import Bars
+from fcot.bench.reducers import measure_reducers, table_of
 from fcot.bench.workload import Pages, find_device, model_folder, numbers, page_image, random_pair
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
@@ -26,6 +27,7 @@ from fcot.internvl.tiling import cut, grid, num_tiles
 from fcot.models.spec import StudentSpec
 from fcot.models.student import student_of
 from fcot.models.student_teacher import StudentTeacher
+from fcot.reduce import reducer_of
 
 PARTS = ("decode image", "preprocess", *ANSWER_PARTS)
 NOTE = "gain of model: vit, projector and prefill; its limit: their FLOPs at the first ratio over those at this one"
@@ -41,6 +43,8 @@ def infer(
     page: str = "1700x2200",
     max_tiles: int = 12,
     compressor: str = "conv",
+    reduce: str | None = None,
+    reduce_options: dict[str, Any] | None = None,
     device: str | None = None,
     bf16: bool | None = None,
     repeats: int = 5,
@@ -62,6 +66,8 @@ def infer(
         page: Size of the page in pixels, WIDTHxHEIGHT or WIDTH,HEIGHT.
         max_tiles: Most tiles of the page, thumbnail not counted.
         compressor: Short name of the students' compressor.
+        reduce: Short names of training-free reducers to measure at the first ratio, a list such as fastv,dart.
+        reduce_options: Options of each of them; --reduce.keep 0.5 sets one.
         device: Such as cpu; meta counts FLOPs only (default: this machine's accelerator, or its CPU).
         bf16: Compute in bf16 (default: on accelerators).
         repeats: How often each is timed.
@@ -72,6 +78,9 @@ def infer(
     size = page_size(page)
     if min(prompt, new_tokens) < 2:
         raise UserError(f"prompt is {prompt}, new_tokens {new_tokens}.\nGive two tokens or more of each.")
+    reducers = {name: reducer_of(name, reduce_options) for name in reduce.split(",")} if reduce else {}
+    if reducers and place.type == "meta":
+        raise UserError("A reducer selects by values, which the meta device has not.\nGive another --device.")
     half = on_accelerator(place) if bf16 is None else bf16
     found: dict[str, Any] = {
         "bench": "infer",
@@ -94,6 +103,8 @@ def infer(
             kinds = [(1, False), (batch, False), (questions, True)]
             kinds = [kind for number, kind in enumerate(kinds) if number == 0 or kind[0] > 1]
             found |= measure(folder, each, kinds, found, place, repeats)
+            if reducers:
+                found["reducers"] = beside_reducers(folder, each[0], reducers, found, place, batch, repeats)
     publish(found, tables(found), json, notes(found), plot=plot, panels=panels(found))
 
 
@@ -145,6 +156,24 @@ def measure(
         for row in summaries(size, one_page, runs, {**asked, "matmul_tflops": rate})
     ]
     return {"matmul_tflops": rate, "measured": rows}
+
+
+def beside_reducers(
+    folder: Path,
+    ratio: int,
+    reducers: dict[str, Any],
+    asked: dict[str, Any],
+    device: torch.device,
+    batch: int,
+    repeats: int,
+) -> list[dict[str, Any]]:
+    """Return what `measure_reducers` finds at a ratio; arguments as of `measure`."""
+    dtype = torch.bfloat16 if asked["precision"] == "bf16" else torch.float32
+    pair = random_pair(folder, device, dtype).to(device, dtype).eval()
+    pair.student.generation_config = GenerationConfig(pad_token_id=0)
+    pair.student = with_ratio(pair, asked["compressor"], ratio, device, dtype)
+    pages = Pages(asked["tiles"], asked["prompt"], 1, batch).of({"student": pair.student.config}).to(device)
+    return measure_reducers(pair, reducers, pages, asked["new_tokens"], device, repeats)
 
 
 def with_ratio(pair: StudentTeacher, compressor: str, ratio: int, device: torch.device, dtype: torch.dtype) -> Any:
@@ -258,6 +287,8 @@ def tables(found: dict[str, Any]) -> list[Table]:
         title = f"{kind}, {found['new_tokens']} tokens an answer, {found['precision']}, ms, "
         title += f"medians of {rows[0]['total']['repeats']} runs in turn"
         drawn.append(Table(title, columns, cells))
+    if "reducers" in found:
+        drawn.append(table_of(found["reducers"], rows[-1]["batch"] if rows else 1))
     return drawn
 
 

@@ -10,6 +10,7 @@ from fcot.bench.meter import Meter, answer_parts
 from fcot.bench.workload import Pages
 from fcot.errors import UserError
 from fcot.models.student_teacher import StudentTeacher
+from fcot.tiny import write_architecture
 
 
 def test_the_limit_is_what_the_vision_tower_leaves(tmp_path):
@@ -83,3 +84,22 @@ def test_a_page_is_read_in_both_spellings(page):
 def test_a_page_that_is_none_is_answered_with_one():
     with pytest.raises(UserError, match="not WIDTHxHEIGHT"):
         infer(page="letter", device="cpu")
+
+
+def test_reducers_are_measured_beside_the_plain_model(tmp_path, capsys):
+    folder = write_architecture(tmp_path / "m", tile_size=56, width=32, vision_layers=1, text_layers=4, heads=2)
+    small = {"batch": 2, "questions": 1, "prompt": 6, "new_tokens": 3, "page": "200,150", "max_tiles": 4}
+    given = {"device": "cpu", "repeats": 1, "ratios": "1", "json": str(tmp_path / "found.json")}
+    infer(str(folder), **small, **given, reduce="fastv,pyramiddrop", reduce_options={"keep": 0.5})
+    rows = {row["reduce"]: row for row in json.loads((tmp_path / "found.json").read_text())["reducers"]}
+    assert [*rows] == ["none", "fastv", "pyramiddrop"]
+    assert (rows["none"]["kept"], rows["none"]["equivalent"], rows["none"]["prefill_flops_share"]) == (20, 20, 1)
+    assert (rows["fastv"]["kept"], rows["fastv"]["equivalent"]) == (10, 15)
+    assert all(0.5 < rows[name]["prefill_flops_share"] < 1 for name in ("fastv", "pyramiddrop"))
+    assert all(row["peak_share"] > 0 and row["decode_share"]["median"] > 0 for row in rows.values())
+    assert "training-free reducers, batch 2" in capsys.readouterr().out
+
+
+def test_reducers_are_not_counted_without_values():
+    with pytest.raises(UserError, match="which the meta device has not"):
+        infer("2b", device="meta", reduce="fastv")
