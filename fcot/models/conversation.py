@@ -9,7 +9,8 @@ from torch import Tensor
 
 from fcot.batch import Batch, Segments
 from fcot.models.decoder import fill_cache
-from fcot.models.generation import Answerer, positions_of, stop_tokens, until
+from fcot.models.generation import stop_tokens, until
+from fcot.models.prefix import Answerer, positions_of
 from fcot.models.reduced_prefix import PackedPass, reducing, without_last
 from fcot.models.sampling import Sampling
 from fcot.models.transformers_api import CACHE

@@ -3,42 +3,20 @@
 Prompts of different lengths are read one after another in a packed row: without padding and without a mask.
 """
 
-from collections.abc import Sequence
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fcot.batch import Batch, Segments
 from fcot.models.decoder import fill_cache
-from fcot.models.prefix import left_padded, shared_prefixes, unpack
+from fcot.models.prefix import Answerer, left_padded, positions_of, shared_prefixes, unpack
+from fcot.models.reduced_pages import Left, reduced_prompts, whole_prompts
 from fcot.models.reduced_prefix import PackedPass, reducing, without_last
 from fcot.models.sampling import Sampling
 from fcot.models.transformers_api import CACHE
-from fcot.reduce import InsideReducer
-
-
-class Answerer(Protocol):
-    """What generation needs of the models: `StudentTeacher` has it."""
-
-    student: Any
-
-    def students(self) -> dict[str, Any]:
-        """Return the students by branch."""
-
-    def features(self, tiles: Tensor) -> Tensor:
-        """Return vision features of tiles."""
-
-    def positions(
-        self, branch: str, ids: Tensor, mask: Tensor | None = None, counts: Tensor | None = None
-    ) -> Tensor | None:
-        """Return positions of tokens, None where they count up."""
-
-    def embed(
-        self, branch: str, batch: Batch, ids: Tensor, features: Tensor, lengths: Sequence[int] | None = None
-    ) -> Tensor:
-        """Return embeddings of ids, visual tokens at the placeholders."""
+from fcot.reduce import BeforeReducer, InsideReducer, Reducer
 
 
 def answer(
@@ -46,7 +24,8 @@ def answer(
     batch: Batch,
     branch: str,
     sampling: Sampling | None = None,
-    reducer: InsideReducer | None = None,
+    reducer: Reducer | None = None,
+    left: list[Left] | None = None,
     **generation: Any,
 ) -> list[list[int]]:
     """Generate after each prompt of a batch.
@@ -56,7 +35,8 @@ def answer(
         batch: With prompts (an evaluation batch).
         branch: "student", "teacher", or that of a further student.
         sampling: How to draw; None is greedy.
-        reducer: Drops visual tokens between layers of the language model.
+        reducer: Drops or merges visual tokens.
+        left: Is given what it left of each prompt.
         generation: Options of transformers' `generate`, such as `max_new_tokens`.
 
     Returns:
@@ -70,7 +50,9 @@ def answer(
     options |= sampling.options(prompts, batch.tiles.split(batch.num_tiles.tolist()))
     copies = sampling.num_answers
     if reducer is not None:
-        new = answer_reduced(pair, batch, branch, first, prompts, options, copies, reducer)
+        new = answer_reduced(
+            pair, batch, branch, first, prompts, options, copies, reducer, [] if left is None else left
+        )
     elif copies == 1 and len(set(first)) == len(batch) and len({len(prompt) for prompt in prompts}) == 1:
         embeddings = pair.embed(branch, batch, ids, pair.features(batch.tiles))
         where = pair.positions(branch, ids, mask, batch.tile_tokens[branch])
@@ -129,40 +111,38 @@ def answer_reduced(
     prompts: list[list[int]],
     options: dict[str, Any],
     copies: int,
-    reducer: InsideReducer,
+    reducer: Reducer,
+    left: list[Left],
 ) -> Tensor:
-    """Generate after prompts that a reducer cuts as they are read `[batch · copies, new]`; pages are looked at once."""
+    """Generate after prompts of fewer visual tokens `[batch · copies, new]`; pages are looked at once."""
     device, language = batch.tiles.device, pair.student.model.language_model
-    seen, lengths = sorted(set(first)), tuple(len(prompt) for prompt in prompts)
-    pages = batch.take(seen)
-    features = pages.by_sample(pair.features(pages.tiles))
-    packed, segments = torch.tensor([list(chain(*prompts))], device=device), Segments(lengths, (0,) * len(prompts))
-    where = positions_of(pair, branch, packed, torch.ones_like(packed), batch.tile_tokens[branch])
-    embeddings = pair.embed(branch, batch, packed, torch.cat([features[seen.index(i)] for i in first]), lengths)
-    visual = packed[0] == pair.student.config.image_token_id
-    reading = PackedPass(reducer, language, segments, visual, packed[0])
-    cache, left = reading.run(embeddings, where - where[:, segments.first(device)])
+    inside = reducer if isinstance(reducer, InsideReducer) else None
+    if isinstance(reducer, BeforeReducer):
+        read = reduced_prompts(pair, batch, branch, first, prompts, reducer)
+    else:
+        read = whole_prompts(pair, batch, branch, first, prompts)
+    lengths = tuple(len(prompt) for prompt in read.ids)
+    segments, where = Segments(lengths, (0,) * len(lengths)), torch.cat(read.positions)[None]
+    embeddings = read.embeddings(pair.student)
+    if inside is None:
+        cache = fill_cache(language, embeddings, where, segments)
+        remaining = [lengths] * len(cache.layers)
+    else:
+        ids = torch.tensor(list(chain(*read.ids)), device=device)
+        visual = ids == pair.student.config.image_token_id
+        cache, remaining = PackedPass(inside, language, segments, visual, ids).run(embeddings, where)
+    left += [Left.of(prompt, pair.student.config.image_token_id, its) for prompt, *its in zip(read.ids, *remaining)]
     rows = [i for i in range(len(prompts)) for _ in range(copies)]
     beams = [row for row in rows for _ in range(options.get("num_beams", 1))]
-    unpack(cache, left, beams)
-    cache = without_last(cache, reducer, left, beams)
-    ids, mask = left_padded([prompts[row] for row in rows], device)
-    shown = batch.by_sample(batch.tile_tokens[branch])
-    with reducing(pair.student, reducer):
+    unpack(cache, remaining, beams)
+    cache = without_last(cache, inside, remaining, beams)
+    ids, mask = left_padded([read.ids[row] for row in rows], device)
+    positions, _ = left_padded([read.positions[row].tolist() for row in rows], device)
+    with reducing(pair.student, inside):
         whole: Tensor = pair.student.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions_of(pair, branch, ids, mask, torch.cat([shown[row] for row in rows])),
-            **{CACHE: cache},
-            **options,
+            input_ids=ids, attention_mask=mask, position_ids=positions, **{CACHE: cache}, **options
         )
     return whole[:, ids.shape[1] :]
-
-
-def positions_of(pair: Answerer, branch: str, ids: Tensor, mask: Tensor, counts: Tensor) -> Tensor:
-    """Return the positions of tokens `[rows, length]`, counted up where a branch does not keep the teacher's."""
-    kept = pair.positions(branch, ids, mask, counts)
-    return mask.cumsum(1) - mask if kept is None else kept
 
 
 def stop_tokens(pair: Answerer) -> set[int]:

@@ -1,13 +1,38 @@
 """Which prompt rows are read before generation: pages and starts that samples share, packed without padding."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from fcot.batch import Batch
+
+
+class Answerer(Protocol):
+    """What generation needs of the models: `StudentTeacher` has it."""
+
+    student: Any
+
+    def students(self) -> dict[str, Any]:
+        """Return the students by branch."""
+
+    def features(self, tiles: Tensor) -> Tensor:
+        """Return vision features of tiles."""
+
+    def positions(
+        self, branch: str, ids: Tensor, mask: Tensor | None = None, counts: Tensor | None = None
+    ) -> Tensor | None:
+        """Return positions of tokens, None where they count up."""
+
+    def projector(self, branch: str) -> Any:
+        """Return what turns features into a branch's visual tokens."""
+
+    def embed(
+        self, branch: str, batch: Batch, ids: Tensor, features: Tensor, lengths: Sequence[int] | None = None
+    ) -> Tensor:
+        """Return embeddings of ids, visual tokens at the placeholders."""
 
 
 def shared_prefixes(
@@ -74,3 +99,9 @@ def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Te
     ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows], device=device)
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
     return ids, mask
+
+
+def positions_of(pair: Answerer, branch: str, ids: Tensor, mask: Tensor, counts: Tensor) -> Tensor:
+    """Return the positions of tokens `[rows, length]`, counted up where a branch does not keep the teacher's."""
+    kept = pair.positions(branch, ids, mask, counts)
+    return mask.cumsum(1) - mask if kept is None else kept

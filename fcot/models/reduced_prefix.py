@@ -123,13 +123,13 @@ class PackedPass:
 
 
 def without_last(
-    cache: DynamicCache, reducer: InsideReducer, lengths: Sequence[tuple[int, ...]], rows: Sequence[int]
+    cache: DynamicCache, reducer: InsideReducer | None, lengths: Sequence[tuple[int, ...]], rows: Sequence[int]
 ) -> Any:
     """Take the last token of each prompt off a cache: generation goes on from it, and no reducer drops it.
 
     Args:
         cache: Of whole prompts, a row each, padded on the left in each layer.
-        reducer: What dropped tokens.
+        reducer: What dropped tokens between layers, if anything did.
         lengths: Tokens that each layer has of each sample, the last one counted.
         rows: Which sample each row of the cache takes.
 
@@ -137,6 +137,8 @@ def without_last(
         The cache, which says what is padding from each stage on.
     """
     cache.crop(-1)
+    if reducer is None:
+        return cache
     device, masks = cache.layers[0].keys.device, {}
     for stage in reducer.stages(len(lengths)):
         held = torch.tensor([lengths[stage][row] - 1 for row in rows], device=device)

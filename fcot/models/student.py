@@ -90,12 +90,19 @@ class CompressedProjector(InternVLMultiModalProjector):
                 "This student gives tiles different numbers of visual tokens, and is not told how many.\n"
                 "Pass on tile_tokens, which its processor returns."
             )
+        return self.rows_of(self.tokens_of(image_features, counts))
+
+    def tokens_of(self, features: Tensor, counts: Sequence[int] | None = None) -> Tensor:
+        """Return the compressor's tokens, projected already if it stands behind the projector; arguments as above."""
         given = (counts,) if self.compressor.varies else ()
-        if self.placement == "before":
-            projected: Tensor = super().forward(self.compressor(image_features, *given))
-            return projected
-        compressed: Tensor = self.compressor(super().forward(image_features), *given)
+        tokens = features if self.placement == "before" else super().forward(features)
+        compressed: Tensor = self.compressor(tokens, *given)
         return compressed
+
+    def rows_of(self, tokens: Tensor) -> Tensor:
+        """Return language rows `[…, H]` of the compressor's tokens."""
+        rows: Tensor = super().forward(tokens) if self.placement == "before" else tokens
+        return rows
 
 
 def visual_tokens(projector: Any, features: Tensor, counts: Sequence[int]) -> Tensor:

@@ -241,7 +241,7 @@ class StudentTeacher(nn.Module):
             found = found + 0 * self._rows(part, branch, its_pages).sum()
         return found
 
-    def _projector(self, branch: str) -> Any:
+    def projector(self, branch: str) -> Any:
         """Return what turns features into a branch's visual tokens; a native InternVL alone is its own teacher."""
         if branch == "teacher" and self.teacher_projector is not None:
             return self.teacher_projector
@@ -296,7 +296,7 @@ class StudentTeacher(nn.Module):
     def _visual_tokens(self, branch: str, batch: Batch, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return a branch's visual tokens, those of all tiles one after another, and how many each tile has."""
         counts = batch.tile_tokens[branch]
-        visual = visual_tokens(self._projector(branch), features, counts.tolist())
+        visual = visual_tokens(self.projector(branch), features, counts.tolist())
         return visual, counts if visual.ndim == 2 else torch.full((len(visual),), visual.shape[1])
 
     @property

@@ -83,3 +83,8 @@ def solve(mean: Callable[[float], float], target: float, first: int, num_layers:
         middle = (low + high) / 2
         low, high = (middle, high) if mean(middle) <= target else (low, middle)
     return low
+
+
+def share_of(count: int, share: float) -> int:
+    """Return how many of some tokens a share is: rounded, halves to even, and never 0."""
+    return max(1, round(count * share))

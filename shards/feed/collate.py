@@ -43,6 +43,7 @@ def collate(
         tiles=torch.cat([sample.tiles for sample in samples]),
         sequences={name: branch(each) for name, each in counts.items()},
         tile_tokens={name: torch.cat(each) for name, each in counts.items()},
+        grids=[list(sample.grids) for sample in samples] if all(len(sample.grids) for sample in samples) else [],
     )
 
 

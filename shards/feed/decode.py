@@ -5,7 +5,7 @@ import json
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ class Prepared:
         tiles: uint8 `[tiles, 3, S, S]`.
         encoded: The conversation with answers.
         prompt: The conversation without the last answer; evaluation only.
+        grids: Columns and rows of the tiles of each image.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Prepared:
     tiles: torch.Tensor
     encoded: Encoded
     prompt: Encoded | None
+    grids: Sequence[tuple[int, int]] = ()
 
 
 def prepare(
@@ -76,7 +78,7 @@ def prepare(
     record = record_of(raw["json"])
     conversations = record["conversations"]
     images = sorted((name for name in raw if is_image(name)), key=_place)
-    _check_tiles([image_size(raw[name], name) for name in images], layout)
+    grids = _check_tiles([image_size(raw[name], name) for name in images], layout)
     cuts = []
     for name in images:
         tiles = cut(decode_image(raw[name], name), layout.max_tiles, tile_size=layout.tile_size)
@@ -95,6 +97,7 @@ def prepare(
         tiles=torch.cat(cuts) if cuts else torch.zeros(0, 3, size, size, dtype=torch.uint8),
         encoded=encoded,
         prompt=prompt,
+        grids=grids,
     )
 
 
@@ -162,14 +165,16 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_tiles(sizes: list[tuple[int, int]], layout: PageLayout) -> None:
-    """Refuse a sample whose images alone are over the context, before the time and memory to decode them."""
-    tiles = sum(num_tiles(*grid(*size, layout.max_tiles, tile_size=layout.tile_size)) for size in sizes)
+def _check_tiles(sizes: list[tuple[int, int]], layout: PageLayout) -> list[tuple[int, int]]:
+    """Return the grids of images; refuse those over the context, before the time and memory to decode them."""
+    grids = [grid(*size, layout.max_tiles, tile_size=layout.tile_size) for size in sizes]
+    tiles = sum(num_tiles(*each) for each in grids)
     tokens = layout.encoder.teacher_tokens(tiles)
     if tokens > layout.encoder.max_length:
         raise SampleError(
             "too_long", f"{tiles} tiles are {tokens} tokens, over the {layout.encoder.max_length} of the context"
         )
+    return grids
 
 
 def _place(member: str) -> tuple[int, str]:

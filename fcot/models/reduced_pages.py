@@ -1,0 +1,188 @@
+"""Prompts whose visual tokens are fewer before the language model reads them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fcot.batch import Batch
+from fcot.errors import UserError
+from fcot.models.prefix import Answerer, positions_of
+from fcot.models.student import CompressedProjector, visual_tokens
+from fcot.reduce import BeforeReducer
+from fcot.reduce.before import Seen
+from fcot.reduce.tower import feature_layer, look_of, looking
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts as the language model reads them, without padding.
+
+    Attributes:
+        ids: Of each.
+        rows: Visual tokens of all, in order `[tokens, width]`.
+        positions: Of each prompt's tokens.
+    """
+
+    ids: list[list[int]]
+    rows: Tensor
+    positions: list[Tensor]
+
+    def embeddings(self, model: Any) -> Tensor:
+        """Return all prompts one after another `[1, tokens, width]`."""
+        ids = torch.tensor([[token for prompt in self.ids for token in prompt]], device=self.rows.device)
+        embedded: Tensor = model.get_input_embeddings()(ids)
+        return embedded.masked_scatter((ids == model.config.image_token_id)[..., None], self.rows.to(embedded.dtype))
+
+
+@dataclass(frozen=True)
+class Left:
+    """Visual tokens of a prompt after a reducer.
+
+    Attributes:
+        kept: At the last layer of the language model.
+        equivalent: Mean over the inputs of its layers.
+    """
+
+    kept: int
+    equivalent: float
+
+    @classmethod
+    def of(cls, prompt: Sequence[int], image_id: int, lengths: Sequence[int]) -> "Left":
+        """Count them.
+
+        Args:
+            prompt: Ids that the first layer was given.
+            image_id: Id of the placeholder.
+            lengths: Tokens of the prompt in each layer.
+        """
+        text = sum(token != image_id for token in prompt)
+        return cls(lengths[-1] - text, sum(lengths) / len(lengths) - text)
+
+
+@torch.no_grad()
+def whole_prompts(pair: Answerer, batch: Batch, branch: str, first: Sequence[int], prompts: list[list[int]]) -> Prompts:
+    """Look at the pages of a batch, each once, and return its prompts with all of their tokens; arguments as below."""
+    seen = sorted(set(first))
+    pages = batch.take(seen)
+    features = pages.by_sample(pair.features(pages.tiles))
+    of_all = torch.cat([features[seen.index(page)] for page in first])
+    rows = visual_tokens(pair.projector(branch), of_all, batch.tile_tokens[branch].tolist())
+    counts = batch.by_sample(batch.tile_tokens[branch])
+    positions = [
+        positions_of(pair, branch, *as_row(prompt, rows.device), its)[0]
+        for prompt, its in zip(prompts, counts, strict=True)
+    ]
+    return Prompts(prompts, rows.flatten(0, -2), positions)
+
+
+@torch.no_grad()
+def reduced_prompts(
+    pair: Answerer, batch: Batch, branch: str, first: Sequence[int], prompts: list[list[int]], reducer: BeforeReducer
+) -> Prompts:
+    """Look at the pages of a batch, each once, and return its prompts with what a reducer leaves of their tokens.
+
+    Args:
+        pair: The models.
+        batch: An evaluation batch.
+        branch: Whose prompts.
+        first: For each sample the first one with its page.
+        prompts: Ids of each sample.
+        reducer: What drops or merges.
+
+    Raises:
+        UserError: If the student's compressor does not say which tokens its own stand for.
+    """
+    model, seen = pair.student.model, sorted(set(first))
+    pages = batch.take(seen)
+    with looking(model, {feature_layer(model.config), *reducer.layers}) as found:
+        features = pair.features(pages.tiles)
+    projector = pair.projector(branch)
+    tokens = projector_tokens(projector, features)
+    whole = look_of(model, found, windows_of(projector))
+    starts = [0, *pages.num_tiles.cumsum(0).tolist()]
+    image_id, ids, rows, positions = model.config.image_token_id, [], [], []
+    for sample, prompt in enumerate(prompts):
+        page = seen.index(first[sample])
+        tile, left = starts[page], []
+        for number, tiles in enumerate(tiles_of_images(prompt, image_id, tokens.shape[1])):
+            place = slice(tile, tile + tiles)
+            grids = batch.grids[sample] if batch.grids else [(tiles, 1)] * (number + 1)
+            key = f"{batch.keys[sample]}/{number}"
+            left.append(reducer.reduce(Seen(tokens[place], whole.take(place), grids[number], key)))
+            tile += tiles
+        counts = batch.by_sample(batch.tile_tokens[branch])[sample]
+        where = positions_of(pair, branch, *as_row(prompt, tokens.device), counts)[0]
+        kept_ids, kept_positions = shortened(prompt, where, image_id, [each.places for each in left], tokens.shape[1])
+        ids.append(kept_ids)
+        renumbered = torch.arange(len(kept_ids), device=tokens.device)
+        positions.append(kept_positions if reducer.positions == "original" else renumbered)
+        rows += [each.rows for each in left]
+    joined = torch.cat([tokens.new_zeros(0, tokens.shape[2]), *rows])
+    return Prompts(ids, projected(projector, joined), positions)
+
+
+def shortened(
+    prompt: Sequence[int], positions: Tensor, image_id: int, places: Sequence[Tensor], per_tile: int
+) -> tuple[list[int], Tensor]:
+    """Return a prompt's ids and positions with as many placeholders as are left.
+
+    Args:
+        prompt: Ids.
+        positions: Of each `[length]`.
+        image_id: Id of the placeholder.
+        places: What is left of each image.
+        per_tile: Visual tokens of a tile.
+    """
+    ids, kept, images, start = [], [], iter(places), 0
+    for visual, run in groupby(prompt, lambda token: token == image_id):
+        length = len(list(run))
+        own = next(images) + start if visual else torch.arange(start, start + length, device=positions.device)
+        ids += [image_id] * len(own) if visual else list(prompt[start : start + length])
+        kept.append(positions[own])
+        start += length
+    return ids, torch.cat(kept)
+
+
+def tiles_of_images(prompt: Sequence[int], image_id: int, per_tile: int) -> list[int]:
+    """Return the tiles of each image of a prompt: a run of placeholders is an image."""
+    return [len(list(run)) // per_tile for visual, run in groupby(prompt, lambda token: token == image_id) if visual]
+
+
+def as_row(prompt: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return a prompt's ids `[1, length]` and a mask of ones."""
+    ids = torch.tensor([list(prompt)], device=device)
+    return ids, torch.ones_like(ids)
+
+
+def projector_tokens(projector: Any, features: Tensor) -> Tensor:
+    """Return the tokens that a reducer chooses from `[tiles, tokens, width]`: a compressor's if there is one."""
+    features = features.to(projector.linear_1.weight.dtype)
+    return projector.tokens_of(features) if isinstance(projector, CompressedProjector) else features
+
+
+def projected(projector: Any, tokens: Tensor) -> Tensor:
+    """Return language rows `[tokens, width]` of what a reducer left."""
+    rows: Tensor = projector.rows_of(tokens) if isinstance(projector, CompressedProjector) else projector(tokens)
+    return rows
+
+
+def windows_of(projector: Any) -> Tensor | None:
+    """Return which of a compressor's tokens each token of the raster goes into `[tokens]`; None without a compressor.
+
+    Raises:
+        UserError: If it does not say so, or gives tiles different numbers of tokens.
+    """
+    if not isinstance(projector, CompressedProjector):
+        return None
+    compressor = projector.compressor
+    windows = None if compressor.varies else compressor.windows(compressor.ratio, compressor.side)
+    if windows is None:
+        raise UserError(
+            f"The compressor {type(compressor).__name__} does not say which tokens its own stand for, so none can be "
+            "chosen by the tower's attention.\nTake a reducer that acts inside the language model, such as fastv."
+        )
+    return torch.as_tensor(windows).flatten().long()
