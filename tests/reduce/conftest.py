@@ -76,7 +76,7 @@ def language_config(kind: str) -> Any:
         max_position_embeddings=512,
         initializer_range=0.12,
         tie_word_embeddings=False,
-        eos_token_id=0,
+        eos_token_id=None,
         pad_token_id=0,
         **({"sliding_window": None} if kind == "mistral" else {}),
     )
@@ -219,7 +219,7 @@ def greedy() -> Callable[..., tuple[Tensor, Tensor]]:
     """Return a function that gives logits `[rows, steps, vocabulary]` and tokens `[rows, steps]` of greedy answers."""
 
     def answer(model: Any, given: dict[str, Any], steps: int = 6, **options: Any) -> tuple[Tensor, Tensor]:
-        options = {"max_new_tokens": steps, "min_new_tokens": steps, "do_sample": False, **options}
+        options = {"max_new_tokens": steps, "do_sample": False, **options}
         out = model.generate(**given, **options, return_dict_in_generate=True, output_logits=True)
         return torch.stack(out.logits, 1), out.sequences[:, -steps:]
 
