@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -23,6 +25,9 @@ from transformers import (
     Qwen3Config,
 )
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
+
+from fcot.models.spec import StudentSpec
+from fcot.models.student import student_of
 
 IMAGE, BEGIN, END, LAYERS = 1, 2, 3, 6
 ROWS = ((1,), (7,), (2, 3), (), (1,))  # tiles of the images of each row
@@ -111,12 +116,12 @@ def internvl(language: str) -> Family:
         vision_config=vision, text_config=language_config(language), image_token_id=IMAGE, image_seq_length=4
     )
 
-    def prompt(rows: tuple[tuple[int, ...], ...] = ROWS, seed: int = 1) -> Prompt:
+    def prompt(rows: tuple[tuple[int, ...], ...] = ROWS, seed: int = 1, per_tile: int = 4) -> Prompt:
         draw = torch.Generator().manual_seed(seed)
         pixels = [
             {"pixel_values": torch.randn(sum(images), 3, 56, 56, generator=draw)} if images else {} for images in rows
         ]
-        return spans_prompt([[4 * tiles for tiles in images] for images in rows], pixels, seed)
+        return spans_prompt([[per_tile * tiles for tiles in images] for images in rows], pixels, seed)
 
     return Family(InternVLForConditionalGeneration(config), prompt)
 
@@ -212,6 +217,16 @@ def each_family(request: pytest.FixtureRequest, family: Callable[[str], Family])
 def llama(family: Callable[[str], Family]) -> Family:
     """InternVL with a Llama."""
     return family("internvl-llama")
+
+
+@pytest.fixture(scope="session")
+def student(family: Callable[[str], Family]) -> Family:
+    """A student of the InternVL with a Llama: two tokens a tile, at the teacher's positions."""
+    teacher, prompt = family("internvl-llama")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = student_of(deepcopy(teacher), StudentSpec(compressor="conv", ratio=2, keep_positions=True)).eval()
+    return Family(model, partial(prompt, per_tile=2))
 
 
 @pytest.fixture(scope="session")

@@ -186,3 +186,21 @@ def test_a_second_turn_reads_what_the_first_left(llama, greedy, method, position
     new = second["input_ids"][:, out.sequences.shape[1] :]
     visual = oracle.read({**second, "input_ids": new})
     assert_same(logits[0], tokens[0], oracle.answer(choices(visual)))
+
+
+@pytest.mark.parametrize("positions", ["original", "renumbered"])
+@pytest.mark.parametrize("method", ["fastv", "pyramiddrop"])
+def test_a_student_that_keeps_positions_keeps_them_as_tokens_are_dropped(student, greedy, method, positions):
+    model, prompt, shares = student.model, student.prompt(), {2: 0.5, 4: 0.25}
+    options = {"layer": 2} if method == "fastv" else {"layers": [*shares], "ratios": [*shares.values()]}
+    with reduced(model, method, positions=positions, **options):
+        logits, tokens = greedy(model, prompt.all())
+    for i in range(len(prompt.ids)):
+        given = prompt.one(i)
+        where = model.positions(given["input_ids"])
+        oracle = Oracle(model, own_layer=method == "pyramiddrop", renumbered=positions == "renumbered")
+        visual = oracle.read(given, where)
+        # a visual token takes two positions
+        assert int(where[0, -1]) == len(visual) - 1 + int(visual.sum())
+        choices = fastv(visual, 2, 0.5) if method == "fastv" else pyramiddrop(visual, shares)
+        assert_same(logits[i], tokens[i], oracle.answer(choices if visual.any() else {}))

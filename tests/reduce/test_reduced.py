@@ -230,3 +230,53 @@ def test_each_image_keeps_its_share_where_images_are_ranked_apart(llama, monkeyp
             monkeypatch.setattr(engine.reducer, "select", select)
             model(**given)
         assert seen[-1] == expected
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_positions_are_those_of_the_prompt_or_counted_anew(llama, method):
+    model, given, seen = llama.model, llama.prompt(rows=((12, 5),)).one(0), []
+
+    def look(layer, args, kwargs):
+        seen.append(kwargs["position_ids"][0].tolist())
+
+    for positions in POSITIONS:
+        with reduced(model, method, **options(method, positions=positions)), torch.no_grad():
+            hook = model.model.language_model.layers[-1].register_forward_pre_hook(look, with_kwargs=True)
+            model(**given)
+            hook.remove()
+    kept, anew = seen
+    length = given["input_ids"].shape[1]
+    assert anew == list(range(len(anew)))
+    assert len(kept) == len(anew) < length
+    assert kept == sorted(set(kept))  # a merged token has that of one that was dropped, in order
+    text = (given["input_ids"][0] != model.config.image_token_id).nonzero()[:, 0].tolist()
+    assert set(text) < set(kept) < set(range(length))
+
+
+def test_merged_tokens_stand_where_they_should(llama):
+    model, given, seen = llama.model, llama.prompt(rows=((30,),)).one(0), []
+    for positions in POSITIONS:
+        with reduced(model, "sparsevlm", counts=[30, 20, 10], layers=[1, 2, 3], positions=positions) as engine:
+            choose = engine.reducer.select
+
+            def select(row, observed, choose=choose, positions=positions):
+                selection = choose(row, observed)
+                seen.append((row, selection, selection.order(row, positions == "renumbered")))
+                return selection
+
+            engine.reducer.select = select
+            with torch.no_grad():
+                model(**given)
+    for number, (row, selection, order) in enumerate(seen):
+        assert selection.merged is not None and len(selection.merged) > 0
+        length, renumbered = len(row.visual), number >= 3
+        new = (order >= length).nonzero()[:, 0]
+        if renumbered:  # behind the visual tokens that stay, before the text
+            before = order[: new[0]]
+            assert row.visual[before].sum() == len(selection.kept)
+            assert new.tolist() == list(range(int(new[0]), int(new[0]) + len(new)))
+            assert not row.visual[order[new[-1] + 1 :]].any()
+        else:  # at the place of a dropped one
+            places = torch.cat([torch.arange(length), selection.like])[order]
+            assert places.equal(places.sort().values)
+            assert not torch.isin(selection.like, selection.kept).any()
