@@ -69,22 +69,23 @@ class Family(NamedTuple):
     prompt: Callable[..., Prompt]
 
 
-def language_config(kind: str) -> Any:
-    return LANGUAGES[kind](
-        vocab_size=64,
-        hidden_size=32,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        intermediate_size=48,
-        max_position_embeddings=512,
-        initializer_range=0.12,
-        tie_word_embeddings=False,
-        eos_token_id=None,
-        pad_token_id=0,
+def language_config(kind: str, **options: Any) -> Any:
+    given = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "intermediate_size": 48,
+        "max_position_embeddings": 512,
+        "initializer_range": 0.12,
+        "tie_word_embeddings": False,
+        "eos_token_id": None,
+        "pad_token_id": 0,
         **({"sliding_window": None} if kind == "mistral" else {}),
-    )
+    }
+    return LANGUAGES[kind](**{**given, **options})
 
 
 def spans_prompt(spans: list[list[int]], pixels: list[dict[str, Tensor]], seed: int) -> Prompt:
@@ -101,7 +102,7 @@ def spans_prompt(spans: list[list[int]], pixels: list[dict[str, Tensor]], seed: 
     return Prompt(ids, mask, pixels)
 
 
-def internvl(language: str) -> Family:
+def internvl(language: str, **options: Any) -> Family:
     vision = InternVLVisionConfig(
         hidden_size=16,
         num_hidden_layers=2,
@@ -113,7 +114,10 @@ def internvl(language: str) -> Family:
         layer_scale_init_value=1.0,
     )
     config = InternVLConfig(
-        vision_config=vision, text_config=language_config(language), image_token_id=IMAGE, image_seq_length=4
+        vision_config=vision,
+        text_config=language_config(language, **options),
+        image_token_id=IMAGE,
+        image_seq_length=4,
     )
 
     def prompt(rows: tuple[tuple[int, ...], ...] = ROWS, seed: int = 1, per_tile: int = 4) -> Prompt:
@@ -189,6 +193,10 @@ MAKERS: dict[str, Callable[[], Family]] = {
     "llava": llava,
     "llava-next": llava_next,
 }
+ROPE = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+MORE = {  # for single tests
+    "dynamic rope": lambda: internvl("llama", rope_parameters=ROPE, max_position_embeddings=24)
+}
 
 
 @pytest.fixture(scope="session")
@@ -200,7 +208,7 @@ def family() -> Callable[[str], Family]:
         if name not in known:
             with torch.random.fork_rng():
                 torch.manual_seed(0)
-                known[name] = MAKERS[name]()
+                known[name] = {**MAKERS, **MORE}[name]()
             known[name].model.eval()
         return known[name]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from fcot.models.transformers_api import CACHE
-from fcot.reduce import reduced
+from fcot.reduce import REDUCERS, reduced
 
 Choice = Callable[[Tensor, Tensor], Tensor]  # what goes, given the mean map and what is there
 
@@ -104,10 +104,18 @@ class Oracle:
         return torch.stack(logits), tokens
 
 
-def lowest(visual: Tensor, count: int) -> Choice:
-    """Drop all visual tokens but those the last row looks at most, by sorting pairs in plain Python."""
+def lowest(visual: Tensor, count: int, scores: list[Tensor] | None = None) -> Choice:
+    """Drop all visual tokens but those the last row looks at most, by sorting pairs in plain Python.
+
+    Args:
+        visual: Which tokens may go `[length]`.
+        count: How many stay.
+        scores: Where to put what the last row looks at of these.
+    """
 
     def choose(mean: Tensor, there: Tensor) -> Tensor:
+        if scores is not None:
+            scores.append(mean[-1, visual & there])
         places = [place for place in visual.nonzero()[:, 0].tolist() if there[place]]
         ranked = sorted(places, key=lambda place: (-float(mean[-1, place]), place))
         return torch.tensor(sorted(ranked[count:]), dtype=torch.long)
@@ -166,26 +174,34 @@ def test_pyramiddrop_answers_as_if_dropped_tokens_were_masked(each_family, greed
 @pytest.mark.parametrize("positions", ["original", "renumbered"])
 @pytest.mark.parametrize("method", ["fastv", "pyramiddrop"])
 @pytest.mark.parametrize("images", [(), (2,)], ids=["of text", "with another image"])
-def test_a_second_turn_reads_what_the_first_left(llama, greedy, method, positions, images):
+def test_a_second_turn_reads_what_the_first_left(llama, greedy, monkeypatch, method, positions, images):
     model, shares = llama.model, {2: 0.5, 4: 0.25}
     first, second = llama.prompt(rows=((3,),)).one(0), llama.prompt(rows=(images,), seed=5).one(0)
     options = {"layer": 2} if method == "fastv" else {"layers": [*shares], "ratios": [*shares.values()]}
-    with reduced(model, method, positions=positions, **options):
+    reducer, scores = REDUCERS[method](positions=positions, **options), []
+    choose = reducer.select
+    monkeypatch.setattr(
+        reducer, "select", lambda row, observed: (scores.append(observed[row.visual]), choose(row, observed))[1]
+    )
+    with reduced(model, reducer):
         out = model.generate(**first, max_new_tokens=4, do_sample=False, return_dict_in_generate=True)
         second["input_ids"] = torch.cat([out.sequences, second["input_ids"]], 1)
         second["attention_mask"] = torch.ones_like(second["input_ids"])
         logits, tokens = greedy(model, {**second, CACHE: out[CACHE]})
     oracle = Oracle(model, own_layer=method == "pyramiddrop", renumbered=positions == "renumbered")
+    expected: list[Tensor] = []
 
     def choices(visual: Tensor) -> dict[int, Choice]:
-        if not visual.any():
-            return {}
-        return fastv(visual, 2, 0.5) if method == "fastv" else pyramiddrop(visual, shares)
+        count = int(visual.sum())
+        kept = {2: round(count * 0.5)} if method == "fastv" else {at: int(count * part) for at, part in shares.items()}
+        return {layer: lowest(visual, left, expected) for layer, left in kept.items()} if count else {}
 
     oracle.answer(choices(oracle.read(first)), steps=4)
     new = second["input_ids"][:, out.sequences.shape[1] :]
     visual = oracle.read({**second, "input_ids": new})
     assert_same(logits[0], tokens[0], oracle.answer(choices(visual)))
+    for found, wanted in zip(scores, expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("positions", ["original", "renumbered"])

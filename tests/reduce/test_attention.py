@@ -68,3 +68,9 @@ def test_clusters_are_those_of_the_definition():
     found = density_peaks(states, clusters)
     assert found.centres.tolist() == centres
     torch.testing.assert_close(found.means, torch.stack([torch.stack(group).mean(0) for group in groups.values()]))
+
+
+def test_tokens_that_are_all_alike_stay_what_they_are_when_merged():
+    found = density_peaks(torch.ones(12, 5), 3)
+    assert found.centres.tolist() == [0, 1, 2]
+    assert found.means.equal(torch.ones(3, 5))

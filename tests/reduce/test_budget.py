@@ -32,7 +32,10 @@ def test_pyramiddrop_by_default_is_the_papers():
     assert Pyramiddrop().stages(32) == (8, 16, 24)
     assert Pyramiddrop().counts(576, 32) == (288, 144, 72)
     assert Pyramiddrop().equivalent_of(576, 32) == 270
-    assert Pyramiddrop(keep=0.25).counts(256, 24)[-1] == 64
+
+
+def test_pyramiddrop_keeps_the_share_to_the_token():
+    assert Pyramiddrop(keep=0.75, layers=[6, 12]).counts(256, 24)[-1] == 192  # the square of a root is a little less
 
 
 def test_pyramiddrop_solves_its_factor():
@@ -77,3 +80,10 @@ def test_what_merged_tokens_alone_exceed_is_refused():
 def test_one_visual_token_always_stays(method):
     reducer = REDUCERS[method](keep=0.1)
     assert all(count >= 1 for visual in (1, 2, 3) for count in reducer.counts(visual, 24))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("budget", ["keep", "equivalent"])
+def test_a_budget_of_all_drops_nothing(method, budget):
+    reducer = REDUCERS[method](**{budget: 1.0})
+    assert set(reducer.counts(3328, 24)) == {3328}

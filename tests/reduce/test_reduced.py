@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from typing import Any
 
 import pytest
 import torch
 
 from fcot.models.transformers_api import CACHE
-from fcot.reduce import REDUCERS, InsideReducer, reduced
+from fcot.reduce import REDUCERS, FastvRandom, InsideReducer, reduced
 
 METHODS = tuple(name for name, kind in REDUCERS.items() if issubclass(kind, InsideReducer))
 POSITIONS = ("original", "renumbered")
@@ -205,15 +206,22 @@ def test_the_model_is_as_it_was_after_an_error(llama, greedy):
     assert greedy(model, given)[0].equal(expected)
 
 
-def test_a_draw_depends_on_seed_and_prompt_alone(llama, greedy):
-    model, prompt = llama.model, llama.prompt()
+def test_a_draw_depends_on_seed_and_prompt_alone(llama):
+    def drawn(seed: int, prompt: int) -> list[int]:
+        with reduced(llama.model, FastvRandom(seed=seed)) as engine, torch.no_grad():
+            choose, kept = engine.reducer.select, []
 
-    def answers(seed: int) -> torch.Tensor:
-        with reduced(model, "fastv_random", seed=seed):
-            return greedy(model, prompt.all())[0]
+            def select(row, observed):
+                kept.append(choose(row, observed))
+                return kept[-1]
 
-    assert answers(3).equal(answers(3))
-    assert not answers(3)[1].equal(answers(4)[1])
+            engine.reducer.select = select
+            llama.model(**llama.prompt(rows=((7,),), seed=prompt).one(0))
+        return kept[0].kept.tolist()
+
+    assert drawn(3, 1) == drawn(3, 1)
+    assert drawn(3, 1) != drawn(4, 1)
+    assert drawn(3, 1) != drawn(3, 2)  # other text around tokens in the same places
 
 
 def test_each_image_keeps_its_share_where_images_are_ranked_apart(llama, monkeypatch):
@@ -280,3 +288,50 @@ def test_merged_tokens_stand_where_they_should(llama):
             places = torch.cat([torch.arange(length), selection.like])[order]
             assert places.equal(places.sort().values)
             assert not torch.isin(selection.like, selection.kept).any()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_angles_that_grow_with_the_prompt_are_kept(family, greedy, method):
+    # a model remembers the longest prompt it has read, and later ones are turned by that
+    (model, prompt), again = family("dynamic rope"), deepcopy(family("dynamic rope").model)
+    model, given = deepcopy(model), prompt(rows=((7,),)).one(0)
+    assert given["input_ids"].shape[1] > model.config.text_config.max_position_embeddings
+    expected, _ = greedy(model, given)
+    with reduced(again, method, keep=1.0, positions="original"):
+        assert greedy(again, given)[0].equal(expected)
+    turned = []
+
+    def look(layer, args, kwargs):
+        turned.append((kwargs["position_ids"][0], kwargs["position_embeddings"][0][0]))
+
+    hooks = [model.model.language_model.layers[0].register_forward_pre_hook(look, with_kwargs=True)]
+    with reduced(model, method, **options(method, positions="original")), torch.no_grad():
+        hooks.append(model.model.language_model.layers[-1].register_forward_pre_hook(look, with_kwargs=True))
+        model(**given)
+    for hook in hooks:
+        hook.remove()
+    (all_positions, all_cosines), (positions, cosines) = turned
+    assert len(positions) < len(all_positions)
+    assert cosines.equal(all_cosines[positions])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bfloat16_weights_are_reduced_too(llama, greedy, method):
+    model, prompt = deepcopy(llama.model).bfloat16(), llama.prompt()
+    with reduced(model, method, **options(method)):
+        out = model.generate(
+            **prompt.all(), max_new_tokens=3, do_sample=False, return_dict_in_generate=True, output_logits=True
+        )
+        assert torch.stack(out.logits).isfinite().all()
+    assert out[CACHE].get_seq_length(5) < out[CACHE].get_seq_length(0)
+    assert out[CACHE].layers[-1].keys.dtype == torch.bfloat16
+
+
+def test_a_model_of_eager_attention_has_it_again_afterwards(llama, greedy):
+    model, given = deepcopy(llama.model), llama.prompt().all()
+    with reduced(llama.model, "fastv"):
+        expected, _ = greedy(llama.model, given)
+    model.set_attn_implementation("eager")
+    with reduced(model, "fastv"):
+        torch.testing.assert_close(greedy(model, given)[0], expected, rtol=0, atol=1e-5)
+    assert model.model.language_model.config._attn_implementation == "eager"
