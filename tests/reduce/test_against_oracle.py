@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity as cosine
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from fcot.models.transformers_api import CACHE
 from fcot.reduce import REDUCERS, reduced
 
-Choice = Callable[[Tensor, Tensor], Tensor]  # what goes, given the mean map and what is there
+
+class Seen(NamedTuple):
+    """What a choice may look at.
+
+    Attributes:
+        mean: The map of attention, mean over heads `[length, length]`.
+        keys: Keys of the layer before `[key heads, length, head width]`.
+        there: Which tokens have not been dropped yet `[length]`.
+        hidden: What the stage's layer is given, after the final norm `[length, width]`.
+        embeddings: What the first layer was given `[length, width]`.
+    """
+
+    mean: Tensor
+    keys: Tensor
+    there: Tensor
+    hidden: Tensor
+    embeddings: Tensor
 
 
-def layer_logits(layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Logits `[heads, length, length]` and values `[heads, length, head width]` of a layer's attention."""
+Choice = Callable[[Seen], Tensor]  # which tokens go
+
+
+def layer_logits(layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits `[heads, length, length]`, values `[heads, length, head width]` and keys of a layer's attention."""
     attention = layer.self_attn
     normed = layer.input_layernorm(hidden)
     shape = (1, normed.shape[1], -1, attention.head_dim)
@@ -26,8 +47,8 @@ def layer_logits(layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor]) -> t
         q, k = attention.q_norm(q), attention.k_norm(k)
     q, k = apply_rotary_pos_emb(q.transpose(1, 2), k.transpose(1, 2), *rotary)
     groups = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(groups, 1), v.transpose(1, 2).repeat_interleave(groups, 1)
-    return q[0] @ k[0].transpose(1, 2) * attention.scaling, v[0]
+    keys, v = k.repeat_interleave(groups, 1), v.transpose(1, 2).repeat_interleave(groups, 1)
+    return q[0] @ keys[0].transpose(1, 2) * attention.scaling, v[0], k[0]
 
 
 class Oracle:
@@ -67,7 +88,7 @@ class Oracle:
         """Final hidden states `[1, length, width]`; what `choices` drop by stage stays dropped."""
         language, hidden, length = self.model.model.language_model, self.embeddings, self.embeddings.shape[1]
         rotary, there = language.rotary_emb(hidden, self.positions), torch.ones(length, dtype=torch.bool)
-        mean = torch.empty(0)
+        mean = keys = torch.empty(0)
 
         def probabilities(logits: Tensor) -> Tensor:
             seen = torch.ones(length, length, dtype=torch.bool).tril() & there
@@ -80,13 +101,14 @@ class Oracle:
                     if self.own_layer:
                         mean = probabilities(layer_logits(layer, hidden, rotary)[0]).mean(0)
                     old = self.dropped.get(number, torch.zeros(0, dtype=torch.long))
-                    self.dropped[number] = torch.cat([old, choices[number](mean, there)])
+                    seen = Seen(mean, keys, there, language.norm(hidden)[0], self.embeddings[0])
+                    self.dropped[number] = torch.cat([old, choices[number](seen)])
                 if number in self.dropped:
                     there = there.clone()
                     there[self.dropped[number]] = False
                     if self.renumbered:
                         rotary = language.rotary_emb(hidden, (there.cumsum(0) - 1)[None])
-            logits, values = layer_logits(layer, hidden, rotary)
+            logits, values, keys = layer_logits(layer, hidden, rotary)
             p = probabilities(logits)
             mean = p.mean(0)
             hidden = hidden + layer.self_attn.o_proj((p @ values).transpose(0, 1).flatten(1))[None]
@@ -113,11 +135,11 @@ def lowest(visual: Tensor, count: int, scores: list[Tensor] | None = None) -> Ch
         scores: Where to put what the last row looks at of these.
     """
 
-    def choose(mean: Tensor, there: Tensor) -> Tensor:
+    def choose(seen: Seen) -> Tensor:
         if scores is not None:
-            scores.append(mean[-1, visual & there])
-        places = [place for place in visual.nonzero()[:, 0].tolist() if there[place]]
-        ranked = sorted(places, key=lambda place: (-float(mean[-1, place]), place))
+            scores.append(seen.mean[-1, visual & seen.there])
+        places = [place for place in visual.nonzero()[:, 0].tolist() if seen.there[place]]
+        ranked = sorted(places, key=lambda place: (-float(seen.mean[-1, place]), place))
         return torch.tensor(sorted(ranked[count:]), dtype=torch.long)
 
     return choose
@@ -155,7 +177,7 @@ def test_fastv_by_received_attention_sums_the_rows_of_all_queries(llama, greedy)
     for i in range(2):
         oracle = Oracle(model)
         (choose,) = fastv(oracle.read(prompt.one(i)), 2, 0.5).values()
-        received = {2: lambda mean, there, choose=choose: choose(mean.sum(0)[None], there)}
+        received = {2: lambda seen, choose=choose: choose(seen._replace(mean=seen.mean.sum(0)[None]))}
         assert_same(logits[i], tokens[i], oracle.answer(received))
 
 
@@ -220,3 +242,71 @@ def test_a_student_that_keeps_positions_keeps_them_as_tokens_are_dropped(student
         assert int(where[0, -1]) == len(visual) - 1 + int(visual.sum())
         choices = fastv(visual, 2, 0.5) if method == "fastv" else pyramiddrop(visual, shares)
         assert_same(logits[i], tokens[i], oracle.answer(choices if visual.any() else {}))
+
+
+def rated(visual: Tensor, count: int) -> Choice:
+    """Drop all visual tokens but those that SparseVLM's raters look at most."""
+    places = visual.nonzero()[:, 0].tolist()
+    text = range(places[-1] + 1, len(visual))
+
+    def choose(seen: Seen) -> Tensor:
+        like = dict.fromkeys(text, 0.0)
+        for place in places:
+            products = [float(seen.embeddings[place] @ seen.embeddings[other]) for other in text]
+            total = sum(math.exp(each) for each in products)
+            for other, product in zip(text, products, strict=True):
+                like[other] += math.exp(product) / total
+        raters = [other for other in text if like[other] > sum(like.values()) / len(like)]
+        score = {place: sum(float(seen.mean[rater, place]) for rater in raters) for place in places}
+        ranked = sorted((place for place in places if seen.there[place]), key=lambda place: -score[place])
+        return torch.tensor(sorted(ranked[count:]), dtype=torch.long)
+
+    return choose
+
+
+@pytest.mark.parametrize("positions", ["original", "renumbered"])
+def test_sparsevlm_without_recycling_answers_as_if_dropped_tokens_were_masked(each_family, greedy, positions):
+    model, prompt = each_family.model, each_family.prompt()
+    best = {1: 9, 3: 5, 4: 2}
+    options = {"layers": [*best], "counts": [*best.values()], "recycle": False, "positions": positions}
+    with reduced(model, "sparsevlm", **options):
+        logits, tokens = greedy(model, prompt.all())
+    for i in range(len(prompt.ids)):
+        oracle, choices, left = Oracle(model, renumbered=positions == "renumbered"), {}, 0
+        visual = oracle.read(prompt.one(i))
+        if visual.any():
+            left = int(visual.sum())
+            for layer, count in best.items():
+                left = min(count, max(left - 1, 1))
+                choices[layer] = rated(visual, left)
+        assert_same(logits[i], tokens[i], oracle.answer(choices))
+
+
+def unlike(visual: Tensor, count: int, pivots: int) -> Choice:
+    """Drop all visual tokens but DART's pivots and those unlike them."""
+    places = visual.nonzero()[:, 0].tolist()
+
+    def choose(seen: Seen) -> Tensor:
+        size = seen.keys.abs().sum((0, 2)).tolist()
+        image = sorted(places, key=lambda place: -size[place])[: min(pivots, count)]
+        text = sorted(range(places[-1] + 1, len(visual)), key=lambda place: -size[place])[:pivots]
+        kept, turns, budget = [*image], [*image, *text], count - len(image)
+        for turn, pivot in enumerate(turns):
+            share = budget // len(turns) + (turn < budget % len(turns))
+            free = [place for place in places if place not in kept]
+            kept += sorted(free, key=lambda place: float(cosine(seen.hidden[pivot], seen.hidden[place], 0)))[:share]
+        return torch.tensor([place for place in places if place not in kept], dtype=torch.long)
+
+    return choose
+
+
+@pytest.mark.parametrize("positions", ["original", "renumbered"])
+def test_dart_answers_as_if_dropped_tokens_were_masked(each_family, greedy, positions):
+    model, prompt = each_family.model, each_family.prompt()
+    with reduced(model, "dart", layer=3, keep=0.4, image_pivots=2, text_pivots=2, positions=positions):
+        logits, tokens = greedy(model, prompt.all())
+    for i in range(len(prompt.ids)):
+        oracle = Oracle(model, renumbered=positions == "renumbered")
+        visual = oracle.read(prompt.one(i))
+        choices = {3: unlike(visual, max(1, round(int(visual.sum()) * 0.4)), 2)} if visual.any() else {}
+        assert_same(logits[i], tokens[i], oracle.answer(choices))

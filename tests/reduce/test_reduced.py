@@ -262,7 +262,11 @@ def test_positions_are_those_of_the_prompt_or_counted_anew(llama, method):
 
 
 def test_merged_tokens_stand_where_they_should(llama):
-    model, given, seen = llama.model, llama.prompt(rows=((30,),)).one(0), []
+    model, given, seen, entered = llama.model, llama.prompt(rows=((30,),)).one(0), [], []
+
+    def look(layer, args):
+        entered.append(args[0][0])
+
     for positions in POSITIONS:
         with reduced(model, "sparsevlm", counts=[30, 20, 10], layers=[1, 2, 3], positions=positions) as engine:
             choose = engine.reducer.select
@@ -273,10 +277,14 @@ def test_merged_tokens_stand_where_they_should(llama):
                 return selection
 
             engine.reducer.select = select
+            hooks = [layer.register_forward_pre_hook(look) for layer in model.model.language_model.layers[1:4]]
             with torch.no_grad():
                 model(**given)
+            for hook in hooks:
+                hook.remove()
     for number, (row, selection, order) in enumerate(seen):
         assert selection.merged is not None and len(selection.merged) > 0
+        assert entered[number].equal(torch.cat([row.hidden, selection.merged])[order])
         length, renumbered = len(row.visual), number >= 3
         new = (order >= length).nonzero()[:, 0]
         if renumbered:  # behind the visual tokens that stay, before the text
