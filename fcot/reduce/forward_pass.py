@@ -37,7 +37,7 @@ def cache_of(given: Mapping[str, Any]) -> Any:
 
 
 def stage_masks(cache: Any) -> dict[int, StageMask]:
-    """Return what a cache holds from each stage on, to be written to; something of its own without a cache."""
+    """Return what a cache holds from each stage on, to be written to; a new dictionary without a cache."""
     return {} if cache is None else cache.__dict__.setdefault("reduced_stages", {})
 
 
