@@ -44,6 +44,7 @@ class Record:
         scores: Score by metric name, the mean where there are several answers.
         visual_tokens: Visual tokens of the page.
         more_predictions: Further answers that were drawn.
+        left: What a reducer left of the visual tokens: "kept" at the last layer, "equivalent" in the mean over layers.
     """
 
     key: str
@@ -54,10 +55,13 @@ class Record:
     scores: dict[str, float]
     visual_tokens: int
     more_predictions: list[str] = field(default_factory=list)
+    left: dict[str, float] | None = None
 
     def json(self) -> dict[str, Any]:
-        """Return what a file says of it; further answers only if there are any."""
-        return {name: value for name, value in asdict(self).items() if value or name != "more_predictions"}
+        """Return what a file says of it; of further answers and of a reducer only if there were any."""
+        return {
+            name: value for name, value in asdict(self).items() if value or name not in ("more_predictions", "left")
+        }
 
 
 @dataclass
@@ -88,19 +92,21 @@ class Evaluation:
         predictions: Sequence[str],
         visual_tokens: Sequence[int],
         more_predictions: Sequence[list[str]] | None = None,
+        left: Sequence[dict[str, float]] | None = None,
     ) -> list[Record]:
         """Score the answers of a batch, further ones to each question too, and return a record for each question."""
         added = []
         further = more_predictions or [[]] * len(keys)
-        for key, task, question, accepted, said, tokens, more in zip(
-            keys, tasks, questions, references, predictions, visual_tokens, further, strict=True
+        its_left: Sequence[dict[str, float] | None] = left or [None] * len(keys)
+        for key, task, question, accepted, said, tokens, more, remaining in zip(
+            keys, tasks, questions, references, predictions, visual_tokens, further, its_left, strict=True
         ):
             compared = [judged(each, accepted) for each in (said, *more)]
             scores = {
                 name: float(np.mean([metric_by_name(name).score(*each) for each in compared]))
                 for name in self.names(task)
             }
-            added.append(Record(key, task, question, accepted, said, scores, tokens, more))
+            added.append(Record(key, task, question, accepted, said, scores, tokens, more, remaining))
         self.records.extend(added)
         return added
 

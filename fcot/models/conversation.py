@@ -1,6 +1,7 @@
 """Answer turn by turn: the tower sees the pages once, and each turn is read behind what the cache holds already."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
@@ -11,10 +12,11 @@ from fcot.batch import Batch, Segments
 from fcot.models.decoder import fill_cache
 from fcot.models.generation import stop_tokens, until
 from fcot.models.prefix import Answerer, positions_of
+from fcot.models.reduced_pages import Prompts, kept_positions, reduced_prompts, whole_prompts
 from fcot.models.reduced_prefix import PackedPass, reducing, without_last
 from fcot.models.sampling import Sampling
 from fcot.models.transformers_api import CACHE
-from fcot.reduce import InsideReducer
+from fcot.reduce import BeforeReducer, InsideReducer, Reducer
 
 
 class Conversation:
@@ -25,7 +27,8 @@ class Conversation:
         tiles: Of all pages, uint8 `[tiles, 3, S, S]` on the model's device.
         counts: Visual tokens of each tile, int64 `[tiles]` on the CPU.
         branch: Which model answers.
-        reducer: Drops visual tokens between layers of the language model.
+        reducer: Drops or merges visual tokens.
+        grids: Columns and rows of the tiles of each page.
     """
 
     def __init__(
@@ -34,7 +37,8 @@ class Conversation:
         tiles: Tensor,
         counts: Tensor,
         branch: str = "student",
-        reducer: InsideReducer | None = None,
+        reducer: Reducer | None = None,
+        grids: Sequence[tuple[int, int]] = (),
     ) -> None:
         self.pair, self.branch, self.counts, self.reducer = pair, branch, counts, reducer
         self.page = Batch(
@@ -45,9 +49,10 @@ class Conversation:
             num_tiles=torch.tensor([len(tiles)]),
             tiles=tiles,
             tile_tokens={branch: counts},
+            grids=[list(grids)] if grids else [],
         )
-        with torch.no_grad():
-            self.features = pair.features(tiles)
+        self.inside = reducer if isinstance(reducer, InsideReducer) else None
+        self.prompts: Prompts | None = None  # the first prompt, its pages looked at
         self.read: list[int] = []  # ids whose keys and values the cache holds
         self.cache: Any = None
 
@@ -63,12 +68,13 @@ class Conversation:
         Returns:
             Ids of the answer, end token removed.
         """
-        ids = list(prompt)
-        image_id = self.pair.student.config.image_token_id
+        whole_ids, index = list(prompt), self._left_of(list(prompt))
+        ids = [whole_ids[i] for i in index.tolist()]
+        image_id = self._image_id
         kept = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self.read, ids[:-1], strict=False)))
-        row = torch.tensor([ids], device=self.features.device)
+        row = torch.tensor([ids], device=self.page.tiles.device)
         mask = torch.ones_like(row)
-        where = positions_of(self.pair, self.branch, row, mask, self.counts)
+        where = self._positions(whole_ids, index)[None]
         if self.cache is None or image_id in ids[kept:]:
             self.cache, kept = self._read(row, where), len(ids) - 1
         self._forget_behind(ids[:kept])
@@ -77,7 +83,7 @@ class Conversation:
             self.cache.batch_repeat_interleave(beams)
         options = (sampling or Sampling()).options([ids], [self.page.tiles])
         try:
-            with reducing(self.pair.student, self.reducer):
+            with reducing(self.pair.student, self.inside):
                 whole = self.pair.student.generate(
                     input_ids=row,
                     attention_mask=mask,
@@ -97,15 +103,41 @@ class Conversation:
 
     def _read(self, ids: Tensor, positions: Tensor) -> Any:
         """Return the keys and values of all but the last of the tokens `[1, length]`."""
-        language, image_id = self.pair.student.model.language_model, self.pair.student.config.image_token_id
-        embeddings = self.pair.embed(self.branch, self.page, ids, self.features)
+        language, image_id = self.pair.student.model.language_model, self._image_id
+        assert self.prompts is not None
+        embeddings = replace(self.prompts, ids=ids.tolist()).embeddings(self.pair.student)
         length = ids.shape[1]
-        if self.reducer is None:
+        if self.inside is None:
             segments = Segments((length - 1,), (0,))
             return fill_cache(language, embeddings[:, :-1], positions[:, :-1], segments)
-        reading = PackedPass(self.reducer, language, Segments((length,), (0,)), ids[0] == image_id, ids[0])
+        reading = PackedPass(self.inside, language, Segments((length,), (0,)), ids[0] == image_id, ids[0])
         cache, left = reading.run(embeddings, positions)
-        return without_last(cache, self.reducer, left, [0])
+        return without_last(cache, self.inside, left, [0])
+
+    def _left_of(self, prompt: list[int]) -> Tensor:
+        """Return which tokens of a prompt the language model reads `[left]`; the first time, look at the pages."""
+        if self.prompts is None:
+            given = (self.pair, self.page, self.branch, [0], [prompt])
+            if isinstance(self.reducer, BeforeReducer):
+                self.prompts = reduced_prompts(*given, self.reducer)
+            else:
+                self.prompts = whole_prompts(*given)
+            self.end = 1 + max((i for i, token in enumerate(prompt) if token == self._image_id), default=-1)
+        (index,) = self.prompts.index
+        text = torch.arange(self.end, len(prompt), device=index.device)
+        return torch.cat([index[: int((index < self.end).sum())], text])
+
+    def _positions(self, prompt: list[int], index: Tensor) -> Tensor:
+        """Return the positions of those of a prompt's tokens that are left."""
+        row = torch.tensor([prompt], device=index.device)
+        whole = positions_of(self.pair, self.branch, row, torch.ones_like(row), self.counts)[0]
+        if isinstance(self.reducer, BeforeReducer):
+            return kept_positions(self.reducer, whole, index)
+        return whole
+
+    @property
+    def _image_id(self) -> int:
+        return int(self.pair.student.config.image_token_id)
 
     def _forget_behind(self, ids: list[int]) -> None:
         """Keep only these first ids in the cache."""

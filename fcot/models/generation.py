@@ -131,7 +131,8 @@ def answer_reduced(
         ids = torch.tensor(list(chain(*read.ids)), device=device)
         visual = ids == pair.student.config.image_token_id
         cache, remaining = PackedPass(inside, language, segments, visual, ids).run(embeddings, where)
-    left += [Left.of(prompt, pair.student.config.image_token_id, its) for prompt, *its in zip(read.ids, *remaining)]
+    by_sample = zip(read.ids, zip(*remaining, strict=True), strict=True)
+    left += [Left.of(prompt, pair.student.config.image_token_id, its) for prompt, its in by_sample]
     rows = [i for i in range(len(prompts)) for _ in range(copies)]
     beams = [row for row in rows for _ in range(options.get("num_beams", 1))]
     unpack(cache, remaining, beams)

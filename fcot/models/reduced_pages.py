@@ -1,5 +1,6 @@
 """Prompts whose visual tokens are fewer before the language model reads them."""
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -25,11 +26,13 @@ class Prompts:
         ids: Of each.
         rows: Visual tokens of all, in order `[tokens, width]`.
         positions: Of each prompt's tokens.
+        index: Which token of the whole prompt each was, or stands for.
     """
 
     ids: list[list[int]]
     rows: Tensor
     positions: list[Tensor]
+    index: list[Tensor]
 
     def embeddings(self, model: Any) -> Tensor:
         """Return all prompts one after another `[1, tokens, width]`."""
@@ -76,7 +79,8 @@ def whole_prompts(pair: Answerer, batch: Batch, branch: str, first: Sequence[int
         positions_of(pair, branch, *as_row(prompt, rows.device), its)[0]
         for prompt, its in zip(prompts, counts, strict=True)
     ]
-    return Prompts(prompts, rows.flatten(0, -2), positions)
+    index = [torch.arange(len(prompt), device=rows.device) for prompt in prompts]
+    return Prompts(prompts, rows.flatten(0, -2), positions, index)
 
 
 @torch.no_grad()
@@ -104,47 +108,46 @@ def reduced_prompts(
     tokens = projector_tokens(projector, features)
     whole = look_of(model, found, windows_of(projector))
     starts = [0, *pages.num_tiles.cumsum(0).tolist()]
-    image_id, ids, rows, positions = model.config.image_token_id, [], [], []
+    image_id, ids, rows, positions, index = model.config.image_token_id, [], [], [], []
     for sample, prompt in enumerate(prompts):
         page = seen.index(first[sample])
         tile, left = starts[page], []
         for number, tiles in enumerate(tiles_of_images(prompt, image_id, tokens.shape[1])):
             place = slice(tile, tile + tiles)
-            grids = batch.grids[sample] if batch.grids else [(tiles, 1)] * (number + 1)
-            key = f"{batch.keys[sample]}/{number}"
+            grids = batch.grids[sample] if batch.grids else [(1, 1)] * (number + 1)
+            key = str(zlib.crc32(pages.tiles[place].cpu().numpy().tobytes()))  # a page's draw is the same everywhere
             left.append(reducer.reduce(Seen(tokens[place], whole.take(place), grids[number], key)))
             tile += tiles
         counts = batch.by_sample(batch.tile_tokens[branch])[sample]
         where = positions_of(pair, branch, *as_row(prompt, tokens.device), counts)[0]
-        kept_ids, kept_positions = shortened(prompt, where, image_id, [each.places for each in left], tokens.shape[1])
-        ids.append(kept_ids)
-        renumbered = torch.arange(len(kept_ids), device=tokens.device)
-        positions.append(kept_positions if reducer.positions == "original" else renumbered)
+        index.append(index_of_left(prompt, image_id, [each.places for each in left], tokens.device))
+        ids.append([prompt[i] for i in index[-1].tolist()])
+        positions.append(kept_positions(reducer, where, index[-1]))
         rows += [each.rows for each in left]
     joined = torch.cat([tokens.new_zeros(0, tokens.shape[2]), *rows])
-    return Prompts(ids, projected(projector, joined), positions)
+    return Prompts(ids, projected(projector, joined), positions, index)
 
 
-def shortened(
-    prompt: Sequence[int], positions: Tensor, image_id: int, places: Sequence[Tensor], per_tile: int
-) -> tuple[list[int], Tensor]:
-    """Return a prompt's ids and positions with as many placeholders as are left.
+def kept_positions(reducer: BeforeReducer, positions: Tensor, index: Tensor) -> Tensor:
+    """Return the positions of the tokens that are left, their own or counted anew."""
+    return positions[index] if reducer.positions == "original" else torch.arange(len(index), device=positions.device)
+
+
+def index_of_left(prompt: Sequence[int], image_id: int, places: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Return which tokens of a prompt are left `[left]`: all text, and of each image what a reducer left.
 
     Args:
         prompt: Ids.
-        positions: Of each `[length]`.
         image_id: Id of the placeholder.
-        places: What is left of each image.
-        per_tile: Visual tokens of a tile.
+        places: Which of its visual tokens are left of each image, in the order in which they are read.
+        device: Where the result is to be.
     """
-    ids, kept, images, start = [], [], iter(places), 0
+    parts, images, start = [], iter(places), 0
     for visual, run in groupby(prompt, lambda token: token == image_id):
         length = len(list(run))
-        own = next(images) + start if visual else torch.arange(start, start + length, device=positions.device)
-        ids += [image_id] * len(own) if visual else list(prompt[start : start + length])
-        kept.append(positions[own])
+        parts.append((next(images) if visual else torch.arange(length, device=device)) + start)
         start += length
-    return ids, torch.cat(kept)
+    return torch.cat(parts)
 
 
 def tiles_of_images(prompt: Sequence[int], image_id: int, per_tile: int) -> list[int]:

@@ -12,7 +12,7 @@ from fcot.batch import Segments
 from fcot.models.transformers_api import CACHE
 from fcot.reduce import reduced
 from fcot.reduce.chunk import Chunk
-from fcot.reduce.forward_pass import Probe, StageMask
+from fcot.reduce.forward_pass import Probe, StageMask, stage_masks
 from fcot.reduce.inside import InsideReducer, Selection
 
 
@@ -139,13 +139,12 @@ def without_last(
     cache.crop(-1)
     if reducer is None:
         return cache
-    device, masks = cache.layers[0].keys.device, {}
+    device, masks = cache.layers[0].keys.device, stage_masks(cache)
     for stage in reducer.stages(len(lengths)):
         held = torch.tensor([lengths[stage][row] - 1 for row in rows], device=device)
         longest = max(lengths[stage]) - 1
         mask = torch.arange(longest, device=device) >= longest - held[:, None]
         masks[stage] = StageMask(mask, padded=len({lengths[stage][row] for row in rows}) > 1)
-    cache.reduced_stages = masks  # where a pass looks for them
     return cache
 
 

@@ -17,6 +17,7 @@ from fcot.internvl.tokens import check_placeholders, normalize, raster_side
 from fcot.models.branches import student_branches
 from fcot.models.decoder import allow_packing, answer_rows
 from fcot.models.generation import answer
+from fcot.models.reduced_pages import Left
 from fcot.models.sampling import Sampling
 from fcot.models.sharded_tensors import most_over_processes, whole
 from fcot.models.sharding import is_sharded
@@ -24,7 +25,7 @@ from fcot.models.spec import StudentSpec
 from fcot.models.student import CompressedInternVL, load_student, student_of, visual_tokens
 from fcot.models.vision import vision_features
 from fcot.models.weight_checks import require_numbers
-from fcot.reduce import InsideReducer
+from fcot.reduce import Reducer
 
 PARTS = ("vision", "projector", "llm")
 
@@ -311,11 +312,12 @@ class StudentTeacher(nn.Module):
         batch: Batch,
         branch: str,
         sampling: Sampling | None = None,
-        reducer: InsideReducer | None = None,
+        reducer: Reducer | None = None,
+        left: list[Left] | None = None,
         **generation: Any,
     ) -> list[list[int]]:
         """Generate after each prompt of a batch: see `fcot.models.generation.answer`."""
-        return answer(self, batch, branch, sampling, reducer, **generation)
+        return answer(self, batch, branch, sampling, reducer, left, **generation)
 
 
 def answer_labels(sequences: Sequences) -> Tensor:

@@ -58,27 +58,21 @@ def check_stages(name: str, layers: Sequence[int], num_layers: int) -> tuple[int
     return found
 
 
-def solve(mean: Callable[[float], float], target: float, first: int, num_layers: int, most: float = 1.0) -> float:
-    """Return the largest factor in (0, most] whose mean over layers is not above the target.
+def solve(mean: Callable[[float], float], target: float, first: int, num_layers: int) -> float:
+    """Return the largest factor in (0, 1] whose mean over layers is not above the target.
 
     Args:
         mean: Rises with the factor.
         target: Share of visual tokens, mean over the inputs of all layers.
         first: First layer at whose input tokens are dropped.
         num_layers: Layers of the language model.
-        most: Largest factor.
 
     Raises:
         UserError: If the layers before the first stage alone use up the budget.
     """
-    low, high = 0.0, most
-    if target <= first / num_layers or mean(1e-9) > target:
-        raise UserError(
-            f"equivalent {target:g} is out of reach: nothing is dropped before layer {first} of {num_layers}, and with "
-            f"all dropped there it would be {mean(0.0):.4g}.\nRaise equivalent, or let it act at earlier layers."
-        )
-    if mean(high) <= target:
-        return high
+    if target <= first / num_layers:
+        raise out_of_reach(target, first, num_layers)
+    low, high = 0.0, 1.0
     for _ in range(80):
         middle = (low + high) / 2
         low, high = (middle, high) if mean(middle) <= target else (low, middle)
@@ -88,3 +82,11 @@ def solve(mean: Callable[[float], float], target: float, first: int, num_layers:
 def share_of(count: int, share: float) -> int:
     """Return how many of some tokens a share is: rounded, halves to even, and never 0."""
     return max(1, round(count * share))
+
+
+def out_of_reach(target: float, first: int, num_layers: int) -> UserError:
+    """Return the error of a mean over layers that those before the first stage exceed; arguments as of `solve`."""
+    return UserError(
+        f"equivalent {target:g} is out of reach: nothing is dropped before layer {first} of {num_layers}, and these "
+        f"alone make it {first / num_layers:.4g}.\nRaise equivalent, or let it act at earlier layers."
+    )

@@ -10,7 +10,7 @@ class Clusters(NamedTuple):
     """Clusters of tokens.
 
     Attributes:
-        means: `[clusters, width]`.
+        means: In fp32 `[clusters, width]`.
         centres: Which token is the centre of each `[clusters]`.
     """
 
@@ -38,5 +38,5 @@ def density_peaks(states: Tensor, clusters: int) -> Clusters:
         centres = (reach * density).argsort(descending=True, stable=True)[:clusters]
         nearest = apart[centres].argmin(0)
         nearest[centres] = torch.arange(clusters, device=states.device)
-        member = torch.nn.functional.one_hot(nearest, clusters).T.to(states.dtype)
-    return Clusters(member @ states / member.sum(1, keepdim=True), centres)
+        member = torch.nn.functional.one_hot(nearest, clusters).T.float()
+    return Clusters(member @ states.float() / member.sum(1, keepdim=True), centres)

@@ -14,7 +14,7 @@ from transformers.cache_utils import DynamicLayer
 from fcot.errors import UserError
 from fcot.reduce.attention import OBSERVED
 from fcot.reduce.chunk import Chunk
-from fcot.reduce.forward_pass import Pass, cache_of
+from fcot.reduce.forward_pass import Pass, cache_of, stage_masks
 from fcot.reduce.inside import InsideReducer
 
 
@@ -68,6 +68,12 @@ class Engine:
         refuse_pass(self.language, given)
         cache, mask = cache_of(given), given.get("attention_mask")
         past = 0 if cache is None else cache.get_seq_length()
+        stages, filled = self.reducer.stages(self.language.config.num_hidden_layers), tuple(stage_masks(cache))
+        if past and filled not in ((), stages):
+            raise UserError(
+                f"The cache was filled by another reducer: its layers differ in length at {filled}, not at {stages}.\n"
+                "Go on with the reducer that read the first turn, or read it again."
+            )
         if mask is None:
             mask = torch.ones(tokens.shape[0], past + tokens.shape[1], dtype=torch.bool, device=tokens.device)
         before, mask = mask.bool().split([mask.shape[1] - tokens.shape[1], tokens.shape[1]], 1)
@@ -139,5 +145,5 @@ def refuse_pass(language: Any, given: dict[str, Any]) -> None:
     if language.training and getattr(language, "gradient_checkpointing", False):
         raise UserError(
             "Gradient checkpointing would run each stage a second time in the backward pass.\n"
-            "Call gradient_checkpointing_disable() while visual tokens are reduced."
+            "Turn gradient checkpointing off while visual tokens are reduced."
         )

@@ -2,9 +2,8 @@
 
 from torch import Tensor
 
-from fcot.errors import UserError
 from fcot.reduce.attention import attention_of_last, attention_received
-from fcot.reduce.budget import check_choice, check_stages
+from fcot.reduce.budget import check_choice, check_stages, out_of_reach
 from fcot.reduce.inside import InsideReducer, Row, Selection
 
 SCORES = {"last": attention_of_last, "received": attention_received}
@@ -68,8 +67,5 @@ def one_stage_counts(reducer: InsideReducer, num_visual: int, num_layers: int) -
     if target is not None:
         share = (target * num_layers - first) / (num_layers - first)
         if share <= 0:
-            raise UserError(
-                f"equivalent {target:g} is out of reach: the {first} of {num_layers} layers before the cut alone make "
-                f"it {first / num_layers:.4g}.\nRaise equivalent, or cut at an earlier layer."
-            )
+            raise out_of_reach(target, first, num_layers)
     return (max(1, round(num_visual * share)),)

@@ -12,7 +12,6 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 from transformers.masking_utils import create_causal_mask
 
-from fcot.errors import UserError
 from fcot.reduce.chunk import Chunk
 from fcot.reduce.inside import InsideReducer, Row, Selection
 
@@ -35,6 +34,11 @@ class StageMask:
 def cache_of(given: Mapping[str, Any]) -> Any:
     """Return the cache among the arguments of a model or layer, if any."""
     return next((given[name] for name in CACHE_NAMES if given.get(name) is not None), None)
+
+
+def stage_masks(cache: Any) -> dict[int, StageMask]:
+    """Return what a cache holds from each stage on, to be written to; a new dictionary without a cache."""
+    return {} if cache is None else cache.__dict__.setdefault("reduced_stages", {})
 
 
 class Probe:
@@ -117,9 +121,10 @@ class Pass:
     def _stage(self, number: int, layer: Any, hidden: Tensor, given: Mapping[str, Any]) -> Tensor:
         cache, positions, rotary = cache_of(given), given["position_ids"], given["position_embeddings"]
         positions, renumbered = positions.expand(hidden.shape[0], -1), self.reducer.positions == "renumbered"
-        held: dict[int, StageMask] = {} if cache is None else cache.__dict__.setdefault("reduced_stages", {})
+        held = stage_masks(cache)
         state = held.get(number)
-        self.before = self._behind(number, cache, state)
+        if state is not None:  # less may be there than it says, after a crop
+            self.before = state.mask[:, : cache.get_seq_length(number)]
         if self.cuts:
             if renumbered and self.before.shape[1]:
                 positions, rotary = self._renumber(hidden)
@@ -136,21 +141,6 @@ class Pass:
         )
         self.current = {"attention_mask": attention, "position_ids": positions, "position_embeddings": rotary}
         return hidden
-
-    def _behind(self, number: int, cache: Cache | None, state: StageMask | None) -> Tensor:
-        """Return which of the places that a stage's layers have cached are tokens `[rows, past]`.
-
-        Raises:
-            UserError: If another reducer, or none, has filled the cache.
-        """
-        past = 0 if cache is None else cache.get_seq_length(number)
-        before = self.before if state is None else state.mask[:, :past]
-        if before.shape[1] != past:
-            raise UserError(
-                f"Layer {number} holds {past} tokens of earlier turns where {before.shape[1]} were expected: its cache "
-                "was filled by another reducer.\nContinue with the one that read the first turn, or read it again."
-            )
-        return before
 
     def _renumber(self, hidden: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return positions that count the tokens of a stage, its cache included, and their cosines and sines."""

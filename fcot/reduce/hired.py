@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from fcot.errors import UserError
 from fcot.reduce.before import BeforeReducer, Kept, Seen
 from fcot.reduce.budget import check_choice, check_share
 from fcot.reduce.tower import SCORES
@@ -33,14 +34,24 @@ class Hired(BeforeReducer):
         self.alpha, self.score = check_share("alpha", alpha), check_choice("score", score, SCORES)
 
     def reduce(self, seen: Seen) -> Kept:
-        """Keep the best tokens of each tile, as many as its budget."""
+        """Keep the best tokens of each tile, as many as its budget.
+
+        Raises:
+            UserError: If the grid of an image's tiles is not known.
+        """
         tiles, tokens = seen.features.shape[:2]
         first, last = seen.look.scores(self.score, 0), seen.look.scores(self.score)
         total = int(tiles * tokens * self.keep)
+        columns, rows = seen.grid
+        if tiles not in (1, columns * rows + 1):
+            raise UserError(
+                f"hired has to know how an image was cut, and {tiles} tiles came with a grid of {columns}x{rows}.\n"
+                "Give `Batch.grids`, which the data module does."
+            )
         if tiles == 1:
             budgets = [max(1, total)]
         else:
-            whole, *others = tile_budgets(first[-1], total, seen.grid[::-1], self.alpha)
+            whole, *others = tile_budgets(first[-1], total, (rows, columns), self.alpha)
             budgets = [*others, whole]
         places = [
             scores.argsort(descending=True, stable=True)[:budget].sort().values + tile * tokens

@@ -152,7 +152,7 @@ class InsideReducer(Reducer):
         """
 
     def observe(self, row: Row, query: Tensor, key: Tensor, scaling: float) -> Tensor | None:
-        """Return what `select` has to know of a layer's attention, a score of each token `[length]` say.
+        """Return what `select` has to know of a layer's attention, such as a score of each token `[length]`.
 
         Args:
             row: Its hidden states are what the observed layer was given.

@@ -31,7 +31,10 @@ class Pool(BeforeReducer):
 
         def pooled(group: Group) -> tuple[Tensor, Tensor]:
             side = int(len(group) ** 0.5)
-            cut = (side // rows, rows, side // columns, columns)
+            if side**2 == len(group):
+                cut = (side // rows, rows, side // columns, columns)
+            else:  # a compressor's tokens, which form no square: neighbours in their order
+                cut = (1, 1, len(group) // (rows * columns), rows * columns)
             means = group.features.unflatten(0, cut).mean((1, 3)).flatten(0, 1)
             places = torch.arange(len(group), device=means.device).reshape(cut)[:, 0, :, 0].flatten()
             return places, means

@@ -24,8 +24,6 @@ class Prumerge(BeforeReducer):
         UserError: If a value is not allowed.
     """
 
-    sampled = False  # whether tokens at even distances stay besides
-
     def __init__(self, keep: float | None = None, positions: str = "renumbered") -> None:
         super().__init__(keep=1.0 if keep is None else keep, scope="per_tile", positions=positions)
         self.share = None if keep is None else check_share("keep", keep)
@@ -35,31 +33,43 @@ class Prumerge(BeforeReducer):
 
         def merged(group: Group) -> tuple[Tensor, Tensor]:
             attention, keys = group.one_head()
-            if self.share is None:
-                kept = outliers(attention)
-            else:
-                kept = best(attention, max(1, share_of(len(group), self.share) - 1))
-            if self.sampled:
-                kept = torch.cat([kept, samples_between(kept, len(group))])
-            kept = kept.sort().values
+            kept = self.chosen(attention).sort().values
             tokens = with_neighbours(group.features, attention, keys, kept)
             return torch.cat([kept, kept.new_full((1,), len(group) - 1)]), tokens
 
         return self.merged_by_group(seen, merged)
+
+    def chosen(self, attention: Tensor) -> Tensor:
+        """Return the places of the tokens that stay, besides the last one, by the attention of each `[tokens]`."""
+        if self.share is None:
+            return outliers(attention)
+        return best(attention, max(1, share_of(len(attention), self.share) - 1))
 
 
 class PrumergePlus(Prumerge):
     """PruMerge+ keeps tokens at even distances besides those that stand out.
 
     Args:
-        keep: Share of visual tokens that is chosen by attention; without it as many as stand out.
+        keep: Share of visual tokens that is left, a quarter of them by attention, as in the paper's setting; without
+            it as many as stand out, and three times as many at even distances.
         positions: "renumbered" or "original".
 
     Raises:
         UserError: If a value is not allowed.
     """
 
-    sampled = True
+    def chosen(self, attention: Tensor) -> Tensor:
+        """Return tokens that stand out and tokens at even distances."""
+        if self.share is None:
+            kept = outliers(attention)
+            return torch.cat([kept, samples_between(kept, len(attention))])
+        budget = max(1, share_of(len(attention), self.share) - 1)
+        kept = best(attention, max(1, round(budget / 4)))
+        others = torch.ones_like(attention, dtype=torch.bool)
+        others[kept] = False
+        rest, number = others.nonzero()[:, 0], budget - len(kept)
+        even = torch.arange(number, device=rest.device) * len(rest) // max(1, number)
+        return torch.cat([kept, rest[even]])
 
 
 def outliers(attention: Tensor) -> Tensor:

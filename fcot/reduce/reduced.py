@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any
 
 from fcot.errors import UserError
+from fcot.reduce.attention import OBSERVED
 from fcot.reduce.engine import Engine
 from fcot.reduce.inside import InsideReducer
 from fcot.reduce.reducer import REDUCERS
@@ -86,10 +87,10 @@ def check_model(model: Any) -> None:
             f"The language model ({language.config.model_type}) attends to a window of {window} tokens, which stages "
             "would change.\nSet sliding_window to null in its configuration if it was trained with full attention."
         )
-    if "generate" in model.__dict__:
+    if language.config._attn_implementation == OBSERVED:
         raise UserError(
-            f"{type(model).__name__}.generate is replaced already, by another `reduced(...)` say.\n"
-            "Leave that first: one reducer acts at a time."
+            "A reducer acts in this language model already, on its own or as part of another model.\n"
+            "Leave that `reduced(...)` first."
         )
 
 

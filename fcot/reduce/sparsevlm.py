@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fcot.errors import UserError
 from fcot.reduce.attention import row_probabilities
-from fcot.reduce.budget import check_count, check_stages
+from fcot.reduce.budget import check_count, check_stages, out_of_reach
 from fcot.reduce.clusters import density_peaks
 from fcot.reduce.inside import InsideReducer, Row, Selection
 
@@ -76,10 +76,7 @@ class Sparsevlm(InsideReducer):
         if self._share == 1:
             return (num_visual,) * len(stages)
         if self.equivalent is not None and self.equivalent * num_layers <= stages[0]:
-            raise UserError(
-                f"equivalent {self.equivalent:g} is out of reach: the {stages[0]} of {num_layers} layers before the "
-                f"first stage alone make it {stages[0] / num_layers:.4g}.\nRaise equivalent, or cut at earlier layers."
-            )
+            raise out_of_reach(self.equivalent, stages[0], num_layers)
         low, high = 0.0, 1 / SHARES[-1]
         for _ in range(40):
             middle = (low + high) / 2

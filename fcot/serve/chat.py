@@ -47,7 +47,7 @@ def chat(
     from fcot.errors import UserError
     from fcot.internvl.checkpoint import ModelFolder
     from fcot.internvl.decode import open_image
-    from fcot.internvl.tiling import cut
+    from fcot.internvl.tiling import cut, grid
 
     if max_new_tokens < 1:
         raise UserError(f"max_new_tokens is {max_new_tokens}.\nGive at least 1.")
@@ -61,9 +61,12 @@ def chat(
 
     sampling, reducer = Sampling(temperature, top_p, seed), reducer_of(reduce, reduce_options)
     most = max_tiles or folder.max_tiles
+    grids = [grid(*picture.size, most, tile_size=folder.tile_size) for picture in pictures.values()]
     pages = {path: cut(picture, most, tile_size=folder.tile_size) for path, picture in pictures.items()}
     disable_progress_bar()
-    dialogue = Dialogue(folder, list(pages.values()), device=chosen_device(device), dtype=dtype, reducer=reducer)
+    dialogue = Dialogue(
+        folder, list(pages.values()), device=chosen_device(device), dtype=dtype, reducer=reducer, grids=grids
+    )
     ratio = getattr(folder.config, "ratio", 1)
     tokens_a_tile = TokenCounts(folder.config)
     limit = "up to " if tokens_a_tile.varies else ""

@@ -14,7 +14,7 @@ from fcot.models.conversation import Conversation
 from fcot.models.sampling import Sampling
 from fcot.models.student_teacher import StudentTeacher
 from fcot.models.token_counts import TokenCounts
-from fcot.reduce import InsideReducer
+from fcot.reduce import Reducer
 
 
 class Dialogue:
@@ -27,7 +27,8 @@ class Dialogue:
         pages: Tiles of each page, uint8 `[tiles, 3, S, S]`.
         device: Where to run.
         dtype: Type of the weights; "auto" is as they are stored.
-        reducer: Drops visual tokens between layers of the language model.
+        reducer: Drops or merges visual tokens.
+        grids: Columns and rows of the tiles of each page.
 
     Attributes:
         turns: Questions and answers so far.
@@ -41,7 +42,8 @@ class Dialogue:
         *,
         device: torch.device | str = "cpu",
         dtype: str = "auto",
-        reducer: InsideReducer | None = None,
+        reducer: Reducer | None = None,
+        grids: Sequence[tuple[int, int]] = (),
     ) -> None:
         self.pair = StudentTeacher(folder.path, dtype=dtype).to(device).eval()
         self.tokenizer = folder.tokenizer
@@ -53,7 +55,7 @@ class Dialogue:
         self.visual_tokens: list[int] = sums_by_sample(
             self.counts, torch.tensor(self.tiles, dtype=torch.int64)
         ).tolist()
-        self.conversation = Conversation(self.pair, tiles.to(device), self.counts, reducer=reducer)
+        self.conversation = Conversation(self.pair, tiles.to(device), self.counts, reducer=reducer, grids=grids)
 
     def ask(
         self, question: str, *, max_new_tokens: int = 512, streamer: Any = None, sampling: Sampling | None = None

@@ -19,10 +19,11 @@ from fcot.batch import Batch, PageLayout
 from fcot.evaluation.records import Evaluation, Record, print_further, print_table
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.models.branches import named
+from fcot.models.reduced_pages import Left
 from fcot.models.sampling import GREEDY, Sampling
 from fcot.models.student_teacher import StudentTeacher, answer_labels, answer_samples
 from fcot.models.token_counts import TokenCounts
-from fcot.reduce import InsideReducer
+from fcot.reduce import Reducer
 from fcot.runtime.run_folder import run_folder
 
 
@@ -50,7 +51,7 @@ class PageReader(LightningModule, ABC):
     max_tiles: int | None
     max_new_tokens: int
     sampling: Sampling
-    reducer: InsideReducer | None
+    reducer: Reducer | None
     reducer_settings: dict[str, Any]
     metrics: dict[str, list[str]]
     label: str
@@ -159,7 +160,8 @@ class PageReader(LightningModule, ABC):
 
     def read(self, batch: Batch, evaluation: Evaluation, branch: str = "student") -> list[Record]:
         """Read a batch of pages and add the scored answers to an evaluation."""
-        drawn = self.drawn(batch, branch)
+        left: list[Left] = []
+        drawn = self.drawn(batch, branch, left=left)
         if batch.idle:
             return []
         return evaluation.add(
@@ -169,6 +171,7 @@ class PageReader(LightningModule, ABC):
             references=batch.references,
             predictions=[first for first, *_ in drawn],
             more_predictions=[more for _, *more in drawn],
+            left=[asdict(each) for each in left] or None,
             visual_tokens=batch.visual_tokens(branch),
         )
 
@@ -226,13 +229,9 @@ class PageReader(LightningModule, ABC):
         """
         if self.reducer is None:
             return {}
-        layers = self.folder.config.text_config.num_hidden_layers
-        pages = [record.visual_tokens for record in evaluation.records]
-        return {
-            "reduce": self.reducer_settings,
-            "kept": mean(self.reducer.counts(number, layers)[-1] if number else 0 for number in pages),
-            "equivalent": mean(self.reducer.equivalent_of(number, layers) if number else 0 for number in pages),
-        }
+        left = [record.left for record in evaluation.records if record.left is not None]
+        means = {name: mean(each[name] for each in left) for name in ("kept", "equivalent")}
+        return {"reduce": self.reducer_settings, **means}
 
     @torch.no_grad()
     def answers(self, batch: Batch, branch: str = "student") -> list[str]:
@@ -241,11 +240,24 @@ class PageReader(LightningModule, ABC):
         return [first for (first,) in self.drawn(batch, branch, one)]
 
     @torch.no_grad()
-    def drawn(self, batch: Batch, branch: str = "student", sampling: Sampling | None = None) -> list[list[str]]:
-        """Read a batch of pages and return the answers to each prompt, as many as `sampling` says."""
+    def drawn(
+        self,
+        batch: Batch,
+        branch: str = "student",
+        sampling: Sampling | None = None,
+        left: list[Left] | None = None,
+    ) -> list[list[str]]:
+        """Read a batch of pages and return the answers to each prompt, as many as `sampling` says.
+
+        Args:
+            batch: With prompts.
+            branch: Which model answers.
+            sampling: How to draw (default: the module's own).
+            left: Is given what a reducer leaves of each prompt.
+        """
         sampling = sampling or self.sampling
         rows, number = (
-            self.pair.answer(batch, branch, sampling, self.reducer, max_new_tokens=self.max_new_tokens),
+            self.pair.answer(batch, branch, sampling, self.reducer, left, max_new_tokens=self.max_new_tokens),
             sampling.num_answers,
         )
         groups = (rows[start : start + number] for start in range(0, len(rows), number))

@@ -43,8 +43,14 @@ def collate(
         tiles=torch.cat([sample.tiles for sample in samples]),
         sequences={name: branch(each) for name, each in counts.items()},
         tile_tokens={name: torch.cat(each) for name, each in counts.items()},
-        grids=[list(sample.grids) for sample in samples] if all(len(sample.grids) for sample in samples) else [],
+        grids=grids_of(samples),
     )
+
+
+def grids_of(samples: Sequence[Prepared]) -> list[list[tuple[int, int]]]:
+    """Return columns and rows of each image's tiles, by sample; none if they are not known of all."""
+    known = all(len(sample.grids) == len(sample.encoded.tiles) for sample in samples)
+    return [list(sample.grids) for sample in samples] if known else []
 
 
 def idle_batch(layout: PageLayout, *, with_prompt: bool = False) -> Batch:

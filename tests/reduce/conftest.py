@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -23,6 +25,9 @@ from transformers import (
     Qwen3Config,
 )
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
+
+from fcot.models.spec import StudentSpec
+from fcot.models.student import student_of
 
 IMAGE, BEGIN, END, LAYERS = 1, 2, 3, 6
 ROWS = ((1,), (7,), (2, 3), (), (1,))  # tiles of the images of each row
@@ -64,22 +69,23 @@ class Family(NamedTuple):
     prompt: Callable[..., Prompt]
 
 
-def language_config(kind: str) -> Any:
-    return LANGUAGES[kind](
-        vocab_size=64,
-        hidden_size=32,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        intermediate_size=48,
-        max_position_embeddings=512,
-        initializer_range=0.12,
-        tie_word_embeddings=False,
-        eos_token_id=0,
-        pad_token_id=0,
+def language_config(kind: str, **options: Any) -> Any:
+    given = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "intermediate_size": 48,
+        "max_position_embeddings": 512,
+        "initializer_range": 0.12,
+        "tie_word_embeddings": False,
+        "eos_token_id": None,
+        "pad_token_id": 0,
         **({"sliding_window": None} if kind == "mistral" else {}),
-    )
+    }
+    return LANGUAGES[kind](**{**given, **options})
 
 
 def spans_prompt(spans: list[list[int]], pixels: list[dict[str, Tensor]], seed: int) -> Prompt:
@@ -96,7 +102,7 @@ def spans_prompt(spans: list[list[int]], pixels: list[dict[str, Tensor]], seed: 
     return Prompt(ids, mask, pixels)
 
 
-def internvl(language: str) -> Family:
+def internvl(language: str, **options: Any) -> Family:
     vision = InternVLVisionConfig(
         hidden_size=16,
         num_hidden_layers=2,
@@ -108,15 +114,18 @@ def internvl(language: str) -> Family:
         layer_scale_init_value=1.0,
     )
     config = InternVLConfig(
-        vision_config=vision, text_config=language_config(language), image_token_id=IMAGE, image_seq_length=4
+        vision_config=vision,
+        text_config=language_config(language, **options),
+        image_token_id=IMAGE,
+        image_seq_length=4,
     )
 
-    def prompt(rows: tuple[tuple[int, ...], ...] = ROWS, seed: int = 1) -> Prompt:
+    def prompt(rows: tuple[tuple[int, ...], ...] = ROWS, seed: int = 1, per_tile: int = 4) -> Prompt:
         draw = torch.Generator().manual_seed(seed)
         pixels = [
             {"pixel_values": torch.randn(sum(images), 3, 56, 56, generator=draw)} if images else {} for images in rows
         ]
-        return spans_prompt([[4 * tiles for tiles in images] for images in rows], pixels, seed)
+        return spans_prompt([[per_tile * tiles for tiles in images] for images in rows], pixels, seed)
 
     return Family(InternVLForConditionalGeneration(config), prompt)
 
@@ -184,6 +193,10 @@ MAKERS: dict[str, Callable[[], Family]] = {
     "llava": llava,
     "llava-next": llava_next,
 }
+ROPE = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+MORE = {  # for single tests
+    "dynamic rope": lambda: internvl("llama", rope_parameters=ROPE, max_position_embeddings=24)
+}
 
 
 @pytest.fixture(scope="session")
@@ -195,7 +208,7 @@ def family() -> Callable[[str], Family]:
         if name not in known:
             with torch.random.fork_rng():
                 torch.manual_seed(0)
-                known[name] = MAKERS[name]()
+                known[name] = {**MAKERS, **MORE}[name]()
             known[name].model.eval()
         return known[name]
 
@@ -215,11 +228,21 @@ def llama(family: Callable[[str], Family]) -> Family:
 
 
 @pytest.fixture(scope="session")
+def student(family: Callable[[str], Family]) -> Family:
+    """A student of the InternVL with a Llama: two tokens a tile, at the teacher's positions."""
+    teacher, prompt = family("internvl-llama")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = student_of(deepcopy(teacher), StudentSpec(compressor="conv", ratio=2, keep_positions=True)).eval()
+    return Family(model, partial(prompt, per_tile=2))
+
+
+@pytest.fixture(scope="session")
 def greedy() -> Callable[..., tuple[Tensor, Tensor]]:
     """Return a function that gives logits `[rows, steps, vocabulary]` and tokens `[rows, steps]` of greedy answers."""
 
     def answer(model: Any, given: dict[str, Any], steps: int = 6, **options: Any) -> tuple[Tensor, Tensor]:
-        options = {"max_new_tokens": steps, "min_new_tokens": steps, "do_sample": False, **options}
+        options = {"max_new_tokens": steps, "do_sample": False, **options}
         out = model.generate(**given, **options, return_dict_in_generate=True, output_logits=True)
         return torch.stack(out.logits, 1), out.sequences[:, -steps:]
 
