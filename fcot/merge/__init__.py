@@ -2,7 +2,7 @@
 
 from fcot.files.weights import LazyWeights, open_weights, write_weights
 from fcot.merge.checks import check_same_tensors, fingerprint
-from fcot.merge.combine import Combination, coalition_weights, combine
+from fcot.merge.combine import Combination, coalition_weights
 from fcot.merge.game import (
     MAX_EXACT_PLAYERS,
     SampledShapley,
@@ -12,7 +12,7 @@ from fcot.merge.game import (
     score_coalitions,
     shapley_values,
 )
-from fcot.merge.methods import MERGE_METHODS, MergeMethod, merge_method, merge_methods
+from fcot.merge.methods import MERGE_METHODS, MergeMethod
 from fcot.merge.picture import draw_merge
 from fcot.merge.procedure import MERGED, merge_snapshots
 from fcot.merge.report import Control, MergeReport
@@ -34,11 +34,8 @@ __all__ = [
     "coalition_key",
     "coalition_weights",
     "coalitions",
-    "combine",
     "draw_merge",
     "fingerprint",
-    "merge_method",
-    "merge_methods",
     "merge_snapshots",
     "open_weights",
     "sampled_shapley",

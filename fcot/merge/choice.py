@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from fcot.merge.report import Control
-
-if TYPE_CHECKING:
-    from fcot.metrics import Interval
+from fcot.metrics import Interval, paired_difference_by_group
 
 LAST = "final"  # the method that keeps the last snapshot
 
@@ -61,8 +59,6 @@ def choose(
         mixtures: What each method makes of the snapshots.
         seed: Seed of the interval's resampling.
     """
-    from fcot.metrics import paired_difference_by_group  # which needs more than a merge by itself does
-
     last = controls[LAST]
     others = {name: each for name, each in controls.items() if each.weights is None or each.weights != last.weights}
     candidate = max(others, key=lambda name: others[name].utility, default=LAST)

@@ -74,22 +74,6 @@ class Combination(Mapping[str, Tensor]):
         return len(self.base)
 
 
-def combine(
-    base: Mapping[str, Tensor], checkpoints: Sequence[Mapping[str, Tensor]], weights: Sequence[float]
-) -> Iterator[tuple[str, Tensor]]:
-    """Yield the names and tensors of θ_base + Σ wᵢ (θᵢ - θ_base), holding one at a time.
-
-    Args:
-        base: θ_base.
-        checkpoints: θ_1 … θ_N.
-        weights: w_1 … w_N.
-
-    Returns:
-        The merged tensors, in the base's order and dtypes; see `Combination` for the arithmetic and errors.
-    """
-    return iter(Combination(base, checkpoints, weights).items())
-
-
 def coalition_weights(members: Collection[str], all_players: Sequence[str]) -> list[float]:
     """Give the weights of a coalition's mean: 1/|S| for its members, 0 for the rest; none is θ_base itself.
 

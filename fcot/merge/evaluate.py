@@ -13,7 +13,7 @@ from torch import Tensor
 from fcot.merge.checks import Checked
 from fcot.merge.combine import Combination, coalition_weights
 from fcot.merge.game import coalition_key, sampled_shapley, score_coalitions, shapley_values
-from fcot.merge.methods import MERGE_METHODS, OFFERED, merge_methods
+from fcot.merge.methods import MERGE_METHODS, OFFERED
 from fcot.merge.report import Control
 from fcot.merge.scores import ScoreBook
 
@@ -107,7 +107,7 @@ def score_methods(
     Returns:
         Each method's result by its name, and the mixtures themselves, the simplest first.
     """
-    methods = {name: method for name, method in merge_methods().items() if is_complete(name, options.get(name, {}))}
+    methods = {name: method for name, method in MERGE_METHODS.items() if is_complete(name, options.get(name, {}))}
     score = players.scorer("controls", len(methods))
     offered = {
         "values": list(game.values.values()),

@@ -13,7 +13,6 @@ from fcot.merge import (
     MERGE_METHODS,
     coalition_key,
     coalitions,
-    merge_methods,
     merge_snapshots,
     open_weights,
     write_weights,
@@ -70,7 +69,7 @@ def test_the_report_holds_the_game_the_controls_and_the_choice(tmp_path, snapsho
     assert set(written["utilities"]) == {coalition_key(members) for members in coalitions(PLAYERS)}
     gain = written["utilities"]["s1+s2+s3"] - written["utilities"][""]
     assert math.fsum(written["shapley"].values()) == pytest.approx(gain, abs=1e-9)
-    assert set(written["controls"]) == set(merge_methods())
+    assert set(written["controls"]) == set(MERGE_METHODS)
     assert written["controls"][written["chosen"]]["weights"] == written["weights"]
     assert written["choice"]["method"] == written["chosen"] == "final"  # nothing was given to confirm another on
     assert (written["split"], written["n"], written["metric"], written["seed"]) == ("dev", 60, "accuracy", 0)
@@ -112,7 +111,7 @@ def test_saved_tensors_are_the_formula_in_fp32(tmp_path, snapshots):
     assert saved["steps"] == base["steps"]
 
 
-@pytest.mark.parametrize("method", merge_methods())
+@pytest.mark.parametrize("method", MERGE_METHODS)
 def test_a_named_method_is_the_one_that_is_saved(tmp_path, snapshots, method):
     report = merge(tmp_path, snapshots, method=method)
     assert report.chosen == method
