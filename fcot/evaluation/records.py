@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fcot.metrics import Interval, bootstrap_interval, bootstrap_interval_by_group, metric_by_name
+from fcot.metrics import METRICS, Interval, bootstrap_interval, bootstrap_interval_by_group
 
 ANSWER = "Answer:"  # a chain of thought ends with this and its conclusion
 
@@ -88,7 +88,7 @@ class Evaluation:
             keys, tasks, questions, references, predictions, visual_tokens, strict=True
         ):
             compared = judged(said, accepted)
-            scores = {name: metric_by_name(name).score(*compared) for name in self.names(task)}
+            scores = {name: METRICS[name]().score(*compared) for name in self.names(task)}
             added.append(Record(key, task, question, accepted, said, scores, tokens))
         self.records.extend(added)
         return added
@@ -135,7 +135,7 @@ class Evaluation:
         said, accepted = zip(*(judged(record.prediction, record.references) for record in records), strict=True)
         found = {}
         for name in self.names(task)[1:]:
-            metric = metric_by_name(name)
+            metric = METRICS[name]()
             metric.update(said, accepted)
             found[name] = asdict(metric.interval(seed=seed))
         return found

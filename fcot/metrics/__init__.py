@@ -29,11 +29,9 @@ __all__ = [
     "Interval",
     "RelaxedAccuracy",
     "VQAAccuracy",
-    "answer_metrics",
     "bootstrap_interval",
     "bootstrap_interval_by_group",
     "check_metrics",
-    "metric_by_name",
     "paired_difference",
     "paired_difference_by_group",
     "paired_ratio",
@@ -42,26 +40,6 @@ __all__ = [
 
 
 METRICS: Registry[type[AnswerMetric]] = Registry("metric", base=AnswerMetric)
-
-
-def answer_metrics() -> dict[str, type[AnswerMetric]]:
-    """Return every metric by its short name, its class name in snake case; those of plugins too."""
-    return dict(METRICS)
-
-
-def metric_by_name(name: str) -> AnswerMetric:
-    """Make the metric whose class name is `name` in snake case: `anls`, `relaxed_accuracy`, ….
-
-    Args:
-        name: Short name of a metric.
-
-    Returns:
-        A new metric without samples.
-
-    Raises:
-        UserError: No metric has that name; the message says which is nearest.
-    """
-    return METRICS[name]()
 
 
 def check_metrics(metrics: Mapping[str, Sequence[str]]) -> None:
@@ -76,8 +54,8 @@ def check_metrics(metrics: Mapping[str, Sequence[str]]) -> None:
     """
     for task, names in metrics.items():
         for place, name in enumerate(names):
-            if not metric_by_name(name).higher_is_better and not place:
-                better = ", ".join(each for each, kind in answer_metrics().items() if kind.higher_is_better)
+            if not METRICS[name].higher_is_better and not place:
+                better = ", ".join(each for each, kind in METRICS.items() if kind.higher_is_better)
                 raise UserError(
                     f"The first metric of task {task!r} is {name}, of which less is better; the first one counts in "
                     f"means, merges and comparisons, where more is.\nPut one of {better} before it."

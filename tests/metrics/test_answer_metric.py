@@ -40,7 +40,7 @@ def test_there_are_metrics_to_test():
     "example", OFFICIAL, ids=[f"{index}-{example['metric']}" for index, example in enumerate(OFFICIAL)]
 )
 def test_official_scripts_agree(example):
-    metric = fcot.metrics.metric_by_name(example["metric"])
+    metric = fcot.metrics.METRICS[example["metric"]]()
     metric.update([example["prediction"]], [example["references"]])
     assert metric.compute().item() == pytest.approx(example["score"], abs=1e-6)
 
