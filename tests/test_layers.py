@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "reproduce": "errors",
     "shards": "errors registry batch files internvl runtime bench",
     "callbacks": "errors batch files merge models runtime training shards",
-    "cli": "errors files internvl models export runtime training shards callbacks",
+    "cli": "errors files internvl merge models export runtime training shards callbacks",
     "old names": "models training",
     "front": "cli",  # __init__, __main__
 }

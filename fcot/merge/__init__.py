@@ -1,11 +1,13 @@
 """Merge snapshots of a run with weights from Shapley values: pure functions, out of core, no Lightning."""
 
 from fcot.files.weights import LazyWeights, open_weights, write_weights
-from fcot.merge.checks import check_same_tensors, fingerprint
+from fcot.merge.cached_loader import CachedLoader
+from fcot.merge.checks import check_readable, check_same_tensors, fingerprint
+from fcot.merge.choice import check_method
 from fcot.merge.combine import Combination, coalition_weights
 from fcot.merge.game import (
-    MAX_EXACT_PLAYERS,
     SampledShapley,
+    check_count,
     coalition_key,
     coalitions,
     sampled_shapley,
@@ -19,9 +21,9 @@ from fcot.merge.report import Control, MergeReport
 from fcot.merge.scores import ScoreBook, Utility
 
 __all__ = [
-    "MAX_EXACT_PLAYERS",
     "MERGED",
     "MERGE_METHODS",
+    "CachedLoader",
     "Combination",
     "Control",
     "LazyWeights",
@@ -30,6 +32,9 @@ __all__ = [
     "SampledShapley",
     "ScoreBook",
     "Utility",
+    "check_count",
+    "check_method",
+    "check_readable",
     "check_same_tensors",
     "coalition_key",
     "coalition_weights",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from fcot.errors import UserError
 from fcot.files.finite import is_finite, pieces
-from fcot.files.weights import Layout, LazyWeights
+from fcot.files.weights import Layout, LazyWeights, open_weights
 
 
 def source_of(weights: Mapping[str, Tensor], position: int | None = None) -> str:
@@ -18,6 +19,22 @@ def source_of(weights: Mapping[str, Tensor], position: int | None = None) -> str
     if isinstance(weights, LazyWeights):
         return str(weights.source)
     return "the base" if position is None else f"snapshot {position + 1}"
+
+
+def check_readable(base: Path, snapshots: Iterable[Path]) -> None:
+    """Check that the base and the snapshots can be opened; only their headers are read.
+
+    Raises:
+        UserError: If one is missing, or is no safetensors.
+    """
+    for folder in (base, *snapshots):
+        try:
+            open_weights(folder)
+        except (OSError, ValueError) as error:
+            other = "Give another base: final (the last snapshot), or the folder of the model that was trained."
+            remedy = other if folder == base else "Train again, or move it away to merge the others."
+            wrong = str(error).replace("\n", " ").split(". ")[0]
+            raise UserError(f"{folder} cannot be merged ({wrong}).\n{remedy}") from error
 
 
 def check_same_tensors(base: Mapping[str, Tensor], checkpoints: Sequence[Mapping[str, Tensor]]) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
+from fcot.errors import UserError, nearest
+from fcot.merge.methods import MERGE_METHODS
 from fcot.merge.report import Control
 from fcot.metrics import Interval, paired_difference_by_group
 
@@ -42,6 +44,24 @@ class Choice:
     def to_dict(self) -> dict[str, Any]:
         """Give the choice as plain values."""
         return asdict(self)
+
+
+def check_method(method: str, options: Mapping[str, Any]) -> None:
+    """Check a merge method and its options before hours of training.
+
+    Args:
+        method: Its name, or "auto".
+        options: The user's options of that method.
+
+    Raises:
+        UserError: If there is no such method, it has no such option or lacks one it needs, or "auto" is given any.
+    """
+    if method != "auto":
+        if method not in MERGE_METHODS:
+            raise UserError(f"There is no merge method {method!r}.{nearest(method, ['auto', *MERGE_METHODS])}")
+        MERGE_METHODS.check_options(method, options)
+    elif options:
+        raise UserError(f"Options {dict(options)} are given, and no merge method.\nName the method that takes them.")
 
 
 def choose(

@@ -31,11 +31,7 @@ def coalitions(players: Sequence[str]) -> Iterator[tuple[str, ...]]:
     Raises:
         UserError: If there are more than `MAX_EXACT_PLAYERS` players.
     """
-    if len(players) > MAX_EXACT_PLAYERS:
-        raise UserError(
-            f"Exact Shapley values of {len(players)} snapshots need {2 ** len(players)} evaluations. "
-            f"Merge at most {MAX_EXACT_PLAYERS} snapshots, or sample: give permutations, such as 20."
-        )
+    check_count(len(players), None)
     for size in range(len(players) + 1):
         yield from combinations(players, size)
 
@@ -149,6 +145,25 @@ def sampled_shapley(
         utilities=met,
         permutations=permutations,
     )
+
+
+def check_count(players: int, permutations: int | None) -> None:
+    """Check that Shapley values of so many players can be had.
+
+    Args:
+        players: How many there are.
+        permutations: How many orders to sample the values from; None for exact values.
+
+    Raises:
+        UserError: If there are too many players for exact values, or too few permutations for a standard error.
+    """
+    if permutations is not None:
+        check_permutations(permutations)
+    elif players > MAX_EXACT_PLAYERS:
+        raise UserError(
+            f"{players} snapshots have {2**players} coalitions, and exact Shapley values need the score of each.\n"
+            f"Merge at most {MAX_EXACT_PLAYERS} snapshots, or give `permutations`, such as 20, to sample the values."
+        )
 
 
 def check_permutations(permutations: int) -> None:

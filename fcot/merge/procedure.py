@@ -16,7 +16,7 @@ from fcot.files.weights import open_weights, write_weights
 from fcot.merge.checks import check_same_tensors, fingerprint
 from fcot.merge.choice import Choice, Confirm, choose
 from fcot.merge.evaluate import Game, Players, Progress, score_game, score_methods
-from fcot.merge.game import check_permutations, coalitions
+from fcot.merge.game import check_count
 from fcot.merge.methods import MERGE_METHODS
 from fcot.merge.methods.random_search import check_draws
 from fcot.merge.methods.shapley import ALL_NONPOSITIVE
@@ -141,10 +141,7 @@ def _check_players(names: list[str], permutations: int | None) -> None:
             raise UserError(
                 f"'{name}' cannot name a snapshot: '+' joins the names of a coalition. Give it another name."
             )
-    if permutations is None:
-        next(coalitions(names))  # refuses too many players
-    else:
-        check_permutations(permutations)
+    check_count(len(names), permutations)
 
 
 def _fingerprints(

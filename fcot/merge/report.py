@@ -59,6 +59,11 @@ class MergeReport:
         """The weights w of the chosen method, by player; None if it returned tensors."""
         return self.controls[self.chosen].weights
 
+    def summary(self) -> str:
+        """Give what was kept and why, and the Shapley values, in two lines."""
+        values = ", ".join(f"{name} {value:+.4f}" for name, value in self.shapley.items())
+        return f"{self.choice['why']}.\n  Shapley values: {values}"
+
     def to_dict(self) -> dict[str, Any]:
         """Give the report as plain values, the caller's fields among its own."""
         sampled = {} if self.standard_errors is None else {"standard_errors": self.standard_errors}

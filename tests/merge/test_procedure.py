@@ -201,7 +201,7 @@ def test_finish_writes_the_folder_s_files_and_progress_is_told(tmp_path, snapsho
 def test_more_than_eight_snapshots_need_sampling_and_then_report_errors(tmp_path):
     snapshots = make_checkpoints(tmp_path, count=9)
     utility = Score()
-    with pytest.raises(ValueError, match="or sample: give permutations"):
+    with pytest.raises(ValueError, match="or give `permutations`, such as 20"):
         merge(tmp_path, snapshots, utility)
     assert utility.calls == 0
     report = merge(tmp_path, snapshots, utility, permutations=4, random_draws=2)
