@@ -30,23 +30,23 @@ class ShapleyMerge(Callback):
 
     A coalition's value is the score of its members' mean on dev pages. The merged folder also gets `merge.json` (every
     score, φ, weights, controls, what was kept and why) and `merge.png`. With fewer than two snapshots, or under
-    fast_dev_run, it does nothing but say so.
+    fast_dev_run, it only says so.
 
     Args:
         base: θ_base: "init" (the weights before the first step), "final", or a model folder.
         method: What to keep: shapley, average, final, best_single, …, or "auto": the last snapshot, unless the method
-            that scores best on half of the dev pages beats it on the other half, where both answer the questions and
-            the paired 95 % interval of their mean scores' difference must lie above zero.
+            that scores best on one half of the dev pages also answers better on the other half (the paired 95 %
+            interval of the difference in mean score lies above zero).
         options: Options of the named method, such as `{density: 0.2}`.
-        value: What a coalition is scored by, a mean over tasks: "answers", the metrics of generated answers, or
-            "tokens", the share of answer tokens predicted right after the reference's, which takes a single pass.
-        samples: Dev pages to use (default: all). A coalition is scored on them, on half of them by "auto".
+        value: Score of a coalition, a mean over tasks: "answers" (metrics of generated answers) or "tokens" (share of
+            answer tokens predicted right from the reference before them; takes a single pass).
+        samples: Dev pages to use (default: all); "auto" scores coalitions on half of them.
         random_draws: Draws of the random-search control (default: as many as coalitions).
-        permutations: Orders to sample the Shapley values from, which more than 8 snapshots need (default: exact).
+        permutations: Orders to sample the Shapley values from; required above 8 snapshots (default: exact values).
         task_arithmetic_scale: Scale of the task-arithmetic control.
-        utility: Scores weights in place of `value`: a function, or a class whose objects are called with a mapping of
-            tensors; higher is better. Its scores are found again by a merge that goes on where it was interrupted if it
-            has an attribute `fingerprint`, a text that changes with what it computes.
+        utility: Scores a mapping of tensors in place of `value`, higher being better: a function, or a class whose
+            objects are called. A resumed merge reuses its scores if the utility has an attribute `fingerprint`,
+            a text that changes with what it computes.
         seed: Seed of the random search.
         folder: Where to write (default: `merged` in the run folder).
         overwrite: Replace a merged folder that is already there.
@@ -76,7 +76,7 @@ class ShapleyMerge(Callback):
         self.options, self.utility = options or {}, utility
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse to train for hours towards a merge that cannot be.
+        """Refuse to train for hours towards a merge that would fail.
 
         Raises:
             UserError: If the merged folder is there and may not be replaced, the base is missing, there are too many
@@ -95,12 +95,12 @@ class ShapleyMerge(Callback):
         self.check(output, players, "ShapleyMerge.overwrite: true, or another trainer.default_root_dir")
 
     def check(self, output: Path, players: int, allow: str) -> None:
-        """Refuse what the merge could not do.
+        """Refuse a merge that would fail.
 
         Args:
             output: Where the merged model is to be written.
             players: How many snapshots there are, or will be.
-            allow: What to set so that an earlier merged model is replaced, or another folder taken.
+            allow: How to replace an earlier merged model or take another folder, for the message.
 
         Raises:
             UserError: If the output may not be replaced, the base is missing or there are too many snapshots.
@@ -119,7 +119,7 @@ class ShapleyMerge(Callback):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.print("ShapleyMerge: nothing to merge in a fast_dev_run.")
             return
-        # the first process may still be writing the last one while others look
+        # the first process may still be writing the last snapshot when the others look
         count = trainer.strategy.broadcast(0 if snapshots is None else len(snapshots.folders()))
         if snapshots is None or count < 2:
             trainer.print(f"Nothing was merged: this run kept {count} snapshots, and a merge takes at least 2.")
@@ -149,7 +149,7 @@ class ShapleyMerge(Callback):
             data: Gives the dev pages.
             snapshots: Knows the folders.
             run: The run folder.
-            tell: Takes lines of progress.
+            tell: Prints a line of progress.
         """
         base, folders = snapshots.base_of(self.base), snapshots.folders()
         check_readable(base, folders.values())
@@ -159,7 +159,7 @@ class ShapleyMerge(Callback):
         utility = self.utility or dev
 
         def confirm(weights: Mapping[str, Tensor]) -> Mapping[str, list[float]]:
-            tell("ShapleyMerge: the other half of the dev pages is read, to confirm a candidate or not")
+            tell("ShapleyMerge: comparing candidate and last snapshot on the other half of the dev pages")
             return dev.confirm(weights)
 
         def finish(folder: Path, merged: Iterator[tuple[str, Tensor]]) -> None:
@@ -184,7 +184,7 @@ class ShapleyMerge(Callback):
                 finish=finish,
                 progress=progress,
                 describe=dev.description | ({"metric": "own utility"} if self.utility else {}),
-                # nothing tells one function from another, or from itself with a line changed
+                # without one, nothing tells a function from an edited version of it
                 utility_fingerprint=getattr(utility, "fingerprint", None) or uuid4().hex,
                 confirm=confirm,
                 overwrite=self.overwrite,

@@ -1,7 +1,7 @@
-"""What a merge keeps: the last snapshot, unless a candidate is shown to be better on pages that did not find it.
+"""Choose what a merge keeps: the last snapshot, unless a candidate beats it on pages not used to find it.
 
-The best of many scores on few pages is mostly luck. So candidates are found on one half of the dev pages, and the best
-of them is compared with the last snapshot on the other half: page by page, in the scores that are reported.
+The best of many scores on few pages is mostly luck. So candidates are scored on one half of the dev pages,
+and the best one is compared with the last snapshot on the other half, page by page, by the reported scores.
 """
 
 from __future__ import annotations
@@ -30,9 +30,8 @@ class Choice:
     Attributes:
         method: Its name.
         why: One sentence.
-        candidate: The method that scored best where candidates are found; None if none did better than the last
-            snapshot, or none was looked for.
-        difference: The candidate's mean score less the last snapshot's on the other pages, paired, with its 95 %
+        candidate: The best-scoring method; None if none scored above the last snapshot, or none was looked for.
+        difference: Mean score of the candidate minus that of the last snapshot on the other pages, with its paired 95 %
             interval; None if they were not compared.
     """
 
@@ -42,7 +41,7 @@ class Choice:
     difference: Interval | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the choice as plain values."""
+        """Return the choice as plain values."""
         return asdict(self)
 
 
@@ -73,9 +72,9 @@ def choose(
     """Keep the last snapshot unless the best candidate beats it on other pages.
 
     Args:
-        controls: Every method's weights, and their score on the pages that candidates are found on.
-        confirm: Gives the reported scores of weights on other pages, by task, in the order of pages; None if there is
-            no way to.
+        controls: Every method's weights and score.
+        confirm: Returns the reported scores of weights on other pages, by task and in page order; None if there are no
+            such pages.
         mixtures: What each method makes of the snapshots.
         seed: Seed of the interval's resampling.
     """
@@ -92,7 +91,7 @@ def choose(
     found = paired_difference_by_group(*scores, seed=seed)
     said = f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}] (paired 95 % interval, n = {found.n})"
     if found.low > 0:
-        why = f"{candidate} is kept: it beats the last snapshot by {said} on pages that did not find it"
+        why = f"{candidate} is kept: it beats the last snapshot by {said} on pages not used to find it"
         return Choice(candidate, why, candidate, found)
-    why = f"the last snapshot is kept: on pages that did not find it, {candidate} scores {said} against it"
+    why = f"the last snapshot is kept: on pages not used to find it, {candidate} scores {said} against it"
     return Choice(LAST, why, candidate, found)

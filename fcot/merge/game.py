@@ -21,7 +21,7 @@ CoalitionUtility = Callable[[tuple[str, ...]], float]
 
 
 def coalition_key(members: Collection[str]) -> str:
-    """Write a coalition as text: its sorted members joined by "+", and "" for no member (θ_base)."""
+    """Return a coalition as text: its sorted members joined by "+"; "" has no member and is θ_base."""
     return "+".join(sorted(members))
 
 
@@ -101,7 +101,7 @@ class SampledShapley:
     permutations: int
 
     def interval(self, player: str, confidence: float = 0.95) -> tuple[float, float]:
-        """Give the normal confidence interval of a player's φ."""
+        """Return the normal confidence interval of a player's φ."""
         reach = NormalDist().inv_cdf(0.5 + confidence / 2) * self.standard_errors[player]
         return self.values[player] - reach, self.values[player] + reach
 
@@ -117,7 +117,7 @@ def sampled_shapley(
 
     Args:
         players: The players' names, any number of them.
-        utility: v(S), from the members in the players' order; called once a coalition.
+        utility: v(S), from the members in the players' order; called once per coalition.
         permutations: How many orders to draw, at least 2; each costs at most N - 1 new evaluations.
         seed: Seed of the draws.
         cache: Scores known so far by `coalition_key`; new ones are added as they are found.
@@ -148,7 +148,7 @@ def sampled_shapley(
 
 
 def check_count(players: int, permutations: int | None) -> None:
-    """Check that Shapley values of so many players can be had.
+    """Check that Shapley values of this many players can be computed.
 
     Args:
         players: How many there are.

@@ -1,4 +1,4 @@
-"""`auto` keeps the last snapshot unless another mixture is shown to be better on pages that did not find it."""
+"""`auto` keeps the last snapshot unless a candidate beats it on pages not used to find it."""
 
 import json
 
@@ -47,7 +47,7 @@ def test_one_that_is_not_surely_better_is_not_kept(gain, noise):
     choice = choose(CONTROLS, pages(gain, noise)[0], MIXTURES, seed=0)
     assert (choice.method, choice.candidate) == ("final", "random_search")
     assert choice.difference.low <= 0
-    assert "the last snapshot is kept: on pages that did not find it, random_search scores " in choice.why
+    assert "the last snapshot is kept: on pages not used to find it, random_search scores " in choice.why
     assert json.loads(json.dumps(choice.to_dict()))["difference"]["n"] == 120
 
 

@@ -3,9 +3,9 @@
 A method is `f(base, checkpoints, *, …)`. It returns either the weights [w_1 … w_N] of θ* = θ_base + Σ wᵢ (θᵢ - θ_base),
 or the merged tensors themselves as a mapping that computes a tensor at each look-up, so that no second model is in
 memory.
-The merge gives it those of the following that it names as keywords, scores what it returns and reports it beside the
-others: `values` (Shapley values), `single_utilities` (the snapshots' own scores), `utility` (scores a `Combination`),
-`draws` and `seed`. Its other keywords are options, which a user sets in YAML.
+The merge scores and reports every method's result. It passes what a method has a keyword for: `values` (Shapley
+values), `single_utilities` (the snapshots' own scores), `utility` (scores a `Combination`), `draws` and `seed`. Other
+keywords of a method are options that a user sets in YAML.
 """
 
 from __future__ import annotations
