@@ -1,4 +1,4 @@
-"""Scores of generated answers: by sample, by task and in the mean, with their uncertainty."""
+"""Scores of generated answers, by sample, by task and on average, with their uncertainty."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,12 +20,12 @@ def conclusion(text: str) -> str:
 
 
 def is_page_text(reference: str) -> bool:
-    """Return whether a reference has "Answer:" in it otherwise than a chain of thought: once, on the last line."""
+    """Return whether "Answer:" belongs to a page's text: a chain of thought has it once, on its last line."""
     return ANSWER in reference and (reference.count(ANSWER) > 1 or "\n" in conclusion(reference))
 
 
 def judged(said: str, accepted: Sequence[str]) -> tuple[str, list[str]]:
-    """Return what of an answer and of its references is compared: the conclusions, or all of a page's text."""
+    """Return the parts of an answer and of its references to compare: conclusions, or a page's whole text."""
     if any(map(is_page_text, accepted)):
         return said, list(accepted)
     return conclusion(said), [conclusion(text) for text in accepted]
@@ -58,18 +58,18 @@ class Record:
 class Evaluation:
     """Collects the scores of one model on one split.
 
-    The first metric of a task is the one its mean counts; a chain of thought is scored by its conclusion.
+    Means are over each task's first metric; a chain of thought is scored by its conclusion.
 
     Args:
         metrics: Metric names for each task; "*" for tasks not named (default: ANLS for all).
-        records: What has been scored.
+        records: The answers scored so far.
     """
 
     metrics: Mapping[str, Sequence[str]] = field(default_factory=lambda: {"*": ("anls",)})
     records: list[Record] = field(default_factory=list)
 
     def names(self, task: str) -> Sequence[str]:
-        """Return the metrics of a task, the one that counts first."""
+        """Return the metrics of a task; the first is the one that counts."""
         return self.metrics.get(task) or self.metrics.get("*") or ("anls",)
 
     def add(
@@ -94,7 +94,7 @@ class Evaluation:
         return added
 
     def by_task(self, metric: str | None = None) -> dict[str, list[float]]:
-        """Return the scores of each task's samples in key order: of its first metric, or of a named one."""
+        """Return each task's scores in key order, by its first metric or by a named one."""
         grouped: dict[str, list[float]] = {}
         for record in sorted(self.records, key=lambda record: record.key):
             name = metric or self.names(record.task)[0]
@@ -130,7 +130,7 @@ class Evaluation:
         }
 
     def further(self, task: str, *, seed: int = 0) -> dict[str, Any]:
-        """Return the interval of each metric of a task but the first, as the metric makes it of all samples."""
+        """Return the interval over all samples of each metric of a task but the first."""
         records = sorted((record for record in self.records if record.task == task), key=lambda record: record.key)
         said, accepted = zip(*(judged(record.prediction, record.references) for record in records), strict=True)
         found = {}
@@ -148,7 +148,7 @@ class Evaluation:
             self.records = [record for records in gathered for record in records]
 
     def write_records(self, path: Path) -> None:
-        """Write one JSON line a record."""
+        """Write one JSON line per record."""
         lines = (json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in self.records)
         path.write_text("".join(lines), encoding="utf-8")
 
@@ -213,7 +213,7 @@ def print_table(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def print_further(row: Mapping[str, Any]) -> None:
-    """Print what a row has of metrics that do not count: a line for each task, a column for each metric."""
+    """Print a row's further metrics: a line for each task, a column for each metric."""
     from rich import box
     from rich.console import Console
     from rich.markup import escape
@@ -223,7 +223,7 @@ def print_further(row: Mapping[str, Any]) -> None:
     names = list(dict.fromkeys(name for scores in further.values() for name in scores))
     if not names:
         return
-    table = Table(title="further metrics, which do not count", box=box.SIMPLE_HEAD, show_edge=False)
+    table = Table(title="further metrics, which are not in the mean", box=box.SIMPLE_HEAD, show_edge=False)
     table.add_column("task", overflow="fold")
     for name in names:
         table.add_column(escape(name.replace("_", " ")), justify="right")

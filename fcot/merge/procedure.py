@@ -59,8 +59,8 @@ def merge_snapshots(
     Args:
         base: θ_base: a .safetensors file, a model folder, or the tensors themselves.
         snapshots: The players: their names and their files or folders, in training order.
-        utility: Scores weights on the dev split; higher is better. Their mapping computes a tensor at each look-up: copy
-            one after the other into a model, so that no second model is in memory.
+        utility: Scores weights on the dev split; higher is better. Their mapping computes a tensor at each look-up:
+            copy one after the other into a model, so that no second model is in memory.
         output: The merged model's folder.
         method: The merge method to use, or "auto" for the last snapshot unless another is confirmed to be better.
         random_draws: Draws of the random search; by default as many as coalitions were scored.

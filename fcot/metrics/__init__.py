@@ -46,17 +46,17 @@ def check_metrics(metrics: Mapping[str, Sequence[str]]) -> None:
     """Check the metrics of tasks before hours of training.
 
     Args:
-        metrics: Metric names for each task, the one that counts first.
+        metrics: Metric names for each task; the first is the one that counts.
 
     Raises:
-        UserError: A name is unknown, or less of a task's first metric is better: means over tasks, merges and
-            comparisons take more for better.
+        UserError: A name is unknown, or lower is better for a task's first metric: means over tasks, merges and
+            comparisons use that metric and take higher for better.
     """
     for task, names in metrics.items():
         for place, name in enumerate(names):
             if not METRICS[name].higher_is_better and not place:
                 better = ", ".join(each for each, kind in METRICS.items() if kind.higher_is_better)
                 raise UserError(
-                    f"The first metric of task {task!r} is {name}, of which less is better; the first one counts in "
-                    f"means, merges and comparisons, where more is.\nPut one of {better} before it."
+                    f"The first metric of task {task!r} is {name}, where lower is better; means, merges and comparisons "
+                    f"use the first metric and take higher for better.\nPut one of {better} before it."
                 )
