@@ -15,7 +15,7 @@ from torch import Tensor
 from fcot.errors import UserError, nearest
 from fcot.merge.methods import MERGE_METHODS
 from fcot.merge.report import Control
-from fcot.metrics import Interval, paired_difference_by_group
+from fcot.statistics import Interval, paired_difference_by_group
 
 LAST = "final"  # the method that keeps the last snapshot
 

@@ -7,7 +7,10 @@ from fcot.metrics.anls import ANLS
 from fcot.metrics.answer_metric import AnswerMetric
 from fcot.metrics.character_error_rate import CharacterErrorRate
 from fcot.metrics.exact_match import ExactMatch
-from fcot.metrics.intervals import (
+from fcot.metrics.relaxed_accuracy import RelaxedAccuracy
+from fcot.metrics.vqa_accuracy import VQAAccuracy
+from fcot.registry import Registry
+from fcot.statistics import (
     Interval,
     bootstrap_interval,
     bootstrap_interval_by_group,
@@ -16,9 +19,6 @@ from fcot.metrics.intervals import (
     paired_ratio,
     paired_ratio_by_group,
 )
-from fcot.metrics.relaxed_accuracy import RelaxedAccuracy
-from fcot.metrics.vqa_accuracy import VQAAccuracy
-from fcot.registry import Registry
 
 __all__ = [
     "ANLS",
@@ -57,6 +57,6 @@ def check_metrics(metrics: Mapping[str, Sequence[str]]) -> None:
             if not METRICS[name].higher_is_better and not place:
                 better = ", ".join(each for each, kind in METRICS.items() if kind.higher_is_better)
                 raise UserError(
-                    f"The first metric of task {task!r} is {name}, where lower is better; means, merges and comparisons "
-                    f"use the first metric and take higher for better.\nPut one of {better} before it."
+                    f"The first metric of task {task!r} is {name}, where lower is better; means, merges and "
+                    f"comparisons use the first metric and take higher for better.\nPut one of {better} before it."
                 )

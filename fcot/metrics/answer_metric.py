@@ -10,7 +10,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from fcot.errors import UserError
-from fcot.metrics.intervals import Interval, bootstrap_interval
+from fcot.statistics import Interval, bootstrap_interval
 
 
 class AnswerMetric(Metric):

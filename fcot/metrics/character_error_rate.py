@@ -7,7 +7,7 @@ from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
 from fcot.metrics.answer_metric import AnswerMetric, paired_samples
-from fcot.metrics.intervals import Interval, paired_ratio
+from fcot.statistics import Interval, paired_ratio
 
 
 class CharacterErrorRate(AnswerMetric):

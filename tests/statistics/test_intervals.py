@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fcot.metrics import (
+from fcot.statistics import (
     Interval,
     bootstrap_interval,
     bootstrap_interval_by_group,
