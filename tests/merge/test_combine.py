@@ -52,7 +52,7 @@ def test_a_tensor_of_several_pieces_is_merged_to_its_end():
     assert torch.equal(dict(Combination(base, [checkpoint], [0.5]))["x"], checkpoint["x"] / 2)
 
 
-def test_integer_and_boolean_tensors_are_the_base_s_and_a_copy():
+def test_integer_and_boolean_tensors_are_copies_of_the_bases():
     base, checkpoint = tensors(0), tensors(1)
     merged = dict(Combination(base, [checkpoint], [1.0]))
     assert torch.equal(merged["position_ids"], base["position_ids"])
@@ -89,7 +89,7 @@ def test_a_combination_computes_a_tensor_only_when_asked():
     assert torch.equal(mixture["good"], torch.zeros(2))
 
 
-def test_members_of_a_coalition_share_the_weight_equally_and_nobody_gives_the_base():
+def test_members_of_a_coalition_share_the_weight_equally_and_the_empty_one_is_the_base():
     players = ["a", "b", "c", "d"]
     assert coalition_weights(["d", "b"], players) == [0.0, 0.5, 0.0, 0.5]
     base = tensors(0)
@@ -106,7 +106,7 @@ def test_nan_and_infinity_are_traced_to_the_checkpoint_that_has_them():
         dict(Combination(base, [bad, good, bad], [0.0, 0.5, 0.5]))
 
 
-def test_an_overflow_of_half_precision_is_told_apart_from_broken_input():
+def test_an_overflow_of_half_precision_is_not_called_broken_input():
     base = {"x": torch.tensor([60000.0], dtype=torch.float16)}
     checkpoint = {"x": torch.tensor([-60000.0], dtype=torch.float16)}
     with pytest.raises(ValueError, match="'x' overflows float16 when merged"):
@@ -132,7 +132,7 @@ def peak():
 root = Path(sys.argv[1])
 base = open_weights(root / "base")
 checkpoints = [open_weights(root / f"s{number}") for number in range(5)]
-# load what a merge needs of torch, which is not what is measured
+# load what a merge needs of torch before measuring
 tiny = {"x": torch.ones(9)}
 write_weights(root / "tiny", Combination(tiny, [tiny], [0.5]).items())
 before = peak()
@@ -154,7 +154,7 @@ def test_merging_holds_a_few_tensors_and_not_the_models(tmp_path):
         check=True,
         env=environment(),
     )
-    # a shard of two tensors, some five of the largest and the allocator's slack; the models are sixty
+    # a shard of two tensors, about five more and the allocator's slack; the models have sixty
     assert int(result.stdout) < 12 * tensor_bytes
     assert torch.equal(open_weights(tmp_path / "merged")["layer9.weight"], torch.full((2**20,), 3.0))
 

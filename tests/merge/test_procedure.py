@@ -180,7 +180,7 @@ def test_a_base_in_memory_merges_like_the_same_base_on_disk(tmp_path, snapshots)
         assert in_memory[field] == on_disk[field]
 
 
-def test_finish_writes_the_folder_s_files_and_progress_is_told(tmp_path, snapshots):
+def test_finish_writes_the_files_of_the_folder_and_progress_is_reported(tmp_path, snapshots):
     told = []
 
     def finish(folder, tensors):
@@ -362,7 +362,7 @@ def test_tensors_of_a_method_that_are_not_the_bases_are_refused(tmp_path, snapsh
     assert not (tmp_path / "merged").exists()
 
 
-def test_scores_of_tensors_are_found_again_only_where_all_they_depend_on_is_the_same(tmp_path, snapshots, monkeypatch):
+def test_scores_of_tensors_are_reused_only_if_all_they_depend_on_is_the_same(tmp_path, snapshots, monkeypatch):
     monkeypatch.setattr(MERGE_METHODS, "_added", dict(MERGE_METHODS._added))
 
     @MERGE_METHODS.add

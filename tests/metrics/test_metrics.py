@@ -35,7 +35,7 @@ def test_a_short_name_is_its_metric(name, metric):
         ("exact", "exact_match"),
     ],
 )
-def test_a_wrong_name_is_told_the_nearest(name, nearest):
+def test_a_wrong_name_is_answered_with_the_nearest(name, nearest):
     with pytest.raises(ValueError, match=rf"no metric '{name}'\. Did you mean '{nearest}'"):
         METRICS[name]
 
@@ -49,7 +49,7 @@ def test_a_metric_of_ones_own_has_a_short_name_too():
     assert METRICS["field_f1"] is FieldF1
 
 
-def test_a_metric_of_which_less_is_better_cannot_count():
+def test_a_metric_where_lower_is_better_cannot_come_first():
     check_metrics({"*": ["anls", "character_error_rate"]})
     with pytest.raises(ValueError, match=r"first metric of task 'text' is character_error_rate.*\nPut one of anls, "):
         check_metrics({"*": ["anls"], "text": ["character_error_rate"]})

@@ -40,7 +40,7 @@ def offered(base, checkpoints, utility):
     }
 
 
-def test_methods_stand_in_the_order_in_which_equal_candidates_are_taken_the_simplest_first():
+def test_methods_are_listed_with_the_simplest_first_which_decides_between_equals():
     ours = ["final", "best_single", "average", "task_arithmetic_mean", "task_arithmetic_sum", "random_search"]
     assert [*MERGE_METHODS][: len(ours) + 1] == [*ours, "shapley"]
 
@@ -87,7 +87,7 @@ def test_shapley_without_a_positive_value_is_uniform_and_says_so():
 
 
 @pytest.mark.parametrize(("name", "field"), [("shapley", "values"), ("best_single", "single_utilities")])
-def test_a_number_of_values_other_than_of_checkpoints_is_refused(name, field):
+def test_another_number_of_values_than_of_checkpoints_is_refused(name, field):
     with pytest.raises(ValueError, match=r"for 3 checkpoints. Give one for each"):
         MERGE_METHODS[name]({}, [{}] * 3, **{field: [1.0, 2.0]})
 
