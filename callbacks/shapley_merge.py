@@ -131,7 +131,7 @@ class ShapleyMerge(Callback):
                     self.merge(pl_module, data, snapshots, run, tell=trainer.print)
 
             first_alone(trainer, merge, PATIENCE)
-            if is_sharded(pl_module.pair):  # the merge had weights of its own
+            if is_sharded(pl_module.pair):  # the merge worked in a second, whole model
                 load(pl_module.pair.student, open_weights(self.folder or run / "merged").items())
 
     def merge(

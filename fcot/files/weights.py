@@ -180,7 +180,7 @@ def _shards(tensors: Iterable[tuple[str, Tensor]], max_bytes: int) -> Iterator[d
 
 
 def _name_shards(folder: Path, written: list[tuple[Path, list[str], int]]) -> None:
-    """Give the shards transformers' names, which need their number, and write the index."""
+    """Rename the shards as transformers does, with their number in each name, and write the index."""
     weight_map: dict[str, str] = {}
     for number, (file, names, _) in enumerate(written, start=1):
         final = f"model-{number:05d}-of-{len(written):05d}.safetensors"

@@ -1,4 +1,4 @@
-"""Read once the pages on which a merge scores one mixture after another."""
+"""Decode pages once that a merge reads for every mixture it scores."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
@@ -12,7 +12,7 @@ class CachedLoader(Generic[T]):
     Args:
         loader: Gives the same batches each time.
         size: Gives the bytes of a batch.
-        most: Bytes to keep; if the batches are larger, every pass reads the loader anew.
+        most: Bytes to keep; if the batches are larger, every pass reads the loader again.
     """
 
     def __init__(self, loader: Iterable[T], size: Callable[[T], int], most: int = 2**30) -> None:

@@ -181,16 +181,16 @@ def test_a_base_in_memory_merges_like_the_same_base_on_disk(tmp_path, snapshots)
 
 
 def test_finish_writes_the_files_of_the_folder_and_progress_is_reported(tmp_path, snapshots):
-    told = []
+    reported = []
 
     def finish(folder, tensors):
         (folder / "config.json").write_text("{}")
         write_weights(folder, tensors, max_shard_bytes=1)
 
-    merge(tmp_path, snapshots, finish=finish, progress=lambda *stage: told.append(stage))
+    merge(tmp_path, snapshots, finish=finish, progress=lambda *stage: reported.append(stage))
     names = {path.name for path in (tmp_path / "merged").iterdir()}
     assert {"config.json", "merge.json", "merge.png", "model.safetensors.index.json"} <= names
-    assert [stage for stage in told if stage[1] == stage[2]] == [
+    assert [stage for stage in reported if stage[1] == stage[2]] == [
         ("reading", 4, 4),
         ("coalitions", 8, 8),
         ("random_search", 8, 8),
