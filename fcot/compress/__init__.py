@@ -22,17 +22,11 @@ __all__ = [
     "Identity",
     "Pool",
     "Qformer",
-    "compressors",
     "make_compressor",
 ]
 
 
 COMPRESSORS: Registry[type[Compressor]] = Registry("compressor", base=Compressor, own=("ratio", "side", "width"))
-
-
-def compressors() -> dict[str, type[Compressor]]:
-    """Return every registered compressor by its short name."""
-    return dict(COMPRESSORS)
 
 
 def make_compressor(
@@ -41,7 +35,7 @@ def make_compressor(
     """Build a compressor by its short name.
 
     Args:
-        name: Such as "conv"; `compressors()` lists them.
+        name: Such as "conv"; `COMPRESSORS` lists them.
         ratio: How many visual tokens become one.
         side: Side of the square raster of tokens of a tile (16 in InternVL2).
         width: Width of a token.

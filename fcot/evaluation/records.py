@@ -1,4 +1,4 @@
-"""Scores of generated answers: by sample, by task and in the mean, with their uncertainty."""
+"""Scores of generated answers, by sample, by task and on average, with their uncertainty."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fcot.metrics import Interval, bootstrap_interval, bootstrap_interval_by_group, metric_by_name
+from fcot.metrics import METRICS, Interval, bootstrap_interval, bootstrap_interval_by_group
 
 ANSWER = "Answer:"  # a chain of thought ends with this and its conclusion
 
@@ -20,12 +20,12 @@ def conclusion(text: str) -> str:
 
 
 def is_page_text(reference: str) -> bool:
-    """Return whether a reference has "Answer:" in it otherwise than a chain of thought: once, on the last line."""
+    """Return whether "Answer:" belongs to a page's text: a chain of thought has it once, on its last line."""
     return ANSWER in reference and (reference.count(ANSWER) > 1 or "\n" in conclusion(reference))
 
 
 def judged(said: str, accepted: Sequence[str]) -> tuple[str, list[str]]:
-    """Return what of an answer and of its references is compared: the conclusions, or all of a page's text."""
+    """Return the parts of an answer and of its references to compare: conclusions, or a page's whole text."""
     if any(map(is_page_text, accepted)):
         return said, list(accepted)
     return conclusion(said), [conclusion(text) for text in accepted]
@@ -64,18 +64,18 @@ class Record:
 class Evaluation:
     """Collects the scores of one model on one split.
 
-    The first metric of a task is the one its mean counts; a chain of thought is scored by its conclusion.
+    Means are over each task's first metric; a chain of thought is scored by its conclusion.
 
     Args:
         metrics: Metric names for each task; "*" for tasks not named (default: ANLS for all).
-        records: What has been scored.
+        records: The answers scored so far.
     """
 
     metrics: Mapping[str, Sequence[str]] = field(default_factory=lambda: {"*": ("anls",)})
     records: list[Record] = field(default_factory=list)
 
     def names(self, task: str) -> Sequence[str]:
-        """Return the metrics of a task, the one that counts first."""
+        """Return the metrics of a task; the first is the one that counts."""
         return self.metrics.get(task) or self.metrics.get("*") or ("anls",)
 
     def add(
@@ -97,15 +97,14 @@ class Evaluation:
         ):
             compared = [judged(each, accepted) for each in (said, *more)]
             scores = {
-                name: float(np.mean([metric_by_name(name).score(*each) for each in compared]))
-                for name in self.names(task)
+                name: float(np.mean([METRICS[name]().score(*each) for each in compared])) for name in self.names(task)
             }
             added.append(Record(key, task, question, accepted, said, scores, tokens, more))
         self.records.extend(added)
         return added
 
     def by_task(self, metric: str | None = None) -> dict[str, list[float]]:
-        """Return the scores of each task's samples in key order: of its first metric, or of a named one."""
+        """Return each task's scores in key order, by its first metric or by a named one."""
         grouped: dict[str, list[float]] = {}
         for record in sorted(self.records, key=lambda record: record.key):
             name = metric or self.names(record.task)[0]
@@ -141,7 +140,7 @@ class Evaluation:
         }
 
     def further(self, task: str, *, seed: int = 0) -> dict[str, Any]:
-        """Return the interval of each metric of a task but the first, as the metric makes it of all samples.
+        """Return the interval over all samples of each metric of a task but the first.
 
         Of several answers to a question it takes the first.
         """
@@ -149,7 +148,7 @@ class Evaluation:
         said, accepted = zip(*(judged(record.prediction, record.references) for record in records), strict=True)
         found = {}
         for name in self.names(task)[1:]:
-            metric = metric_by_name(name)
+            metric = METRICS[name]()
             metric.update(said, accepted)
             found[name] = asdict(metric.interval(seed=seed))
         return found
@@ -162,7 +161,7 @@ class Evaluation:
             self.records = [record for records in gathered for record in records]
 
     def write_records(self, path: Path) -> None:
-        """Write one JSON line a record."""
+        """Write one JSON line per record."""
         lines = (json.dumps(record.json(), ensure_ascii=False) + "\n" for record in self.records)
         path.write_text("".join(lines), encoding="utf-8")
 
@@ -227,7 +226,7 @@ def print_table(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def print_further(row: Mapping[str, Any]) -> None:
-    """Print what a row has of metrics that do not count: a line for each task, a column for each metric."""
+    """Print a row's further metrics: a line for each task, a column for each metric."""
     from rich import box
     from rich.console import Console
     from rich.markup import escape
@@ -237,7 +236,7 @@ def print_further(row: Mapping[str, Any]) -> None:
     names = list(dict.fromkeys(name for scores in further.values() for name in scores))
     if not names:
         return
-    table = Table(title="further metrics, which do not count", box=box.SIMPLE_HEAD, show_edge=False)
+    table = Table(title="further metrics, which are not in the mean", box=box.SIMPLE_HEAD, show_edge=False)
     table.add_column("task", overflow="fold")
     for name in names:
         table.add_column(escape(name.replace("_", " ")), justify="right")

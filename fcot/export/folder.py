@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from fcot.compress import compressors
+from fcot.compress import COMPRESSORS
 from fcot.environment import installed
 from fcot.export.card import Facts, card
 from fcot.export.origin import MERGE_FILE, Origin
@@ -40,7 +40,7 @@ def write_export(source: ModelFolder, folder: Path, origin: Origin, name: str) -
         is_weights = file.suffix == ".safetensors" or file.name.endswith(".safetensors.index.json")
         if is_weights or (file.suffix in COPIED and file.name not in WRITTEN_HERE):
             shutil.copyfile(file, folder / file.name)
-    kinds: list[type] = [CompressedInternVLConfig, CompressedInternVL, compressors()[source.config.compressor]]
+    kinds: list[type] = [CompressedInternVLConfig, CompressedInternVL, COMPRESSORS[source.config.compressor]]
     kinds += [CompressedInternVLImageProcessor, CompressedInternVLProcessor]
     title = f"InternVL with 1/{source.config.ratio} of its visual tokens: model and processor, for transformers."
     (folder / f"{CODE}.py").write_text(single_file(title, *kinds), encoding="utf-8")
