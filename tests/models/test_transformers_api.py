@@ -102,10 +102,10 @@ def test_tokens_behind_others_need_the_cache_of_these(pair, make_batch):
         pair.student(**behind)
 
 
-def test_positions_counted_anew_are_refused_where_they_are_kept(pair, make_batch):
+def test_positions_numbered_consecutively_are_refused_where_they_are_kept(pair, make_batch):
     given = asked(pair, make_batch(*PAGES))
     anew = (given["attention_mask"].cumsum(1) - 1).clamp(min=0)
-    with pytest.raises(UserError, match="counts the positions of visual tokens anew"):
+    with pytest.raises(UserError, match="numbers visual tokens consecutively"):
         pair.student(**given, position_ids=anew)
     kept = pair.student.positions(given["input_ids"], given["attention_mask"])
     assert torch.equal(pair.student(**given, position_ids=kept).logits, pair.student(**given).logits)
