@@ -10,7 +10,7 @@ from fcot.compress.compressor import Compressor
 def window(ratio: int, side: int) -> tuple[int, int]:
     """Return the window (rows, columns) of `ratio` tokens that divides the raster and is nearest to a square.
 
-    Of two equally near ones it is the wide one. Every ratio that divides the number of tokens has such a window.
+    A tie goes to the wider window. Every ratio that divides the number of tokens has one.
     """
     fits = [
         (rows, ratio // rows)

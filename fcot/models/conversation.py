@@ -90,5 +90,5 @@ class Conversation:
         """Crop the cache to these ids, its first ones."""
         behind = self.cache.get_seq_length() - len(ids)
         if behind > 0:
-            self.cache.crop(-behind)  # 5.24 of transformers refuses the length to keep
+            self.cache.crop(-behind)  # transformers 5.24 does not take the length to keep
         self.read = ids

@@ -144,7 +144,7 @@ def answer_rows(
     def run(layer: Any, *args: Any, **kwargs: Any) -> Any:
         return checkpoint(layer, *args, use_reentrant=False, **kwargs) if keeps_little else layer(*args, **kwargs)
 
-    # without answer rows, all rows pass, so that every parameter has a gradient; so they do in a layer of unknown type
+    # all rows pass if none is an answer row, so that every parameter has a gradient, or if the layer's type is unknown
     cut = isinstance(layers[-1].self_attn, LAYERS_KNOWN) and sum(segments.counts) > 0
     for layer in layers[:-1] if cut else layers:
         hidden = run(

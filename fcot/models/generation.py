@@ -85,7 +85,7 @@ def answer_on_prefixes(
     """Generate after reading the starts of prompts, common ones once; return new ids `[batch · copies, new]`."""
     starts, device = sorted(set(first)), batch.tiles.device
     rows = [starts.index(i) for i in first for _ in range(copies)]
-    # of a sample that shares nothing all but the last token is read: generation must continue from a token
+    # a sample that shares nothing has all but its last token as prefix: generation continues from that token
     cuts = [ends[i] if first.count(i) > 1 else len(prompts[i]) - 1 for i in first]
     suffixes = [prompt[cut:] for prompt, cut in zip(prompts, cuts, strict=True) for _ in range(copies)]
     prefixes = [prompts[i][: cuts[i]] for i in starts]

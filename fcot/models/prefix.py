@@ -1,4 +1,4 @@
-"""Prompt prefixes that are read before generation: found where samples share them, packed without padding."""
+"""Prompt prefixes that are read before generation: shared ones once, and all packed without padding."""
 
 from collections.abc import Sequence
 

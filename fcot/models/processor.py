@@ -1,7 +1,7 @@
 """Turn pages and text into a student's inputs: tiles as in training, a placeholder for each visual token.
 
-transformers' own InternVL processor needs torchvision (for videos), and resizes pages with it by another filter than
-training does. This one needs only Pillow, and cuts pages with training's code.
+transformers' own InternVL processor needs torchvision (for videos), and resizes pages by a filter that training
+does not use. This one needs only Pillow, and cuts pages with training's code.
 """
 
 import re

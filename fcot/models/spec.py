@@ -18,7 +18,7 @@ class StudentSpec:
         compressor: Short name of the compressor.
         ratio: How many visual tokens become one.
         placement: "before" the projector, on pixel-shuffled features, or "after" it.
-        keep_positions: A visual token takes as many positions as the tokens it replaces.
+        keep_positions: Whether a visual token takes as many positions as the tokens it replaces.
         options: Constructor arguments of this compressor alone.
 
     Raises:

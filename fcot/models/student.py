@@ -168,7 +168,7 @@ class CompressedInternVL(InternVLForConditionalGeneration):
 
     @torch.no_grad()
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Generate as transformers does; with `tile_tokens` beside `pixel_values` if tiles differ in tokens."""
+        """Generate as transformers does; where tiles differ in number of tokens, `pixel_values` need `tile_tokens`."""
         pixels, counts = kwargs.get("pixel_values"), kwargs.pop("tile_tokens", None)
         if self.compressor.varies and pixels is not None:
             ids = kwargs.get("input_ids", inputs)
@@ -268,7 +268,7 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         return own + behind + getattr(cache, "position_offset", 0) if behind else own
 
     def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
-        """Return the positions of a prompt, from the last of which `generate` continues.
+        """Return the positions of a prompt; `generate` continues from the last one.
 
         The ids of a prompt given as embeddings are unknown here: its positions must be given too.
         """

@@ -154,7 +154,7 @@ class StudentTeacher(nn.Module):
             tensor.data = tensor.data.to(dtype)
 
     def compile_layers(self) -> None:
-        """Compile the layers of vision tower and language model (torch.compile); it happens when they first run."""
+        """Compile the layers of vision tower and language model with torch.compile, when they first run."""
         for layer in (*self.student.model.vision_tower.encoder.layer, *self.student.model.language_model.layers):
             layer.compile(dynamic=True)
 
@@ -293,7 +293,7 @@ class StudentTeacher(nn.Module):
         return embeddings.masked_scatter((ids == image_id)[..., None], visual.to(embeddings.dtype))
 
     def _visual_tokens(self, branch: str, batch: Batch, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a branch's visual tokens of all tiles, and the number of each tile `[tiles]`."""
+        """Return a branch's visual tokens of all tiles, and how many each tile has `[tiles]`."""
         counts = batch.tile_tokens[branch]
         visual = visual_tokens(self._projector(branch), features, counts.tolist())
         return visual, counts if visual.ndim == 2 else torch.full((len(visual),), visual.shape[1])

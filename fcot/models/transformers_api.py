@@ -1,7 +1,7 @@
 """Everything that fcot overrides or passes by name in transformers, and a check that it exists.
 
 transformers renames arguments in minor releases (5.24: `past_key_values` became `cache`) and silently accepts unknown
-ones. A student would then silently answer wrongly, so it is not built at all.
+ones. With such a version a student would silently answer wrongly, so building one is refused.
 """
 
 import inspect

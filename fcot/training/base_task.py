@@ -49,7 +49,7 @@ class BaseTask(PageReader):
         max_tiles: Most tiles of an image, thumbnail not counted (default: the model's).
         max_new_tokens: Longest answer in tests and predictions, in tokens.
         sampling: How answers are drawn in tests and predictions: temperature (0 is greedy), top_p, seed, and
-            num_answers, the answers to each question whose mean score counts.
+            num_answers to each question, whose mean score counts.
         metrics: Metrics of each task, of which the first counts; "*" for all other tasks (default: anls).
         label: Name of this stage in tables (default: that of the class).
     """
@@ -129,7 +129,7 @@ class BaseTask(PageReader):
 
     @contextmanager
     def whole_weights(self) -> Iterator[None]:
-        """Work on the folder's full weights inside this context, if those of this process are sharded."""
+        """Use the folder's full weights inside this context if this process's weights are sharded."""
         shared = self.pair
         if is_sharded(shared):
             self.pair = self.build().to(self.device)

@@ -1,6 +1,6 @@
 """Combine token losses into the loss of a step, independently of how pages are split into batches and processes.
 
-As in InternVL, all tokens have equal weight, or all samples have, or, in between, a sample has the square root of its
+As in InternVL, all tokens weigh the same, or all samples do, or, in between, a sample weighs the square root of its
 number of tokens.
 """
 
@@ -39,7 +39,7 @@ def row_weights(samples: Tensor, num_samples: int, reduction: str) -> Tensor:
 def over_processes(losses: dict[str, Tensor]) -> dict[str, Tensor]:
     """Average losses over the rows of all processes, rather than over the processes.
 
-    The gradient of "loss" is this process's share, so that DDP's mean over processes gives the gradient of the whole. A
+    The gradient of "loss" is this process's share, so that DDP's mean over processes gives the whole gradient. A
     process without rows contributes nothing. All processes must call this.
 
     Args:
