@@ -139,7 +139,7 @@ class SingleFile:
         other = self.home.setdefault(name, home)
         if other != home:
             raise UserError(
-                f"{name!r} is one thing in {other} and another in {home}, and an exported model has one file.\n"
+                f"{name!r} has different definitions in {other} and {home}, but an exported model is one file.\n"
                 "Rename one of them."
             )
 

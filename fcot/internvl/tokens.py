@@ -308,7 +308,7 @@ def turns(conversations: Sequence[Mapping[str, str]], num_images: int) -> tuple[
     answers = [turn["value"] for turn in conversations[1::2]]
     roles = [turn.get("from") for turn in conversations]
     if not roles or roles != ["human", "gpt"] * (len(roles) // 2):
-        raise SampleError("no_answer", f"turns are {roles}, expected human and gpt in turn")
+        raise SampleError("no_answer", f"turns are {roles}, expected human and gpt to alternate")
     if not all(answer.strip() for answer in answers):
         raise SampleError("no_answer", "an answer is empty")
     placeholders = sum(question.count(IMAGE) for question in questions)

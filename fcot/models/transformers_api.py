@@ -115,7 +115,7 @@ def refusal(what: str) -> UserError:
         what: How it differs from the known versions, as the end of a sentence.
     """
     return UserError(
-        f"transformers {transformers.__version__} {what}; this model would answer wrongly with it, "
-        f"and is known to work with {' and '.join(KNOWN_VERSIONS)}.\n"
-        f"Install one of these: pip install 'transformers=={KNOWN_VERSIONS[-1]}.*'"
+        f"transformers {transformers.__version__} {what}, so this model would answer wrongly.\n"
+        f"Install a version that it is known to work with ({' or '.join(KNOWN_VERSIONS)}): "
+        f"pip install 'transformers=={KNOWN_VERSIONS[-1]}.*'"
     )

@@ -66,10 +66,10 @@ def _differences(folder: Path, expected: Mapping[str, Shape], found: Mapping[str
     missing = [name for name in expected if name not in found]
     unknown = [name for name in found if name not in expected and name != "lm_head.weight"]
     if missing:
-        yield f"{folder}: {len(missing)} tensors are missing, {missing[0]!r} for one"
+        yield f"{folder}: {len(missing)} tensors are missing, such as {missing[0]!r}"
     if unknown:
-        yield f"{found[unknown[0]][0]}: {len(unknown)} tensors are not of this model, {unknown[0]!r} for one"
+        yield f"{found[unknown[0]][0]}: {len(unknown)} tensors do not belong to this model, such as {unknown[0]!r}"
     for name, shape in expected.items():
         if name in found and found[name][1] != shape:
             file, actual = found[name]
-            yield f"{file}: tensor {name!r} has shape {list(actual)}, and the configuration says {list(shape)}"
+            yield f"{file}: tensor {name!r} has shape {list(actual)}, but the configuration requires {list(shape)}"

@@ -143,8 +143,8 @@ class BaseTask(PageReader):
         steps = self.trainer.max_steps
         if steps < 1:
             raise UserError(
-                f"trainer.max_steps is {steps}, and the schedule must know its end.\n"
-                "Set --trainer.max_steps, for one pass: samples / (batch size x accumulation x devices)."
+                f"trainer.max_steps is {steps}, but the schedule needs the number of steps.\n"
+                "Set --trainer.max_steps; one pass takes samples / (batch size x accumulation x devices)."
             )
         optimizer = self.make_optimizer(self.parameter_groups())
         for group in optimizer.param_groups:
@@ -251,6 +251,6 @@ class BaseTask(PageReader):
         differing = sorted(trains ^ set(checkpoint["state_dict"]))
         if differing:
             raise UserError(
-                f"The checkpoint and this model train different tensors, {differing[0]!r} for one.\n"
+                f"The checkpoint and this model train different tensors, such as {differing[0]!r}.\n"
                 "Give the same model settings as the run that wrote it."
             )
