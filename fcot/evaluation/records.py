@@ -1,4 +1,4 @@
-"""Scores of generated answers, by sample, by task and on average, with their uncertainty."""
+"""Scores of generated answers, by sample, by task and averaged, with confidence intervals."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ import torch
 
 from fcot.metrics import METRICS, Interval, bootstrap_interval, bootstrap_interval_by_group
 
-ANSWER = "Answer:"  # a chain of thought ends with this and its conclusion
+ANSWER = "Answer:"  # a chain of thought ends with this, followed by its conclusion
 
 
 def conclusion(text: str) -> str:
@@ -38,12 +38,12 @@ class Record:
     Attributes:
         key: Sample key.
         task: Task name.
-        question: What was asked.
+        question: The question.
         references: Accepted answers.
-        prediction: What the model said.
-        scores: Score by metric name, the mean where there are several answers.
+        prediction: The model's answer.
+        scores: Score by metric name; the mean if there are several answers.
         visual_tokens: Visual tokens of the page.
-        more_predictions: Further answers that were drawn.
+        more_predictions: Further answers drawn to the same question.
     """
 
     key: str
@@ -56,7 +56,7 @@ class Record:
     more_predictions: list[str] = field(default_factory=list)
 
     def json(self) -> dict[str, Any]:
-        """Return what a file says of it; further answers only if there are any."""
+        """Return the record as JSON, with `more_predictions` only if there are any."""
         return {name: value for name, value in asdict(self).items() if value or name != "more_predictions"}
 
 
@@ -64,7 +64,7 @@ class Record:
 class Evaluation:
     """Collects the scores of one model on one split.
 
-    Means are over each task's first metric; a chain of thought is scored by its conclusion.
+    The first metric of a task is the one that counts in means; a chain of thought is scored by its conclusion.
 
     Args:
         metrics: Metric names for each task; "*" for tasks not named (default: ANLS for all).
@@ -89,7 +89,7 @@ class Evaluation:
         visual_tokens: Sequence[int],
         more_predictions: Sequence[list[str]] | None = None,
     ) -> list[Record]:
-        """Score the answers of a batch, further ones to each question too, and return a record for each question."""
+        """Score all answers of a batch, further ones included, and return one record for each question."""
         added = []
         further = more_predictions or [[]] * len(keys)
         for key, task, question, accepted, said, tokens, more in zip(
@@ -117,7 +117,7 @@ class Evaluation:
         return float(np.mean([np.mean(scores) for scores in self.by_task().values()]))
 
     def summary(self, *, seed: int = 0) -> dict[str, Any]:
-        """Return scores with 95 % bootstrap intervals, and the visual tokens of a page.
+        """Return scores with 95 % bootstrap intervals, and the mean number of visual tokens of a page.
 
         Returns:
             `scores`: for each task and for "mean", `metric`, `mean`, `low`, `high`, `n`; `further_scores`: the same
@@ -142,7 +142,7 @@ class Evaluation:
     def further(self, task: str, *, seed: int = 0) -> dict[str, Any]:
         """Return the interval over all samples of each metric of a task but the first.
 
-        Of several answers to a question it takes the first.
+        If there are several answers to a question, only the first is used.
         """
         records = sorted((record for record in self.records if record.task == task), key=lambda record: record.key)
         said, accepted = zip(*(judged(record.prediction, record.references) for record in records), strict=True)
@@ -154,7 +154,7 @@ class Evaluation:
         return found
 
     def gather(self) -> None:
-        """Collect the records of all processes in each of them."""
+        """Gather the records of all processes on each of them."""
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             gathered: list[list[Record]] = [[] for _ in range(torch.distributed.get_world_size())]
             torch.distributed.all_gather_object(gathered, self.records)
@@ -167,9 +167,9 @@ class Evaluation:
 
 
 def read_records(path: Path) -> list[Record]:
-    """Read what `write_records` wrote.
+    """Read a file of `write_records`.
 
-    Earlier versions also wrote `seconds`, which are left out: models timed in separate processes do not compare.
+    `seconds`, which earlier versions wrote, are ignored: times of separate processes cannot be compared.
     """
     with path.open(encoding="utf-8") as file:
         fields = [json.loads(line) for line in file]
@@ -190,9 +190,9 @@ def tested(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def print_table(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print rows of model, ratio, stage, split, n, seed, scores, visual_tokens.
+    """Print rows with model, ratio, stage, split, n, seed, scores and visual_tokens.
 
-    The share of the teacher's score stands beside the mean if rows have it (`vs_teacher`).
+    If rows have `vs_teacher`, a column shows the score as a percentage of the teacher's.
     """
     from rich import box
     from rich.console import Console
@@ -246,13 +246,13 @@ def print_further(row: Mapping[str, Any]) -> None:
 
 
 def stacked(interval: Mapping[str, Any], *, scale: float = 1.0, decimals: int = 3) -> str:
-    """Return a figure over its interval, two lines; an end that is None has no bound."""
+    """Return a score and, on a second line, its interval; None as an end means unbounded."""
     low, high = ("∞" if interval[end] is None else f"{scale * interval[end]:.{decimals}f}" for end in ("low", "high"))
     return f"{scale * interval['mean']:.{decimals}f}\n[dim]{low}\N{EN DASH}{high}[/dim]"
 
 
 def named_metrics(rows: Iterable[Mapping[str, Any]], tasks: Iterable[str]) -> str:
-    """Return "anls: table, text; exact match: form", what the score of each task is."""
+    """Return the metric of each task, as "anls: table, text; exact match: form"."""
     metrics = {task: row["scores"][task]["metric"] for row in rows for task in row["scores"]}
     by_metric: dict[str, list[str]] = {}
     for task in tasks:

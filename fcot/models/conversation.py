@@ -1,4 +1,4 @@
-"""Answer turn by turn: the tower sees the pages once, and each turn is read behind what the cache holds already."""
+"""Answer turn by turn: the vision tower sees the pages once, and each turn reuses the cache of earlier ones."""
 
 from collections.abc import Sequence
 from itertools import takewhile
@@ -15,13 +15,13 @@ from fcot.models.transformers_api import CACHE
 
 
 class Conversation:
-    """What a model has read of one conversation.
+    """One conversation, with the features and the cache of what the model has read.
 
     Args:
         pair: The models.
-        tiles: Of all pages, uint8 `[tiles, 3, S, S]` on the model's device.
+        tiles: Tiles of all pages, uint8 `[tiles, 3, S, S]` on the model's device.
         counts: Visual tokens of each tile, int64 `[tiles]` on the CPU.
-        branch: Which model answers.
+        branch: Branch of the model that answers.
     """
 
     def __init__(self, pair: Answerer, tiles: Tensor, counts: Tensor, branch: str = "student") -> None:
@@ -42,7 +42,7 @@ class Conversation:
 
     @torch.no_grad()
     def answer(self, prompt: Sequence[int], sampling: Sampling | None = None, **generation: Any) -> list[int]:
-        """Answer a prompt: what of it was read in earlier turns is not read again.
+        """Answer a prompt; the part that earlier turns have read is not read again.
 
         Args:
             prompt: Ids of the whole conversation up to the answer.
@@ -50,7 +50,7 @@ class Conversation:
             generation: Options of transformers' `generate`, such as `max_new_tokens`.
 
         Returns:
-            Ids of the answer, end token removed.
+            Ids of the answer, without the end token.
         """
         ids, language = list(prompt), self.pair.student.model.language_model
         image_id = self.pair.student.config.image_token_id
@@ -65,7 +65,7 @@ class Conversation:
             kept = len(ids) - 1
         self._forget_behind(ids[:kept])
         beams = generation.get("num_beams", 1)
-        if beams > 1:  # `generate` repeats all but the cache
+        if beams > 1:  # `generate` repeats all inputs but the cache
             self.cache.batch_repeat_interleave(beams)
         options = (sampling or Sampling()).options([ids], [self.page.tiles])
         try:
@@ -82,13 +82,13 @@ class Conversation:
         finally:
             if beams > 1:
                 self.cache.batch_select_indices(torch.zeros(1, dtype=torch.int64, device=row.device))
-            if beams > 1 or self.read == ids[:kept]:  # stopped by Ctrl-C: what was read of the prompt is still good
+            if beams > 1 or self.read == ids[:kept]:  # stopped by Ctrl-C: the prompt's cache is still valid
                 self._forget_behind(ids[:kept])
         return until(whole[len(ids) :], stop_tokens(self.pair))
 
     def _forget_behind(self, ids: list[int]) -> None:
-        """Keep only these first ids in the cache."""
+        """Crop the cache to these ids, its first ones."""
         behind = self.cache.get_seq_length() - len(ids)
         if behind > 0:
-            self.cache.crop(-behind)  # transformers 5.24 refuses the length that remains
+            self.cache.crop(-behind)  # transformers 5.24 does not take the length to keep
         self.read = ids

@@ -1,6 +1,6 @@
 """Generate answers to a batch of prompts; questions on one page share its vision pass and its part of the cache.
 
-Prompts of different lengths are read one after another in a packed row: without padding and without a mask.
+Prompts of different lengths are packed into one row, without padding or a mask.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from fcot.models.transformers_api import CACHE
 
 
 class Answerer(Protocol):
-    """What generation needs of the models: `StudentTeacher` has it."""
+    """The methods that generation needs of its models; `StudentTeacher` has them."""
 
     student: Any
 
@@ -31,7 +31,7 @@ class Answerer(Protocol):
     def positions(
         self, branch: str, ids: Tensor, mask: Tensor | None = None, counts: Tensor | None = None
     ) -> Tensor | None:
-        """Return positions of tokens, None where they count up."""
+        """Return positions of tokens, None where they are consecutive."""
 
     def embed(
         self, branch: str, batch: Batch, ids: Tensor, features: Tensor, lengths: Sequence[int] | None = None
@@ -46,13 +46,13 @@ def answer(
 
     Args:
         pair: The models.
-        batch: With prompts (an evaluation batch).
-        branch: "student", "teacher", or that of a further student.
+        batch: An evaluation batch, with prompts.
+        branch: "student", "teacher", or a further student's branch.
         sampling: How to draw; None is greedy.
-        generation: Options of transformers' `generate`, `max_new_tokens` say.
+        generation: Options of transformers' `generate`, such as `max_new_tokens`.
 
     Returns:
-        New token ids of each sample, of its `num_answers` one after another, end token and padding removed.
+        New token ids, `num_answers` lists for each sample in turn, without end token and padding.
     """
     sequences, options = batch.sequences[branch], {"do_sample": False, "use_cache": True, **generation}
     ids, mask = sequences.prompt_ids, sequences.prompt_mask
@@ -82,10 +82,10 @@ def answer_on_prefixes(
     options: dict[str, Any],
     copies: int = 1,
 ) -> Tensor:
-    """Generate after prompts whose starts are read first, common ones once `[batch · copies, new]`."""
+    """Generate after reading the starts of prompts, common ones once; return new ids `[batch · copies, new]`."""
     starts, device = sorted(set(first)), batch.tiles.device
     rows = [starts.index(i) for i in first for _ in range(copies)]
-    # a sample that shares nothing has all but its last token read: generation goes on from a token
+    # a sample that shares nothing has all but its last token as prefix: generation continues from that token
     cuts = [ends[i] if first.count(i) > 1 else len(prompts[i]) - 1 for i in first]
     suffixes = [prompt[cut:] for prompt, cut in zip(prompts, cuts, strict=True) for _ in range(copies)]
     prefixes = [prompts[i][: cuts[i]] for i in starts]
@@ -113,7 +113,7 @@ def answer_on_prefixes(
 
 
 def positions_of(pair: Answerer, branch: str, ids: Tensor, mask: Tensor, counts: Tensor) -> Tensor:
-    """Return the positions of tokens `[rows, length]`, counted up where a branch does not keep the teacher's."""
+    """Return the positions of tokens `[rows, length]`: consecutive ones unless the branch keeps the teacher's."""
     kept = pair.positions(branch, ids, mask, counts)
     return mask.cumsum(1) - mask if kept is None else kept
 
@@ -125,5 +125,5 @@ def stop_tokens(pair: Answerer) -> set[int]:
 
 
 def until(ids: list[int], stops: set[int]) -> list[int]:
-    """Return ids up to the first that ends an answer."""
+    """Return the ids before the first stop token."""
     return next((ids[:i] for i, token in enumerate(ids) if token in stops), ids)
