@@ -85,6 +85,15 @@ class Snapshots(ModelCheckpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save nothing: snapshots follow steps."""
 
+    def base_of(self, choice: str) -> Path:
+        """Return the folder of θ_base: the start ("init"), the last snapshot ("final") or a model folder."""
+        return {"init": self.base, "final": [self.base, *self.folders().values()][-1]}.get(choice, Path(choice))
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> "Snapshots | None":
+        """Return the callback of a trainer that keeps snapshots, if there is one."""
+        return next((each for each in trainer.checkpoint_callbacks if isinstance(each, cls)), None)
+
     @staticmethod
     def _writes(module: LightningModule, trainer: Trainer) -> TypeGuard[BaseTask]:
         return not trainer.fast_dev_run and isinstance(module, BaseTask)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What travels from the shards to the models: a batch of pages and their conversations."""
+"""A batch of pages and their conversations, as the data module passes it to the models."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,14 +16,14 @@ from fcot.internvl.tokens import IGNORED, ConversationEncoder, TileTokens, pad, 
 
 @dataclass(frozen=True)
 class PageLayout:
-    """What the data side must know of the models to prepare pages for them.
+    """What the data side must know about the models to prepare pages for them.
 
     Attributes:
         encoder: Turns conversations into ids.
         tile_size: Side of a tile in pixels.
         max_tiles: Most tiles of an image, thumbnail not counted.
-        tokens_per_tile: Visual tokens of a tile for each branch: a number, `{"teacher": 256, "student": 128}`, or a
-            function of the tiles where they differ.
+        tokens_per_tile: Visual tokens of a tile for each branch, such as `{"teacher": 256, "student": 128}`; a
+            function of the tiles where their numbers differ.
     """
 
     encoder: ConversationEncoder
@@ -47,14 +47,14 @@ class Sequences:
 
     Attributes:
         input_ids: Conversations with answers `[batch, length]`, padded on the right; packed `[1, tokens]`.
-        labels: The id where it is learned, −100 elsewhere, of the same shape.
-        answers: `answer_positions` of the labels `[answers]`; made on the CPU with the batch, so that no device is
-            asked, and waited for, how many there are.
+        labels: Ids of answer tokens, −100 elsewhere, of the same shape.
+        answers: `answer_positions` of the labels `[answers]`; computed on the CPU with the batch, as their number would
+            otherwise have to be read back from the device.
         prompt_ids: Prompts without the last answer, padded on the left `[batch, prompt]`; evaluation only.
         prompt_mask: 1 on prompt tokens, 0 on padding `[batch, prompt]`; evaluation only.
-        counts: Answer rows of each sample; None where they were not counted on the CPU.
+        counts: Answer rows of each sample; None if they were not counted on the CPU.
         lengths: Tokens of each sample in a packed row; None for padded rows.
-        packs: Samples that a model is shown together, pack after pack; None for all at once.
+        packs: Samples of each forward pass; None for all samples in one.
     """
 
     input_ids: Tensor
@@ -92,15 +92,15 @@ class Sequences:
     def packed(
         rows: Sequence[tuple[np.ndarray, np.ndarray]], packs: Sequence[Sequence[int]] | None = None
     ) -> "Sequences":
-        """Put samples one after another into one row, without padding.
+        """Pack samples one after another into one row, without padding.
 
         Args:
             rows: Ids and labels of each sample.
-            packs: Samples that a model is shown together; all of them if left out.
+            packs: Samples of each forward pass; None for all samples in one.
         """
         ids, labels = (np.concatenate(each) for each in zip(*rows, strict=True))
         lengths = tuple(len(row) for row, _ in rows)
-        labels[np.cumsum((0, *lengths[:-1]))] = IGNORED  # the row before a sample's first token is another sample's
+        labels[np.cumsum((0, *lengths[:-1]))] = IGNORED  # or the last row of another sample would predict it
         whole = torch.from_numpy(labels)[None]
         return Sequences(
             input_ids=torch.from_numpy(ids)[None],
@@ -160,8 +160,8 @@ class Segments:
     """Samples one after another in flattened rows.
 
     Attributes:
-        lengths: Tokens of each.
-        counts: Answer rows of each.
+        lengths: Tokens of each sample.
+        counts: Answer rows of each sample.
     """
 
     lengths: tuple[int, ...]
@@ -169,25 +169,25 @@ class Segments:
 
     @property
     def starts(self) -> tuple[int, ...]:
-        """Where each begins."""
+        """Where each sample begins."""
         return (0, *accumulate(self.lengths[:-1]))
 
     @cached_property
     def boundaries(self) -> Tensor:
-        """Where each begins, and the end of the last, int32 `[samples + 1]` on the CPU."""
+        """Where each sample begins, and where the last ends, int32 `[samples + 1]` on the CPU."""
         return torch.tensor((0, *accumulate(self.lengths)), dtype=torch.int32)
 
     def first(self, device: torch.device) -> Tensor:
-        """Return for each token where its sample begins `[tokens]`."""
+        """Return, for each token, where its sample begins `[tokens]`."""
         starts = np.repeat(np.asarray(self.starts), np.asarray(self.lengths))
         return torch.from_numpy(starts).to(device, non_blocking=True)
 
 
 def answer_positions(labels: Tensor) -> Tensor:
-    """Return where the rows that predict an answer token stand when the batch is flattened `[answers]`.
+    """Return the indices, in the flattened batch, of the rows that predict an answer token `[answers]`.
 
     Args:
-        labels: The id where it is learned, −100 elsewhere `[batch, length]`. The row before a token predicts it.
+        labels: Ids of answer tokens, −100 elsewhere `[batch, length]`. The row before a token predicts it.
     """
     predicts = functional.pad(labels[:, 1:] != IGNORED, (0, 1))
     return predicts.flatten().nonzero()[:, 0]
@@ -201,7 +201,7 @@ class Batch:
         keys: Sample keys.
         tasks: Task names.
         questions: Last question of each sample.
-        references: Accepted answers to it.
+        references: Accepted answers to that question.
         num_tiles: Tiles of each sample `[batch]`; stays on the CPU.
         tiles: All tiles in order, uint8 `[sum(num_tiles), 3, S, S]`.
         sequences: Ids for each branch named in the layout.
@@ -224,7 +224,7 @@ class Batch:
 
     @property
     def idle(self) -> bool:
-        """Whether it only keeps a process in step with others: its one sample, without a key, counts nowhere."""
+        """Whether it only keeps a process in step with others: a single sample without a key, which is not counted."""
         return self.keys == [""]
 
     def visual_tokens(self, branch: str) -> list[int]:
@@ -256,7 +256,7 @@ class Batch:
         )
 
     def by_sample(self, values: Tensor) -> tuple[Tensor, ...]:
-        """Split what there is of each tile, `[tiles, …]`, by sample."""
+        """Split values of tiles, `[tiles, …]`, by sample."""
         parts: tuple[Tensor, ...] = values.split(self.num_tiles.tolist())
         return parts
 

@@ -37,6 +37,7 @@ def merge(
     from callbacks.snapshots import Snapshots
     from fcot.cli.train import from_config
     from fcot.errors import UserError
+    from fcot.merge import check_method, check_readable
 
     if not (run / "config.yaml").is_file():
         raise UserError(f"There is no config.yaml in {str(run)!r}.\nGive the folder of a run of `fit` with Snapshots.")
@@ -52,7 +53,7 @@ def merge(
     if options is not None or method not in (None, merger.method):
         merger.options = options or {}  # those of the run are of its own method
     merger.method, merger.base = method or merger.method, base or merger.base
-    merger.check_options()
+    check_method(merger.method, merger.options)
     merger.samples, merger.folder = samples or merger.samples, output or merger.folder
     merger.permutations, merger.overwrite = permutations or merger.permutations, overwrite
     players = len(snapshots.folders())
@@ -62,7 +63,7 @@ def merge(
             "Train with the callback Snapshots and a count of 2 or more."
         )
     merger.check(merger.folder or run / "merged", players, "--overwrite true, or --output FOLDER")
-    merger.check_files(snapshots)
+    check_readable(snapshots.base_of(merger.base), snapshots.folders().values())
     data.prepare_data()
     module.trainer = trainer  # as in the run: its precision, and its first device
     module.configure_model()

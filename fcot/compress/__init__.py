@@ -1,6 +1,6 @@
 """Trained compressors: modules that turn `ratio` visual tokens of a tile into one.
 
-A class exported from here is offered to every configuration under the snake_case form of its name.
+Every class exported here can be named in configurations, by its name in snake case.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,6 @@ __all__ = [
     "Identity",
     "Pool",
     "Qformer",
-    "compressors",
     "make_compressor",
 ]
 
@@ -30,22 +29,17 @@ __all__ = [
 COMPRESSORS: Registry[type[Compressor]] = Registry("compressor", base=Compressor, own=("ratio", "side", "width"))
 
 
-def compressors() -> dict[str, type[Compressor]]:
-    """Return every registered compressor by its short name."""
-    return dict(COMPRESSORS)
-
-
 def make_compressor(
     name: str, *, ratio: int, side: int, width: int, options: Mapping[str, Any] | None = None
 ) -> Compressor:
-    """Build a compressor by its short name.
+    """Build a compressor from its short name.
 
     Args:
-        name: Such as "conv"; `compressors()` lists them.
+        name: Such as "conv"; `COMPRESSORS` lists them.
         ratio: How many visual tokens become one.
         side: Side of the square raster of tokens of a tile (16 in InternVL2).
         width: Width of a token.
-        options: Of this compressor alone, by the parameters of its constructor.
+        options: Constructor arguments of this compressor alone.
 
     Raises:
         UserError: If the name or an option is unknown, or the ratio does not fit the raster.

@@ -12,12 +12,12 @@ from fcot.errors import UserError
 class Compressor(nn.Module, ABC):
     """Turns every `ratio` visual tokens of a tile into one.
 
-    Tokens come in raster order, row by row. A subclass is constructed as `Kind(ratio=…, side=…, width=…)`, with options
-    of its own as further keywords, sets its initial weights in `reset_parameters`, and works before the projector (on
-    pixel-shuffled features) or after it alike.
+    Tokens come in raster order, row by row. A subclass takes `ratio`, `side` and `width` as keywords, and its own
+    options as further ones. It sets its initial weights in `reset_parameters`, and works both before the projector (on
+    pixel-shuffled features) and after it.
 
-    One that gives tiles different numbers of tokens overrides `max_tokens` and `counts`. Its `forward` is then called
-    as `forward(tokens, counts)`, with a list of whole numbers, and returns the tokens of all tiles one after another,
+    A compressor that gives tiles different numbers of tokens overrides `max_tokens` and `counts`. Its `forward` is then
+    called as `forward(tokens, counts)`, with a list of integers, and returns the concatenated tokens of all tiles,
     `[sum(counts), width]`.
 
     Args:
@@ -34,27 +34,27 @@ class Compressor(nn.Module, ABC):
         if ratio < 1 or side * side % ratio:
             raise UserError(
                 f"Ratio {ratio} does not divide the {side * side} tokens of a {side}x{side} raster. "
-                "Choose a divisor, 2 or 4 say."
+                "Choose a divisor, such as 2 or 4."
             )
         self.ratio, self.side, self.width = ratio, side, width
 
     @classmethod
     def windows(cls, ratio: int, side: int) -> np.ndarray | None:
-        """Return which output token each token of the raster goes into, `[side, side]`, for pictures.
+        """Return the number of the output token that each input token feeds, `[side, side]`, for pictures.
 
-        None where outputs see the whole tile, as they may unless a subclass says otherwise.
+        None, the default, means that every output token may depend on the whole tile.
         """
         return None
 
     @property
     def max_tokens(self) -> int:
-        """The most tokens that a tile may have."""
+        """The most tokens a tile can have after compression."""
         return self.side**2 // self.ratio
 
     def counts(self, tiles: Tensor) -> Tensor:
-        """Return how many tokens each tile becomes, int64 `[tiles]`: as many for all unless a subclass says otherwise.
+        """Return how many tokens each tile is compressed to, int64 `[tiles]`; by default the same number for all.
 
-        It is asked where pages are prepared, of a compressor without weights, and must depend on each tile alone.
+        It is called while data are prepared, on a compressor without weights, and must depend on each tile alone.
 
         Args:
             tiles: uint8 `[tiles, 3, S, S]`.

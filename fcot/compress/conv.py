@@ -27,7 +27,7 @@ class Conv(Compressor):
 
     @classmethod
     def windows(cls, ratio: int, side: int) -> np.ndarray:
-        """Neighbours in raster order."""
+        """Group neighbours in raster order."""
         return np.arange(side * side).reshape(side, side) // ratio
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ from fcot.compress.compressor import Compressor
 
 
 def window(ratio: int, side: int) -> tuple[int, int]:
-    """Return the most nearly square (rows, columns) window of `ratio` tokens that tiles the raster, wide first.
+    """Return the window (rows, columns) of `ratio` tokens that divides the raster and is nearest to a square.
 
-    There is one for every ratio that divides the tokens of the raster.
+    A tie goes to the wider window. Every ratio that divides the number of tokens has one.
     """
     fits = [
         (rows, ratio // rows)
@@ -41,7 +41,7 @@ class Conv2d(Compressor):
 
     @classmethod
     def windows(cls, ratio: int, side: int) -> np.ndarray:
-        """Neighbours in a compact window."""
+        """Group neighbours in a compact window."""
         (rows, columns), place = window(ratio, side), np.arange(side * side).reshape(side, side)
         return place // side // rows * (side // columns) + place % side // columns
 

@@ -7,7 +7,7 @@ from fcot.errors import UserError
 
 
 class Identity(Compressor):
-    """Returns the tokens as they are; only ratio 1."""
+    """Returns the tokens unchanged; the ratio must be 1."""
 
     def __init__(self, *, ratio: int, side: int, width: int) -> None:
         super().__init__(ratio=ratio, side=side, width=width)

@@ -7,11 +7,11 @@ from fcot.compress.compressor import Compressor
 
 
 class Pool(Compressor):
-    """Mean of each `ratio` neighbours in raster order; the projector alone learns."""
+    """Mean of every `ratio` neighbours in raster order; only the projector is trained."""
 
     @classmethod
     def windows(cls, ratio: int, side: int) -> np.ndarray:
-        """Neighbours in raster order."""
+        """Group neighbours in raster order."""
         return np.arange(side * side).reshape(side, side) // ratio
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from fcot.compress.compressor import Compressor
 class Qformer(Compressor):
     """`tokens // ratio` learned queries attend to all tokens of their tile once.
 
-    Heads are 64 wide where the width allows, otherwise there is one.
+    Heads are 64 wide if the width is a multiple of 64; otherwise there is one head.
     """
 
     def __init__(self, *, ratio: int, side: int, width: int) -> None:
@@ -25,7 +25,7 @@ class Qformer(Compressor):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Queries and positions from a narrow normal distribution, maps as PyTorch starts them."""
+        """Draw queries and positions from N(0, 0.02²), the rest by PyTorch's defaults."""
         nn.init.normal_(self.queries, std=0.02)
         nn.init.normal_(self.positions, std=0.02)
         for module in (self.norm, self.query, self.key_value, self.output):

@@ -1,4 +1,4 @@
-"""Scores of generated answers: by sample, by task and in the mean, with their uncertainty."""
+"""Scores of generated answers, by sample, by task and averaged, with confidence intervals."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from fcot.metrics import Interval, bootstrap_interval, bootstrap_interval_by_group, metric_by_name
+from fcot.metrics import METRICS, Interval, bootstrap_interval, bootstrap_interval_by_group
 
-ANSWER = "Answer:"  # a chain of thought ends with this and its conclusion
+ANSWER = "Answer:"  # a chain of thought ends with this, followed by its conclusion
 
 
 def conclusion(text: str) -> str:
@@ -20,12 +20,12 @@ def conclusion(text: str) -> str:
 
 
 def is_page_text(reference: str) -> bool:
-    """Return whether a reference has "Answer:" in it otherwise than a chain of thought: once, on the last line."""
+    """Return whether "Answer:" belongs to a page's text: a chain of thought has it once, on its last line."""
     return ANSWER in reference and (reference.count(ANSWER) > 1 or "\n" in conclusion(reference))
 
 
 def judged(said: str, accepted: Sequence[str]) -> tuple[str, list[str]]:
-    """Return what of an answer and of its references is compared: the conclusions, or all of a page's text."""
+    """Return the parts of an answer and of its references to compare: conclusions, or a page's whole text."""
     if any(map(is_page_text, accepted)):
         return said, list(accepted)
     return conclusion(said), [conclusion(text) for text in accepted]
@@ -38,13 +38,13 @@ class Record:
     Attributes:
         key: Sample key.
         task: Task name.
-        question: What was asked.
+        question: The question.
         references: Accepted answers.
-        prediction: What the model said.
-        scores: Score by metric name, the mean where there are several answers.
+        prediction: The model's answer.
+        scores: Score by metric name; the mean if there are several answers.
         visual_tokens: Visual tokens of the page.
-        more_predictions: Further answers that were drawn.
-        left: What a reducer left of the visual tokens: "kept" at the last layer, "equivalent" in the mean over layers.
+        more_predictions: Further answers drawn to the same question.
+        left: Visual tokens after a reducer: "kept" at the last layer, "equivalent" averaged over layers.
     """
 
     key: str
@@ -58,28 +58,27 @@ class Record:
     left: dict[str, float] | None = None
 
     def json(self) -> dict[str, Any]:
-        """Return what a file says of it; of further answers and of a reducer only if there were any."""
-        return {
-            name: value for name, value in asdict(self).items() if value or name not in ("more_predictions", "left")
-        }
+        """Return the record as JSON, without `more_predictions` and `left` if there are none."""
+        optional = ("more_predictions", "left")
+        return {name: value for name, value in asdict(self).items() if value or name not in optional}
 
 
 @dataclass
 class Evaluation:
     """Collects the scores of one model on one split.
 
-    The first metric of a task is the one its mean counts; a chain of thought is scored by its conclusion.
+    The first metric of a task is the one that counts in means; a chain of thought is scored by its conclusion.
 
     Args:
         metrics: Metric names for each task; "*" for tasks not named (default: ANLS for all).
-        records: What has been scored.
+        records: The answers scored so far.
     """
 
     metrics: Mapping[str, Sequence[str]] = field(default_factory=lambda: {"*": ("anls",)})
     records: list[Record] = field(default_factory=list)
 
     def names(self, task: str) -> Sequence[str]:
-        """Return the metrics of a task, the one that counts first."""
+        """Return the metrics of a task; the first is the one that counts."""
         return self.metrics.get(task) or self.metrics.get("*") or ("anls",)
 
     def add(
@@ -94,7 +93,7 @@ class Evaluation:
         more_predictions: Sequence[list[str]] | None = None,
         left: Sequence[dict[str, float]] | None = None,
     ) -> list[Record]:
-        """Score the answers of a batch, further ones to each question too, and return a record for each question."""
+        """Score all answers of a batch, further ones included, and return one record for each question."""
         added = []
         further = more_predictions or [[]] * len(keys)
         its_left: Sequence[dict[str, float] | None] = left or [None] * len(keys)
@@ -103,15 +102,14 @@ class Evaluation:
         ):
             compared = [judged(each, accepted) for each in (said, *more)]
             scores = {
-                name: float(np.mean([metric_by_name(name).score(*each) for each in compared]))
-                for name in self.names(task)
+                name: float(np.mean([METRICS[name]().score(*each) for each in compared])) for name in self.names(task)
             }
             added.append(Record(key, task, question, accepted, said, scores, tokens, more, remaining))
         self.records.extend(added)
         return added
 
     def by_task(self, metric: str | None = None) -> dict[str, list[float]]:
-        """Return the scores of each task's samples in key order: of its first metric, or of a named one."""
+        """Return each task's scores in key order, by its first metric or by a named one."""
         grouped: dict[str, list[float]] = {}
         for record in sorted(self.records, key=lambda record: record.key):
             name = metric or self.names(record.task)[0]
@@ -124,7 +122,7 @@ class Evaluation:
         return float(np.mean([np.mean(scores) for scores in self.by_task().values()]))
 
     def summary(self, *, seed: int = 0) -> dict[str, Any]:
-        """Return scores with 95 % bootstrap intervals, and the visual tokens of a page.
+        """Return scores with 95 % bootstrap intervals, and the mean number of visual tokens of a page.
 
         Returns:
             `scores`: for each task and for "mean", `metric`, `mean`, `low`, `high`, `n`; `further_scores`: the same
@@ -147,36 +145,36 @@ class Evaluation:
         }
 
     def further(self, task: str, *, seed: int = 0) -> dict[str, Any]:
-        """Return the interval of each metric of a task but the first, as the metric makes it of all samples.
+        """Return the interval over all samples of each metric of a task but the first.
 
-        Of several answers to a question it takes the first.
+        If there are several answers to a question, only the first is used.
         """
         records = sorted((record for record in self.records if record.task == task), key=lambda record: record.key)
         said, accepted = zip(*(judged(record.prediction, record.references) for record in records), strict=True)
         found = {}
         for name in self.names(task)[1:]:
-            metric = metric_by_name(name)
+            metric = METRICS[name]()
             metric.update(said, accepted)
             found[name] = asdict(metric.interval(seed=seed))
         return found
 
     def gather(self) -> None:
-        """Collect the records of all processes in each of them."""
+        """Gather the records of all processes on each of them."""
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             gathered: list[list[Record]] = [[] for _ in range(torch.distributed.get_world_size())]
             torch.distributed.all_gather_object(gathered, self.records)
             self.records = [record for records in gathered for record in records]
 
     def write_records(self, path: Path) -> None:
-        """Write one JSON line a record."""
+        """Write one JSON line per record."""
         lines = (json.dumps(record.json(), ensure_ascii=False) + "\n" for record in self.records)
         path.write_text("".join(lines), encoding="utf-8")
 
 
 def read_records(path: Path) -> list[Record]:
-    """Read what `write_records` wrote.
+    """Read a file of `write_records`.
 
-    Earlier versions also wrote `seconds`, which are left out: models timed in separate processes do not compare.
+    `seconds`, which earlier versions wrote, are ignored: times of separate processes cannot be compared.
     """
     with path.open(encoding="utf-8") as file:
         fields = [json.loads(line) for line in file]
@@ -197,9 +195,9 @@ def tested(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def print_table(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print rows of model, ratio, stage, split, n, seed, scores, visual_tokens.
+    """Print rows with model, ratio, stage, split, n, seed, scores and visual_tokens.
 
-    The share of the teacher's score stands beside the mean if rows have it (`vs_teacher`).
+    If rows have `vs_teacher`, a column shows the score as a percentage of the teacher's.
     """
     from rich import box
     from rich.console import Console
@@ -233,7 +231,7 @@ def print_table(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def print_further(row: Mapping[str, Any]) -> None:
-    """Print what a row has of metrics that do not count: a line for each task, a column for each metric."""
+    """Print a row's further metrics: a line for each task, a column for each metric."""
     from rich import box
     from rich.console import Console
     from rich.markup import escape
@@ -243,7 +241,7 @@ def print_further(row: Mapping[str, Any]) -> None:
     names = list(dict.fromkeys(name for scores in further.values() for name in scores))
     if not names:
         return
-    table = Table(title="further metrics, which do not count", box=box.SIMPLE_HEAD, show_edge=False)
+    table = Table(title="further metrics, which are not in the mean", box=box.SIMPLE_HEAD, show_edge=False)
     table.add_column("task", overflow="fold")
     for name in names:
         table.add_column(escape(name.replace("_", " ")), justify="right")
@@ -253,13 +251,13 @@ def print_further(row: Mapping[str, Any]) -> None:
 
 
 def stacked(interval: Mapping[str, Any], *, scale: float = 1.0, decimals: int = 3) -> str:
-    """Return a figure over its interval, two lines; an end that is None has no bound."""
+    """Return a score and, on a second line, its interval; None as an end means unbounded."""
     low, high = ("∞" if interval[end] is None else f"{scale * interval[end]:.{decimals}f}" for end in ("low", "high"))
     return f"{scale * interval['mean']:.{decimals}f}\n[dim]{low}\N{EN DASH}{high}[/dim]"
 
 
 def named_metrics(rows: Iterable[Mapping[str, Any]], tasks: Iterable[str]) -> str:
-    """Return "anls: table, text; exact match: form", what the score of each task is."""
+    """Return the metric of each task, as "anls: table, text; exact match: form"."""
     metrics = {task: row["scores"][task]["metric"] for row in rows for task in row["scores"]}
     by_metric: dict[str, list[str]] = {}
     for task in tasks:

@@ -1,1 +1,1 @@
-"""Ship a student: a folder that transformers loads, with fcot and without it."""
+"""Export a student: write a folder that transformers loads, with or without fcot."""

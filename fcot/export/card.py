@@ -1,4 +1,4 @@
-"""The model card of an exported student: what it is, how it was made, what it scored."""
+"""The model card of an exported student: its properties, its training and its scores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,24 +28,24 @@ ids = model.generate(**inputs, max_new_tokens=100)
 print(processor.decode(ids[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))
 ```
 
-`trust_remote_code=True` runs `{code}` of this folder, one file cut from fcot's sources. Where fcot is installed,
-`import fcot.student` takes its place and no code of the folder is run. Several conversations at once are padded on
-the left, whatever their pages' tiles. torchvision is not needed."""
+`trust_remote_code=True` runs `{code}` of this folder, one file generated from fcot's sources. Where fcot is installed,
+`import fcot.student` takes its place and no code of the folder is run. Batches of conversations are padded on the
+left, and their pages may differ in number of tiles. torchvision is not needed."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the model itself says.
+    """Properties of the exported model.
 
     Attributes:
         name: Name of the folder.
         config: The student's configuration.
-        tokens_before: Visual tokens of a tile in the model that was compressed.
+        tokens_before: Visual tokens of a tile before compression.
         max_tiles: Most tiles of a page, thumbnail not counted.
         parameters: Parameters by part.
         dtype: Type of the weights.
         code: Name of the file with the model's code.
-        versions: Versions of the packages that wrote it.
+        versions: Versions of the packages used for the export.
     """
 
     name: str
@@ -62,8 +62,8 @@ def card(facts: Facts, origin: Origin) -> str:
     """Return the text of README.md.
 
     Args:
-        facts: What the model itself says.
-        origin: Where it came from; what is not known is said to be so.
+        facts: Properties of the model.
+        origin: How it was made; unknown parts are marked so in the card.
     """
     sections = [
         _front_matter(origin),
@@ -79,7 +79,7 @@ def card(facts: Facts, origin: Origin) -> str:
 
 def _front_matter(origin: Origin) -> str:
     lines = ["library_name: transformers", "pipeline_tag: image-text-to-text", "tags: [fcot]"]
-    if origin.base and "/" in origin.base:  # only a name on the hub can be linked to
+    if origin.base and "/" in origin.base:  # only names on the hub can be linked
         lines.append(f"base_model: {origin.base}")
     return "\n".join(["---", *lines, "---"])
 
@@ -103,7 +103,7 @@ def _what(facts: Facts, origin: Origin) -> str:
 
 def _training(runs: Mapping[str, Run]) -> str:
     if not runs:
-        return "The run that trained it is not known: there was no config.yaml above the checkpoint."
+        return "The training run is not known: there was no config.yaml above the checkpoint."
     rows = []
     for file, run in runs.items():
         trainer, data = run.settings.get("trainer") or {}, run.settings.get("data") or {}
@@ -115,7 +115,7 @@ def _training(runs: Mapping[str, Run]) -> str:
 
 
 def _short(value: Any) -> str:
-    """Return a setting in a few words: a class by its short name with the arguments that are numbers."""
+    """Abbreviate a setting: a class becomes its short name with its numeric arguments."""
     if not isinstance(value, dict):
         return str(value)
     name = str(value.get("class_path", "")).rpartition(".")[2]
@@ -125,9 +125,9 @@ def _short(value: Any) -> str:
 
 def _merge(merge: Mapping[str, Any] | None) -> str:
     if merge is None:
-        return "None: these are the weights of one run's end or snapshot."
+        return "None: the weights are from the end or a snapshot of one run."
     shares = merge["shapley"]
-    weights = merge["weights"] or dict.fromkeys(shares)  # none where a method merged tensor by tensor
+    weights = merge["weights"] or dict.fromkeys(shares)  # None if a method merged tensor by tensor
     rows = [
         (name, "" if weight is None else f"{weight:.4f}", f"{shares[name]:+.4f}" if name in shares else "")
         for name, weight in weights.items()
@@ -137,7 +137,7 @@ def _merge(merge: Mapping[str, Any] | None) -> str:
     why = (merge.get("choice") or {}).get("why")
     told = (
         f"Method {merge['chosen']}{f' ({why})' if why else ''}. By {merge.get('metric', 'their score')} it has "
-        f"{utility:.4f} on the {pages} that candidates were found on (seed {merge['seed']}), which flatters candidates."
+        f"{utility:.4f} on the {pages} that also produced the candidates (seed {merge['seed']}), which favours them."
     )
     return f"{told}\n\n{markdown.table(('snapshot', 'weight', 'Shapley value'), rows)}"
 

@@ -1,4 +1,4 @@
-"""What `export` takes: a student's folder, the folder of a run, or a checkpoint of one."""
+"""Find the student that `export` is given: as a model folder, a run folder, or a checkpoint."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,22 +8,22 @@ from tempfile import TemporaryDirectory
 from fcot.errors import UserError
 from fcot.export.origin import RUN_FILE
 
-RESULTS = ("merged", "student")  # what a run leaves, the better one first
+RESULTS = ("merged", "student")  # model folders of a run, the better one first
 
 
 @contextmanager
 def student_folder(
     checkpoint: Path, scratch: Path, restore: Callable[[Path, Path], None]
 ) -> Iterator[tuple[Path, Path]]:
-    """Give the student's model folder of what the user named, and the path that tells where it came from.
+    """Yield the student's model folder for the path a user gave, and the path from which to find its origin.
 
     Args:
         checkpoint: A model folder, a run folder or a checkpoint of a run.
-        scratch: Folder to write a student to that exists as a checkpoint only; gone afterwards.
+        scratch: Folder for the temporary copy of a student restored from a checkpoint.
         restore: Writes the student of a checkpoint as a model folder.
 
     Raises:
-        UserError: If it is none of these.
+        UserError: If a run folder has no student in it.
     """
     from fcot.runtime.checkpoints.folder import CHECKPOINT
 

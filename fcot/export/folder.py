@@ -1,4 +1,4 @@
-"""Write the folder of an exported student: weights, configurations that agree, code, model card."""
+"""Write the folder of an exported student: weights, consistent configurations, code, model card."""
 
 import shutil
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from fcot.compress import compressors
+from fcot.compress import COMPRESSORS
 from fcot.environment import installed
 from fcot.export.card import Facts, card
 from fcot.export.origin import MERGE_FILE, Origin
@@ -23,24 +23,24 @@ from fcot.models.student_teacher import PARTS, part_of
 
 CODE = "modeling_fcot_internvl"
 EXPORTED = Kind("an exported model", f"{CODE}.py")
-COPIED = (".json", ".model", ".txt")  # tokenizer, settings of generation
+COPIED = (".json", ".model", ".txt")  # tokenizer and generation settings
 WRITTEN_HERE = ("config.json", "preprocessor_config.json", "processor_config.json", MERGE_FILE)
 
 
 def write_export(source: ModelFolder, folder: Path, origin: Origin, name: str) -> None:
-    """Fill a folder with a student that transformers loads with and without fcot.
+    """Write a student into a folder that transformers loads with or without fcot.
 
     Args:
         source: Folder of the student.
-        folder: Where to write; exists and is empty.
-        origin: Where the student came from.
+        folder: Where to write; must exist and be empty.
+        origin: How the student was made.
         name: Name of the exported model.
     """
     for file in sorted(source.path.iterdir()):
         is_weights = file.suffix == ".safetensors" or file.name.endswith(".safetensors.index.json")
         if is_weights or (file.suffix in COPIED and file.name not in WRITTEN_HERE):
             shutil.copyfile(file, folder / file.name)
-    kinds: list[type] = [CompressedInternVLConfig, CompressedInternVL, compressors()[source.config.compressor]]
+    kinds: list[type] = [CompressedInternVLConfig, CompressedInternVL, COMPRESSORS[source.config.compressor]]
     kinds += [CompressedInternVLImageProcessor, CompressedInternVLProcessor]
     title = f"InternVL with 1/{source.config.ratio} of its visual tokens: model and processor, for transformers."
     (folder / f"{CODE}.py").write_text(single_file(title, *kinds), encoding="utf-8")
@@ -54,9 +54,9 @@ def write_export(source: ModelFolder, folder: Path, origin: Origin, name: str) -
 
 
 def write_settings(source: ModelFolder, folder: Path) -> None:
-    """Write configuration, preprocessing, processor and chat template, so that all of them agree.
+    """Write consistent files of configuration, preprocessing, processor and chat template.
 
-    The number of visual tokens of a tile is computed here and written in both places that transformers reads it from.
+    The number of visual tokens of a tile is computed here and written to both files from which transformers reads it.
     """
     told = said_of_tokens(source.config)
     written = read_json(source.path / "config.json")
@@ -69,7 +69,7 @@ def write_settings(source: ModelFolder, folder: Path) -> None:
         "processor_class": CompressedInternVLProcessor.__name__,
         "auto_map": auto_map({"AutoImageProcessor": CompressedInternVLImageProcessor}),
         "crop_to_patches": True,
-        "min_patches": 1,  # training cuts a page into as few tiles as fit it
+        "min_patches": 1,  # as in training
         "size": {"height": source.tile_size, "width": source.tile_size},
     }
     write_json(folder / "preprocessor_config.json", {**source.preprocessing, **tiling})
@@ -88,12 +88,12 @@ def write_settings(source: ModelFolder, folder: Path) -> None:
 
 
 def auto_map(kinds: Mapping[str, type]) -> dict[str, str]:
-    """Return where transformers finds the classes of this folder's code."""
+    """Return the `auto_map` by which transformers finds the classes in this folder's code."""
     return {auto: f"{CODE}.{kind.__name__}" for auto, kind in kinds.items()}
 
 
 def facts_of(source: ModelFolder, name: str) -> Facts:
-    """Read from a student's folder what its card says; of the weights only the headers are read."""
+    """Read the properties of a student from its folder; of the weights only the headers are read."""
     parameters = dict.fromkeys(PARTS, 0)
     types: set[str] = set()
     for file in sorted(source.path.glob("*.safetensors")):

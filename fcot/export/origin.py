@@ -1,4 +1,4 @@
-"""Where a student came from: the runs that trained it, what they were given, the merge, the scores."""
+"""How a student was made: the runs that trained it, their settings, the merge, the scores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Run:
 
     Attributes:
         file: Its config.yaml.
-        settings: What that says.
+        settings: Content of that file.
     """
 
     file: Path
@@ -29,17 +29,17 @@ class Run:
 
     @property
     def stage(self) -> str:
-        """Name of what was run, in small letters: "realign", "sft"."""
+        """Name of the task in lower case: "realign" or "sft"."""
         return str(self._model.get("class_path", "run")).rpartition(".")[2].lower()
 
     @property
     def checkpoint(self) -> str:
-        """The model folder that it started from; "" if it is not said."""
+        """The model folder that it started from; "" if not recorded."""
         return str(self.options.get("checkpoint", ""))
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """The arguments of its module."""
+        """Arguments of its module."""
         found = self._model.get("init_args")
         return found if isinstance(found, dict) else {}
 
@@ -51,11 +51,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Origin:
-    """What is known of a student's making.
+    """What is known about how a student was made.
 
     Attributes:
         base: Name of the model that was compressed; None if it is not known.
-        runs: The runs that made it, the first one first.
+        runs: The runs that trained it, in order.
         merge: The report of the merge; None if it was not merged.
         scores: Rows of `test.json` files, each of one split.
     """
@@ -66,20 +66,20 @@ class Origin:
     scores: Sequence[Mapping[str, Any]]
 
     def files(self) -> dict[str, Run]:
-        """Return the runs by the names that their configurations get in the exported folder."""
+        """Return the runs by the names of their configuration files in the exported folder."""
         return {f"training/{number}-{run.stage}.yaml": run for number, run in enumerate(self.runs, start=1)}
 
 
 def origin_of(checkpoint: Path, *, base: str | None = None, scores: Sequence[Path] = ()) -> Origin:
-    """Find out where a student came from.
+    """Find out how a student was made.
 
     Args:
-        checkpoint: Its folder or file, in its run's folder if its making is to be known.
-        base: Name of the model that was compressed, if it is not to be found out.
-        scores: Files `test.json` of test runs of this student.
+        checkpoint: Its folder or file; its runs are known only if it is in its run folder.
+        base: Name of the model that was compressed (default: found from the runs).
+        scores: `test.json` files of this student's test runs.
 
     Raises:
-        UserError: If a file is not what it should be, or tells the scores of another model.
+        UserError: If a file is invalid, or has the scores of another model.
     """
     runs = runs_behind(checkpoint)
     found = Path(runs[0].checkpoint).name if runs and runs[0].stage == "realign" else None
@@ -101,7 +101,7 @@ def run_of(checkpoint: Path) -> Path | None:
 
 
 def runs_behind(checkpoint: Path) -> list[Run]:
-    """Return the runs that led to a checkpoint, the first one first: each started from what an earlier one wrote."""
+    """Return the runs that led to a checkpoint, in order: each started from the result of the one before."""
     runs: list[Run] = []
     folder = run_of(checkpoint)
     while folder is not None and all(run.file.parent != folder for run in runs):
@@ -116,7 +116,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     """Read a configuration.
 
     Raises:
-        UserError: If it is none.
+        UserError: If it is not a YAML mapping.
     """
     try:
         settings = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -128,10 +128,10 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 def read_scores(file: Path, checkpoint: Path) -> dict[str, Any]:
-    """Read the `test.json` of a test run, and check that this model was tested if the run says which one was.
+    """Read the `test.json` of a test run and, if the run recorded its model, check that it is this one.
 
     Raises:
-        UserError: If it holds no scores, or those of another model.
+        UserError: If it has no scores, or those of another model.
     """
     row = read_json(file, WROTE)
     if not isinstance(row.get("scores"), dict) or not {"split", "n", "seed"} <= set(row):
@@ -146,7 +146,7 @@ def read_scores(file: Path, checkpoint: Path) -> dict[str, Any]:
 
 
 def was_tested(checkpoint: Path, test: Run) -> bool:
-    """Return whether a test run was of this checkpoint: of its folder, or of a Lightning checkpoint of its run."""
+    """Return whether a test run tested this folder, or a Lightning checkpoint of its run."""
     restored = test.settings.get("ckpt_path")
     if not restored:
         return Path(test.checkpoint).resolve() == checkpoint.resolve()

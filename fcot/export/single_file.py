@@ -1,6 +1,6 @@
-"""Put classes and everything of this project that they use into one file that runs without it.
+"""Write classes, and everything in this project that they use, to one file that runs without it.
 
-The file is cut from the sources themselves, so there is no second copy of any code to keep in step.
+The file is generated from the sources themselves, so there is no second copy of any code to maintain.
 """
 
 import ast
@@ -24,14 +24,14 @@ class Source:
     """The top-level definitions and imports of a module.
 
     Args:
-        module: Its dotted name.
+        module: Dotted name of the module.
 
     Attributes:
         definitions: Functions, classes and constants by name.
-        imports: For each imported name, the module and the name there; "" is the module itself.
+        imports: For each imported name, its module and its name there; "" for the module itself.
 
     Raises:
-        UserError: If it has no source file.
+        UserError: If the module has no source file.
     """
 
     def __init__(self, module: str) -> None:
@@ -58,13 +58,13 @@ class Source:
                     self.imports[alias.asname or alias.name] = (origin, alias.name)
 
     def text_of(self, name: str) -> str:
-        """Return a definition's lines as they stand in the file, decorators included."""
+        """Return a definition's source lines unchanged, with decorators."""
         node = self.definitions[name]
         first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))])
         return "\n".join(self.lines[first - 1 : node.end_lineno])
 
     def used_by(self, name: str) -> Iterator[str]:
-        """Yield the names a definition mentions, in the order of the file."""
+        """Yield the names that a definition mentions."""
         for node in ast.walk(self.definitions[name]):
             if isinstance(node, ast.Name) and node.id != name:
                 yield node.id
@@ -72,7 +72,7 @@ class Source:
 
 @lru_cache
 def source_of(module: str) -> Source:
-    """Return a module's source, read once."""
+    """Return a module's source, cached."""
     return Source(module)
 
 
@@ -86,10 +86,10 @@ def _defined(node: ast.stmt) -> Iterator[str]:
 
 
 class SingleFile:
-    """Collects definitions, each after those it uses, and the imports they need.
+    """Collects definitions, each after those that it uses, and their imports.
 
     Args:
-        packages: Top-level packages whose code goes into the file; what comes from others stays an import.
+        packages: Top-level packages whose code is copied into the file; all others stay imports.
     """
 
     def __init__(self, packages: set[str]) -> None:
@@ -100,10 +100,10 @@ class SingleFile:
         self.imports: set[tuple[str, str, str]] = set()
 
     def add(self, module: str, name: str) -> None:
-        """Add a definition, or what an import of it leads to, with all it uses.
+        """Add a definition, following imports to it, and everything it uses.
 
         Raises:
-            UserError: If two modules define the same name, or one of them renames what it imports from another.
+            UserError: If two modules define the same name, or one renames what it imports from another.
         """
         source = source_of(module)
         if "annotations" in source.imports:
@@ -125,7 +125,7 @@ class SingleFile:
 
     def _add_definition(self, source: Source, name: str) -> None:
         self._claim(name, source.module)
-        if name in self._begun:  # functions may call each other in a circle
+        if name in self._begun:  # functions may be mutually recursive
             return
         self._begun.add(name)
         for used in source.used_by(name):
@@ -135,16 +135,16 @@ class SingleFile:
             self.texts.append(text)
 
     def _claim(self, name: str, home: str) -> None:
-        """Note where a name of the file comes from; it can come from one place only."""
+        """Record the module that a name comes from; there can be only one."""
         other = self.home.setdefault(name, home)
         if other != home:
             raise UserError(
-                f"{name!r} is one thing in {other} and another in {home}, and an exported model has one file.\n"
+                f"{name!r} has different definitions in {other} and {home}, but an exported model is one file.\n"
                 "Rename one of them."
             )
 
     def text(self, title: str) -> str:
-        """Return the file."""
+        """Return the text of the file."""
         header = HEADER.format(title=title, packages=", ".join(sorted(self.packages)))
         return "\n".join([header, *self._import_lines(), "\n", "\n\n\n".join(self.texts)]) + "\n"
 
@@ -161,11 +161,11 @@ class SingleFile:
 
 
 def single_file(title: str, *roots: type) -> str:
-    """Return the source of one file that defines the given classes and all of this project that they use.
+    """Return the source of one file with the given classes and everything in this project that they use.
 
     Args:
         title: First line of the file's docstring.
-        roots: Classes; the packages they come from are the ones whose code is taken along.
+        roots: Classes; the code of their packages is copied.
     """
     file = SingleFile({root.__module__.split(".")[0] for root in roots})
     for root in roots:

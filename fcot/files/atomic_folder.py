@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all, whenever the process is killed."""
+"""Write a folder that appears whole or not at all, even if the process is killed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def prepare_output(output: Path, kind: Kind, *, overwrite: bool, advice: str = A
         output: Where a folder is to be written.
         kind: What it will hold.
         overwrite: Whether one of this kind may be replaced.
-        advice: What to do if it may not, a sentence for the error.
+        advice: What to do if it may not; a sentence for the error.
 
     Raises:
         UserError: If `output` holds one of this kind and `overwrite` is false, or holds anything else.
@@ -56,7 +56,7 @@ def prepare_output(output: Path, kind: Kind, *, overwrite: bool, advice: str = A
 
 
 def check_output(output: Path, kind: Kind, *, overwrite: bool, advice: str = ADVICE) -> None:
-    """Check that `output` may be written, and change nothing; arguments as `prepare_output`'s.
+    """Check that `output` may be written, changing nothing; the arguments are those of `prepare_output`.
 
     Raises:
         UserError: If `output` holds one of this kind and `overwrite` is false, or holds anything else.
@@ -71,9 +71,9 @@ def check_output(output: Path, kind: Kind, *, overwrite: bool, advice: str = ADV
 
 @contextmanager
 def whole_folder(output: Path, kind: Kind) -> Iterator[Path]:
-    """Give a temporary folder to fill; on leaving, put it on disk and rename it to `output`.
+    """Yield a temporary folder to fill, then flush it to disk and rename it to `output`.
 
-    One of the same kind that is already at `output` makes way only once the new one is complete.
+    An earlier folder of the same kind is replaced only once the new one is complete.
     """
     temporary = output.with_name(f"{output.name}.tmp-{os.getpid()}")
     temporary.mkdir(parents=True)

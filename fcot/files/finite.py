@@ -1,11 +1,11 @@
-"""Whether tensors hold numbers only, looked at piece by piece."""
+"""Look for NaN and infinity in tensors, piece by piece."""
 
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-# Elements: temporary copies stay small beside the largest tensor and within the processor's cache.
+# Elements in a piece: so few that temporary copies fit into the processor's cache.
 PIECE = 2**18
 
 
@@ -15,9 +15,9 @@ def pieces(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Say whether a tensor is free of NaN and infinity."""
+    """Return whether a tensor is free of NaN and infinity."""
     if not tensor.is_floating_point():
         return True
-    if tensor.element_size() == 1:  # float8 types have no isfinite of their own
+    if tensor.element_size() == 1:  # isfinite does not take float8
         tensor = tensor.float()
     return all(bool(piece.isfinite().all()) for piece in pieces(tensor))

@@ -1,4 +1,4 @@
-"""One process at a time writes a set; others that want to wait for it.
+"""Let one process at a time write a set while the others wait.
 
 `filelock` is not used because it leaves its file beside the set, and its documentation warns against removing it
 (https://github.com/tox-dev/filelock/pull/623). Here the file is removed, and a process that waited for it notices.
@@ -16,18 +16,18 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 
 @contextmanager
 def one_writer(lock: Path, what: str) -> Iterator[bool]:
-    """Hold a lock while a set is written; say whether it had to be waited for.
+    """Hold a lock while a set is written; yield whether another process had it before.
 
-    The system lets go of it when its process ends, however it ends: no lock is ever stale. File systems that several
-    machines share keep such locks among these machines. On one that keeps none this is said, and the caller goes on:
-    what is written must be right without a lock too, which only saves work and keeps old files for their readers.
+    The system releases it when its process ends, however it ends: no lock is ever stale. On a shared file system it
+    holds across machines. If the file system has no locks, a message says so and the caller goes on: what is written
+    must be right without a lock too, which only saves work and keeps old files for their readers.
 
     Args:
-        lock: File to lock; made, and removed at the end.
+        lock: File to lock; created, and removed at the end.
         what: What is written, for messages.
 
     Raises:
-        OSError: If the file cannot be made.
+        OSError: If the file cannot be created.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     file, waited = _locked(lock, what)
@@ -36,7 +36,7 @@ def one_writer(lock: Path, what: str) -> Iterator[bool]:
     finally:
         lock.unlink(missing_ok=True)
         with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough where a fork has the file, too
+            fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough if a fork has the file open too
         os.close(file)
 
 
@@ -52,11 +52,11 @@ def _locked(lock: Path, what: str) -> tuple[int, bool]:
         except BaseException:
             os.close(file)
             raise
-        os.close(file)  # the one before has removed it: another process may have made it anew
+        os.close(file)  # its last holder removed it, and another process may have created it again
 
 
 def _wait(file: int, what: str, waited: bool) -> bool:
-    """Lock a file, and return whether anybody had it."""
+    """Lock a file, and return whether another process had it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Files that a user names for results."""
+"""Write results to files that a user names."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from fcot.errors import UserError
 
 @contextmanager
 def file_to_write(path: Path, example: str) -> Iterator[Path]:
-    """Make the folder of a file, and say so if what is done in the block cannot write it.
+    """Create the folder of a file, and refuse a path that the block cannot write to.
 
     Args:
         path: File that the user named.

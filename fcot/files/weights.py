@@ -129,7 +129,7 @@ def write_weights(
         tensors: Names and tensors, consumed once; tied tensors are written under each of their names.
         metadata: Text for the files' headers, `{"format": "pt"}` by default. With more than one entry the
             bytes of a file differ from run to run: safetensors does not order them.
-        max_shard_bytes: The size in bytes a shard may reach; a larger single tensor gets a shard of its own.
+        max_shard_bytes: The size in bytes a shard may reach; a larger tensor gets its own shard.
 
     Raises:
         UserError: If `path` is a file and the tensors need more than one shard.
@@ -150,9 +150,9 @@ def write_weights(
             )
         file = folder / f"{path.stem if to_file else 'model'}.shard-{len(written) + 1}"
         save_file(shard, file, metadata=header)
-        file.chmod(0o644)  # safetensors makes it private to its writer
+        file.chmod(0o644)  # safetensors lets only the owner read it
         written.append((file, list(shard), sum(tensor.nbytes for tensor in shard.values())))
-        del shard  # while the next one is gathered, only that one is in memory
+        del shard  # so that only the next one is in memory while it is gathered
     if not written:
         raise UserError(f"There are no tensors to write to {path}. Give at least one.")
     if len(written) == 1:
@@ -180,7 +180,7 @@ def _shards(tensors: Iterable[tuple[str, Tensor]], max_bytes: int) -> Iterator[d
 
 
 def _name_shards(folder: Path, written: list[tuple[Path, list[str], int]]) -> None:
-    """Give the shards transformers' names, which need their number, and write the index."""
+    """Rename the shards as transformers does, with their number in each name, and write the index."""
     weight_map: dict[str, str] = {}
     for number, (file, names, _) in enumerate(written, start=1):
         final = f"model-{number:05d}-of-{len(written):05d}.safetensors"

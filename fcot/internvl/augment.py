@@ -1,4 +1,4 @@
-"""What InternVL does to tiles in training: the marks of JPEG compression, at a quality that varies."""
+"""InternVL's augmentation of training tiles: JPEG compression at a random quality."""
 
 import io
 
@@ -12,10 +12,10 @@ BEST = 100  # JPEG quality
 
 
 def check_quality(lowest: int) -> int:
-    """Return a JPEG quality.
+    """Check a JPEG quality and return it.
 
     Raises:
-        UserError: If it is none.
+        UserError: If it is not between 1 and 100.
     """
     if not 1 <= lowest <= BEST:
         raise UserError(f"jpeg_quality is {lowest}, not between 1 and {BEST}.\nInternVL2 was trained with 75.")
@@ -23,9 +23,9 @@ def check_quality(lowest: int) -> int:
 
 
 def jpeg_marks(tiles: torch.Tensor, lowest: int, rng: np.random.Generator) -> torch.Tensor:
-    """Encode each tile as JPEG and decode it again, so that scans and screenshots of any quality are read alike.
+    """Encode each tile as JPEG and decode it again, so that the model learns to read scans of any quality.
 
-    InternVL's training code does this tile by tile, at a quality drawn evenly from 75 to 100.
+    InternVL's training code does this tile by tile, at a quality drawn uniformly from 75 to 100.
 
     Args:
         tiles: uint8 `[tiles, 3, S, S]`.
@@ -33,7 +33,7 @@ def jpeg_marks(tiles: torch.Tensor, lowest: int, rng: np.random.Generator) -> to
         rng: Draws the qualities.
 
     Returns:
-        uint8 `[tiles, 3, S, S]`, new memory.
+        uint8 `[tiles, 3, S, S]`, in new memory.
     """
     marked = np.empty((*tiles.shape[:1], *tiles.shape[2:], 3), dtype=np.uint8)
     qualities = rng.integers(lowest, BEST, size=len(tiles), endpoint=True)

@@ -1,4 +1,4 @@
-"""InternVL's conversation templates as the Jinja text that transformers' `apply_chat_template` renders, and back."""
+"""Convert InternVL's conversation templates to Jinja for transformers' `apply_chat_template`, and back."""
 
 from typing import Any
 
@@ -41,10 +41,10 @@ LAYOUT = """\
 
 
 def chat_template(template: Template) -> str:
-    """Return the Jinja text of a conversation template.
+    """Return a conversation template in Jinja.
 
-    What it renders is, character for character, what the model was trained on: the template's own system message
-    unless the conversation brings one, and a line break after each image.
+    It renders exactly the text that the model was trained on, with the template's system message unless the
+    conversation has one, and a line break after each image.
     """
     return LAYOUT.format(
         image=quoted(CONTEXT + "\n"),
@@ -57,13 +57,13 @@ def chat_template(template: Template) -> str:
 
 
 def template_of(tokenizer: Any) -> Template | None:
-    """Return the template that a tokenizer's chat template is the Jinja text of, with its system message.
+    """Return the InternVL template that a tokenizer's chat template renders, with its system message.
 
     Args:
-        tokenizer: A tokenizer of transformers; the chat template renders one question.
+        tokenizer: A transformers tokenizer; its chat template is tried on one question.
 
     Returns:
-        None if what is rendered is laid out like none of InternVL's.
+        None if the rendered text fits none of InternVL's templates.
     """
     rendered = tokenizer.apply_chat_template(
         [{"role": "user", "content": "?"}], tokenize=False, add_generation_prompt=True
@@ -81,7 +81,7 @@ def template_of(tokenizer: Any) -> Template | None:
 
 
 def quoted(text: str) -> str:
-    """Return a text as a Jinja string; letters of other scripts stay readable."""
+    """Return a text as a Jinja string literal; non-ASCII letters are not escaped."""
     for plain, escaped in (("\\", "\\\\"), ("'", "\\'"), ("\n", "\\n")):
         text = text.replace(plain, escaped)
     return f"'{text}'"

@@ -1,4 +1,4 @@
-"""A model folder on disk: what must be in it, and what it says about tiles, tokens and prompts."""
+"""A model folder on disk: the files it must have, and its settings of tiles, tokens and prompts."""
 
 import json
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ PREPROCESSING_FILE, PROCESSOR_FILE, NESTED = "preprocessor_config.json", "proces
 
 
 def image_settings(folder: Path) -> tuple[str, dict[str, Any]]:
-    """Return the name of the file with a model folder's image settings and what it says; nothing if there are none.
+    """Return the name of the file with a model folder's image settings, and the settings; empty if there are none.
 
-    transformers 5 saves them as a part of the processor's file alone, and looks there first (`get_image_processor_dict`
-    of its `image_processing_base.py`); earlier versions give them a file of their own.
+    transformers 5 saves them inside the processor's file, and looks there first (`get_image_processor_dict` in its
+    `image_processing_base.py`); earlier versions write them to a separate file.
     """
     nested = read_optional(folder / PROCESSOR_FILE).get(NESTED)
     if isinstance(nested, dict):
@@ -36,10 +36,10 @@ class ModelFolder:
     """A native InternVL model folder (`config.json`, tokenizer, image settings, safetensors).
 
     Args:
-        path: The folder; one of the tiny models in the installed package goes by `fcot/tiny/…` too.
+        path: The folder; `fcot/tiny/…` also finds the tiny models in the installed package.
 
     Raises:
-        UserError: If the folder or one of the files needed at once is missing, or it holds another model.
+        UserError: If the folder or its config.json is missing, or it holds a model of another type.
     """
 
     path: Path
@@ -96,7 +96,7 @@ class ModelFolder:
 
     @property
     def has_tokenizer(self) -> bool:
-        """Whether there are files of a tokenizer."""
+        """Whether the folder has tokenizer files."""
         return any((self.path / name).is_file() for name in TOKENIZER_FILES)
 
     @cached_property
@@ -122,7 +122,7 @@ class ModelFolder:
             reason = str(error).splitlines()[0]
             raise UserError(
                 f"The tokenizer of {self.path} cannot be loaded ({reason}).\n"
-                "Give a folder with a fast tokenizer (tokenizer.json); code of a folder is never run."
+                "Give a folder with a fast tokenizer (tokenizer.json); code in a model folder is never run."
             ) from error
 
     @cached_property
@@ -154,25 +154,25 @@ class ModelFolder:
     def template(self) -> Template:
         """The conversation template with this model's own system message.
 
-        A folder converted or saved by fcot names it in its configuration. The authors' `-hf` folders do not: there
-        the folder's chat template says it, without one it is InternVL2.5's.
+        Folders written by fcot name it in their configuration. For the authors' `-hf` folders it is recognised from
+        the chat template, and is InternVL2.5's if they have none.
 
         Raises:
-            UserError: If the chat template lays out a conversation in another way.
+            UserError: If the chat template is none of InternVL's.
         """
         name = getattr(self.config, "template", None)
         if name is None and self.tokenizer.chat_template is not None:
             found = template_of(self.tokenizer)
             if found is None:
                 raise UserError(
-                    f"The chat template of {self.path} lays out a conversation like none of {', '.join(TEMPLATES)}.\n"
+                    f"The chat template of {self.path} fits none of {', '.join(TEMPLATES)}.\n"
                     'Name the nearest in its config.json: "template": "internvl2_5", with its "system_message".'
                 )
             return found
         return template(name or "internvl2_5").with_system(getattr(self.config, "system_message", None))
 
     def encoder(self, max_length: int | None = None) -> ConversationEncoder:
-        """Return the encoder of conversations for this model, at most `max_length` tokens (default: its own)."""
+        """Return an encoder of conversations of up to `max_length` tokens (default: the model's limit)."""
         return ConversationEncoder(
             self.tokenizer,
             self.template,

@@ -1,4 +1,4 @@
-"""Images from outside: decoded whole, of bounded size, in three formats."""
+"""Decode untrusted images: complete files of three formats, of bounded size."""
 
 import io
 import warnings
@@ -11,23 +11,23 @@ from fcot.internvl.tokens import SampleError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 JPEG = b"\xff\xd8"
-START_OF_SCAN = b"\xff\xda"  # stands for nothing else in the data of a JPEG
+START_OF_SCAN = b"\xff\xda"  # these bytes mean nothing else in a JPEG
 MAX_PIXELS = 50_000_000  # a 600 dpi letter page has 34 million
 MAX_SIDE = 30_000  # a line one pixel wide is no page, and its tiles would show nothing of it
 MAX_SCANS = 100  # of a JPEG; a progressive one has about ten, and each goes over all of its pixels
-MAX_BYTES = 200_000_000  # as many pixels, uncompressed with four channels
+MAX_BYTES = 200_000_000  # MAX_PIXELS, uncompressed with four channels
 
 
 def decode_image(data: bytes, member: str) -> Image.Image:
-    """Decode a JPEG, PNG or WEBP, whole and of bounded size.
+    """Decode a complete JPEG, PNG or WEBP of bounded size.
 
     Args:
         data: The encoded image.
-        member: What it is called in messages.
+        member: Its name in messages.
 
     Raises:
-        SampleError: If it is none of these, is cut off, has more than 50 million pixels or a side of more than 30,000,
-            or is a JPEG of more than 100 scans.
+        SampleError: If it has another format, is truncated, has more than 50 million pixels or a side of more than
+            30,000, or is a JPEG of more than 100 scans.
     """
     try:
         with warnings.catch_warnings():
@@ -45,7 +45,7 @@ def decode_image(data: bytes, member: str) -> Image.Image:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise SampleError("image_too_large", f"{member}: {error}") from error
-    except UnidentifiedImageError as error:  # Pillow names the buffer here, which tells nothing
+    except UnidentifiedImageError as error:  # Pillow's message names only the buffer
         raise SampleError("undecodable_image", f"{member} is not a JPEG, PNG or WebP image") from error
     except Exception as error:  # Pillow's decoders raise many types; each means the same here
         raise SampleError("undecodable_image", f"{member}: {error}") from error

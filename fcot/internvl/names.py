@@ -1,4 +1,4 @@
-"""The two names of a native InternVL's tensors: as transformers writes them, and as its model holds them."""
+"""The two names of a native InternVL's tensors: in files that transformers writes, and in the loaded model."""
 
 # fcot's own folders have the names on the right; both load
 IN_MEMORY = (
@@ -10,12 +10,12 @@ IN_MEMORY = (
 
 
 def in_memory(name: str) -> str:
-    """Return the name that a tensor has in the loaded model, whichever of its two names a file has."""
+    """Return a tensor's name in the loaded model, given either of its names."""
     return _renamed(name, IN_MEMORY)
 
 
 def as_written(name: str) -> str:
-    """Return the name that transformers writes for a tensor, whichever of its two names a file has."""
+    """Return a tensor's name in files that transformers writes, given either of its names."""
     return _renamed(name, tuple((held, written) for written, held in IN_MEMORY))
 
 

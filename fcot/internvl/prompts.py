@@ -1,4 +1,4 @@
-"""Conversation templates of InternVL2 and the text they make of a conversation."""
+"""InternVL's conversation templates, which turn a conversation into text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ INTERNVL2_5_SYSTEM = (
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of prompt text; `answer` marks what the model must learn to say."""
+    """A piece of prompt text; `answer` marks what the model is trained to say."""
 
     text: str
     answer: bool = False
@@ -33,8 +33,8 @@ class Template:
         system_start: Text before the system message.
         user_start: Text before a question.
         assistant_start: Text before an answer.
-        end: Text that closes a message; part of what is learned after an answer.
-        separator: Text between messages, never learned.
+        end: Text that closes a message; after an answer, the model is trained on it too.
+        separator: Text between messages, never trained on.
         system: The default system message; empty for none.
     """
 
@@ -50,11 +50,11 @@ class Template:
         return self if system is None else replace(self, system=system)
 
     def segments(self, questions: Sequence[str], answers: Sequence[str]) -> list[Segment]:
-        """Lay out a conversation.
+        """Split a conversation into segments.
 
         Args:
             questions: One for each turn.
-            answers: One for each turn; one fewer leaves the prompt open for the model to answer.
+            answers: One for each turn; without the last one, the prompt ends where the model answers.
 
         Returns:
             Segments whose texts, joined, are the prompt.
@@ -97,7 +97,7 @@ TEMPLATES = {
 
 
 def name_of(spoken: Template) -> str:
-    """Return the name of a conversation template, whatever its system message; of two that are alike the first."""
+    """Return the name of a conversation template, ignoring its system message; the first if two are equal."""
     return next(name for name, known in TEMPLATES.items() if known.with_system(spoken.system) == spoken)
 
 
@@ -105,7 +105,7 @@ def template(name: str) -> Template:
     """Return a conversation template by the name InternVL gives it.
 
     Raises:
-        UserError: If there is none of that name; the message has the nearest one.
+        UserError: If the name is unknown; the message suggests the nearest one.
     """
     if name not in TEMPLATES:
         raise UserError(f"There is no conversation template {name!r}.{nearest(name, TEMPLATES)}")

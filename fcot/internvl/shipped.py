@@ -1,4 +1,4 @@
-"""Where the tiny models are that come with fcot."""
+"""Find the tiny models that come with fcot."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ PREFIX = ("fcot", "tiny")
 
 
 def shipped(path: Path) -> Path:
-    """Return a path, or the installed model that it names if there is nothing below the working folder.
+    """Return the path or, if it does not exist, the installed tiny model of that name.
 
-    Configurations and examples name the tiny models as they lie in a clone: `fcot/tiny/teacher`.
+    Configurations and examples use the path that a tiny model has in a clone, such as `fcot/tiny/teacher`.
     """
     installed = Path(__file__).parents[1].joinpath(*path.parts[1:])
     named = path.parts[: len(PREFIX)] == PREFIX and len(path.parts) > len(PREFIX)

@@ -1,4 +1,4 @@
-"""The shapes of InternVL2 models, for measuring and counting without their weights."""
+"""Shapes of InternVL2 models, for benchmarks and FLOP counts without their weights."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -32,7 +32,7 @@ class Language:
     """Shape of a language model.
 
     Attributes:
-        model_type: Its class in transformers; InternLM2 is a "llama" there.
+        model_type: Its type in transformers, where InternLM2 is a "llama".
         hidden_size: Width of a token.
         num_hidden_layers: Layers.
         num_attention_heads: Query heads of a layer.
@@ -87,10 +87,10 @@ def write_size(name: str, folder: Path) -> Path:
 
     Args:
         name: One of `SIZES`.
-        folder: Where to write; made if missing.
+        folder: Where to write; created if missing.
 
     Returns:
-        The folder, from which `StudentTeacher(folder, from_scratch=True)` builds a model of random weights.
+        The folder, from which `StudentTeacher(folder, from_scratch=True)` builds a model with random weights.
     """
     from transformers import AutoConfig, InternVLConfig, InternVLVisionConfig
 

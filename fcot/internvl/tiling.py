@@ -10,7 +10,7 @@ from PIL import ExifTags, Image
 from fcot.errors import UserError
 
 WHITE = (255, 255, 255)
-# What makes an image upright, by its EXIF orientation.
+# The transposition that makes an image upright, by its EXIF orientation.
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -39,8 +39,8 @@ def _grids(min_tiles: int, max_tiles: int) -> tuple[tuple[int, int], ...]:
 def grid(width: int, height: int, max_tiles: int, *, min_tiles: int = 1, tile_size: int = 448) -> tuple[int, int]:
     """Choose the tile grid of an image.
 
-    The grid with the nearest aspect ratio wins; on an exact tie the larger one wins if the image has more
-    than half of its pixels.
+    The grid with the nearest aspect ratio wins; on an exact tie the larger grid wins if the image has more
+    than half as many pixels.
 
     Args:
         width: Image width in pixels.
@@ -71,20 +71,20 @@ def grid(width: int, height: int, max_tiles: int, *, min_tiles: int = 1, tile_si
 
 
 def num_tiles(columns: int, rows: int, *, thumbnail: bool = True) -> int:
-    """Return how many tiles a grid gives: its cells, and a thumbnail if there is more than one."""
+    """Return how many tiles a grid gives: its cells, plus a thumbnail if there is more than one cell."""
     cells = columns * rows
     return cells + 1 if thumbnail and cells > 1 else cells
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return an upright RGB image of any mode: EXIF rotation applied, transparency laid over white."""
+    """Convert an image of any mode to RGB, with its EXIF rotation applied and transparency laid over white."""
     image = _upright(image)
     if image.mode.startswith(("I", "F")):  # 16- or 32-bit grey: scale by the type's full range
         pixels = np.asarray(image, dtype=np.float64)
         is_16_bit = image.mode.startswith("I;16") or pixels.max(initial=0.0) > 255
         full = 65535.0 if is_16_bit else 255.0
         image = Image.fromarray((pixels / full * 255.0).clip(0, 255).astype(np.uint8))
-    if image.mode == "La":  # colours times transparency, which Pillow converts no further
+    if image.mode == "La":  # premultiplied, which Pillow converts to nothing else
         image = image.convert("LA")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
@@ -93,7 +93,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Apply an image's EXIF orientation; broken metadata, which Pillow's own function fails on, tell none."""
+    """Apply an image's EXIF orientation; broken metadata, on which Pillow's own function fails, is ignored."""
     image.load()
     try:
         turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
@@ -103,7 +103,7 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
     image = image.transpose(turn)
     for name in ORIENTATION_TOLD_BY:
-        image.info.pop(name, None)  # it is upright now, and stays so if it comes here again
+        image.info.pop(name, None)  # or a second call would rotate it again
     return image
 
 
@@ -129,7 +129,7 @@ def cut(
     columns, rows = grid(*image.size, max_tiles, min_tiles=min_tiles, tile_size=tile_size)
     cells, count = columns * rows, num_tiles(columns, rows, thumbnail=thumbnail)
     tiles = np.empty((count, 3, tile_size, tile_size), dtype=np.uint8)
-    with ThreadPoolExecutor(1) as beside:  # Pillow lets other threads run while it resizes
+    with ThreadPoolExecutor(1) as beside:  # Pillow releases the GIL while it resizes
         small = beside.submit(_fill, tiles[cells:], image, 1, 1) if count > cells else None
         _fill(tiles[:cells], image, columns, rows)
         if small is not None:
@@ -138,10 +138,10 @@ def cut(
 
 
 def _fill(tiles: np.ndarray, image: Image.Image, columns: int, rows: int) -> None:
-    """Resize an image to a grid of tiles and write these to `[rows · columns, 3, S, S]`."""
+    """Resize an image to a grid and write its tiles to `[rows · columns, 3, S, S]`."""
     side = tiles.shape[-1]
     size = (columns * side, rows * side)
     canvas = image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
     by_place = tiles.reshape(rows, columns, 3, side, side)
-    for channel, band in enumerate(canvas.split()):  # whole rows of a channel are copied, not single bytes
+    for channel, band in enumerate(canvas.split()):  # copies whole rows of a channel, not single bytes
         by_place[:, :, channel] = np.asarray(band).reshape(rows, side, columns, side).swapaxes(1, 2)

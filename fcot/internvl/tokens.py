@@ -1,4 +1,4 @@
-"""Visual tokens: how many a tile has, and where they stand in a sequence. The one place that counts them."""
+"""Visual tokens: how many a tile has, and where they stand in a sequence. They are counted nowhere else."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from torch import Tensor
 from fcot.errors import UserError
 from fcot.internvl.prompts import IMAGE, Segment, Template
 
-IGNORED = -100  # label of a token that is not learned, PyTorch's default
+IGNORED = -100  # label of a token without loss, PyTorch's default
 START, CONTEXT, END = "<img>", "<IMG_CONTEXT>", "</img>"
 
-# How many visual tokens tiles have, int64 `[tiles]`: a function of the tiles, uint8 `[tiles, 3, S, S]`, or one number
+# Visual tokens per tile: one number for all, or a function from uint8 `[tiles, 3, S, S]` to int64 `[tiles]`
 TileTokens: TypeAlias = Callable[[Tensor], Tensor] | int
 
-MAX_DETAIL = 500  # characters: what is quoted of a sample may be megabytes
+MAX_DETAIL = 500  # characters; a quoted sample may have megabytes
 
 
 class SampleError(ValueError):
     """A sample cannot be used.
 
     Attributes:
-        reason: One word or two joined by "_", for counting.
+        reason: A short name in snake case, for counting.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -47,7 +47,7 @@ def tokens_per_tile(config: Any, ratio: int = 1) -> int:
     tokens = raster_side(config) ** 2
     if ratio < 1 or tokens % ratio:
         raise UserError(
-            f"Ratio {ratio} does not divide the {tokens} visual tokens of a tile. Choose a divisor, 2 or 4 say."
+            f"Ratio {ratio} does not divide the {tokens} visual tokens of a tile. Choose a divisor, such as 2 or 4."
         )
     return tokens // ratio
 
@@ -56,18 +56,18 @@ def tile_counts(tokens: TileTokens, tiles: Tensor) -> Tensor:
     """Return how many visual tokens each tile has, int64 `[tiles]` on the CPU.
 
     Args:
-        tokens: What a model gives a tile.
+        tokens: Visual tokens per tile of a model.
         tiles: uint8 `[tiles, 3, S, S]`.
     """
     return torch.full((len(tiles),), tokens) if isinstance(tokens, int) else tokens(tiles).cpu().long()
 
 
 def page_tokens(tiles: Any, tokens: int) -> Any:
-    """Return the visual tokens of pages of which only the numbers of tiles are known.
+    """Return the visual tokens of pages, given only their numbers of tiles.
 
     Args:
-        tiles: Tiles of a page, or an array of those of several.
-        tokens: Visual tokens of a tile; where tiles differ, the most that one has.
+        tiles: Number of tiles of a page, or an array of such numbers.
+        tokens: Visual tokens of a tile; the maximum where tiles differ.
     """
     return tiles * tokens
 
@@ -86,7 +86,8 @@ def sums_by_sample(counts: Tensor, num_tiles: Tensor) -> Tensor:
 def token_steps(counts: Tensor, teacher_tokens: int) -> Tensor:
     """Return how many of the teacher's tokens each visual token stands for, int64 `[visual tokens]`.
 
-    The tokens of a tile share its teacher's evenly; where they do not divide, the first ones have one more.
+    The teacher's tokens of a tile are divided evenly among its visual tokens; the first ones take one more each if a
+    remainder is left.
 
     Args:
         counts: Visual tokens of each tile `[tiles]`.
@@ -99,16 +100,16 @@ def token_steps(counts: Tensor, teacher_tokens: int) -> Tensor:
 
 
 def positions(input_ids: Tensor, mask: Tensor | None, image_token_id: int, step: int | Tensor) -> Tensor:
-    """Return the position of every token when a visual token takes the place of several others.
+    """Return the position of every token when a visual token takes up several positions.
 
     Args:
         input_ids: `[batch, length]`.
         mask: 1 on tokens, 0 on padding `[batch, length]`; None for all tokens.
         image_token_id: Id of the placeholder.
-        step: How far a visual token moves what follows it; of all, or of each in order `[visual tokens]`.
+        step: Positions that a visual token takes up; one number, or one for each in order `[visual tokens]`.
 
     Returns:
-        int64 `[batch, length]`; 0 on padding at the left.
+        int64 `[batch, length]`; 0 on left padding.
     """
     visual = input_ids == image_token_id
     if isinstance(step, Tensor):
@@ -132,16 +133,16 @@ def check_placeholders(
     Args:
         input_ids: `[batch, length]`, or `[1, tokens]` of samples packed one after another.
         image_token_id: Id of the placeholder.
-        expected: Visual tokens that the model gives each tile `[tiles]`.
+        expected: The model's visual tokens of each tile `[tiles]`.
         num_tiles: Tiles of each sample `[batch]`.
         keys: Sample keys, for the message.
         lengths: Tokens of each packed sample; None if each has a row.
 
     Raises:
-        UserError: Names the first sample that differs, its tiles, what was expected and found.
+        UserError: If a sample differs; names the first such, its tiles, and the numbers expected and found.
     """
     if input_ids.is_meta:
-        return  # ids without values: a step whose FLOPs are counted
+        return  # without values, as when FLOPs are counted
     places = input_ids == image_token_id
     found = places.sum(1) if lengths is None else torch.stack([part.sum() for part in places[0].split(list(lengths))])
     wanted = sums_by_sample(expected, num_tiles)
@@ -150,17 +151,17 @@ def check_placeholders(
         first = int(wrong[0])
         raise UserError(
             f"Sample {keys[first]!r} ({int(num_tiles[first])} tiles) has {int(found[first])} image placeholders for "
-            f"{int(wanted[first])} visual tokens. Data and model must be given the same checkpoint and ratio."
+            f"{int(wanted[first])} visual tokens. Give data and model the same checkpoint and ratio."
         )
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A conversation in ids, each image still one placeholder.
+    """A tokenized conversation in which each image is still one placeholder.
 
     Attributes:
         ids: int64 `[length]`.
-        labels: `[length]`, the id where it belongs to an answer, −100 elsewhere.
+        labels: `[length]`, the ids of answer tokens, −100 elsewhere.
         tiles: Tiles of each image, in order.
     """
 
@@ -198,7 +199,7 @@ class ConversationEncoder:
         self.bos: list[int] = tokenizer("").input_ids[:1]
 
     def teacher_tokens(self, tiles: Any) -> Any:
-        """Return the teacher's visual tokens of a number of tiles, or of an array of such numbers."""
+        """Return the teacher's visual tokens for a number of tiles, or for an array of such numbers."""
         return page_tokens(tiles, self.teacher_tokens_per_tile)
 
     def encode(
@@ -209,13 +210,13 @@ class ConversationEncoder:
         Args:
             conversations: `[{"from": "human", "value": …}, {"from": "gpt", "value": …}, …]`.
             tiles: Tiles of each image of the sample.
-            prompt_only: Leave the last answer out, for the model to give it.
+            prompt_only: Leave out the last answer, which the model is to generate.
 
         Returns:
-            Ids and labels, text cut at `max_length`; an image's span is never cut.
+            Ids and labels, with text truncated at `max_length`; an image's span is never cut.
 
         Raises:
-            SampleError: If turns, answers or placeholders are amiss, or no answer fits the length.
+            SampleError: If turns, answers or placeholders are invalid, or no answer token fits.
         """
         questions, answers = turns(conversations, num_images=len(tiles))
         segments = self.template.segments(questions, answers[:-1] if prompt_only else answers)
@@ -229,11 +230,11 @@ class ConversationEncoder:
         return encoded
 
     def prompt(self, questions: Sequence[str], answers: Sequence[str], tiles: Sequence[int]) -> Encoded:
-        """Encode a conversation whose last question is open, of any length.
+        """Encode a conversation of any length that ends with an open question.
 
         Args:
             questions: With a placeholder for each image.
-            answers: One fewer; empty ones are legal, a model may say nothing.
+            answers: One fewer; they may be empty, as a model may answer nothing.
             tiles: Tiles of each image.
         """
         ids, labels = self._tokenize(self.template.segments(questions, answers))
@@ -275,11 +276,11 @@ class ConversationEncoder:
 
 
 def expand(encoded: Encoded, counts: Tensor | int, image_token_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give each image its number of placeholders.
+    """Repeat each image's placeholder for every visual token.
 
     Args:
         encoded: A conversation with one placeholder an image.
-        counts: Visual tokens of each of its tiles for this model `[tiles]`; or of all alike.
+        counts: This model's visual tokens of each tile `[tiles]`, or one number for all.
         image_token_id: Id of the placeholder.
 
     Returns:
@@ -295,10 +296,10 @@ def expand(encoded: Encoded, counts: Tensor | int, image_token_id: int) -> tuple
 def turns(conversations: Sequence[Mapping[str, str]], num_images: int) -> tuple[list[str], list[str]]:
     """Split a conversation into questions and answers and check both.
 
-    A single question without any placeholder gets one for each image, before the text, as InternVL does.
+    If there is no placeholder at all, the first question gets one for each image, before its text, as in InternVL.
 
     Raises:
-        SampleError: If turns do not alternate, an answer is missing or empty, or placeholders and images differ.
+        SampleError: If turns do not alternate, an answer is missing or empty, or placeholders do not match images.
     """
     for turn in conversations:
         if not isinstance(turn.get("value"), str):
@@ -307,7 +308,7 @@ def turns(conversations: Sequence[Mapping[str, str]], num_images: int) -> tuple[
     answers = [turn["value"] for turn in conversations[1::2]]
     roles = [turn.get("from") for turn in conversations]
     if not roles or roles != ["human", "gpt"] * (len(roles) // 2):
-        raise SampleError("no_answer", f"turns are {roles}, expected human and gpt in turn")
+        raise SampleError("no_answer", f"turns are {roles}, expected human and gpt to alternate")
     if not all(answer.strip() for answer in answers):
         raise SampleError("no_answer", "an answer is empty")
     placeholders = sum(question.count(IMAGE) for question in questions)
@@ -321,12 +322,12 @@ def turns(conversations: Sequence[Mapping[str, str]], num_images: int) -> tuple[
 
 
 def normalize(tiles: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Normalise uint8 tiles `[tiles, 3, S, S]` on their device to float, by channel mean and deviation `[3]`."""
+    """Normalise uint8 tiles `[tiles, 3, S, S]` on their device, by each channel's mean and deviation `[3]`."""
     return (tiles.to(mean.dtype) / 255 - mean[:, None, None]) / std[:, None, None]
 
 
 def denormalize(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Return the uint8 tiles that `normalize` was given, of its float32 result `[tiles, 3, S, S]`."""
+    """Invert `normalize`: return the uint8 tiles of its float32 result `[tiles, 3, S, S]`."""
     return ((pixels * std[:, None, None] + mean[:, None, None]) * 255).round().to(torch.uint8)
 
 

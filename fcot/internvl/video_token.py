@@ -1,7 +1,7 @@
-"""The token that stands for a video in a tokenizer, which transformers' InternVLProcessor cannot be made without.
+"""The tokenizer's video token, without which transformers' InternVLProcessor cannot be built.
 
-It must be no image token: vLLM measures memory with a prompt of one video, and an image token in it is looked up among
-images that are not there. The model needs no embedding for it, as a processor writes images, one a frame, in its place.
+It must not be the image token: vLLM measures memory with a prompt of one video, and would look for an image behind each
+image token in it. The model needs no embedding for it, because the processor replaces it by one image a frame.
 """
 
 from collections.abc import Collection, Mapping
@@ -12,16 +12,16 @@ from fcot.files.json_files import read_optional, write_json
 from fcot.internvl.tokens import CONTEXT
 
 VIDEO_TOKEN, MODEL_SPECIFIC = "video_token", "model_specific_special_tokens"
-# The first two are for videos; the others InternVL2's tokenizers have for marking places, which text hardly ever has.
+# The first two are for videos. InternVL2's tokenizers have the others for marking regions; text rarely contains them.
 CANDIDATES = ("<video>", "<|video_pad|>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>")
 
 
 def video_token(specials: Collection[str], named: Mapping[str, Any]) -> str:
-    """Return the token to stand for videos: one that the vocabulary has already, so that no embedding is added.
+    """Choose a video token that the vocabulary already has, so that no embedding is added.
 
     Args:
         specials: Special tokens of the vocabulary.
-        named: Those with a role, such as `pad_token`; padding or the unknown token serves where there is no better one.
+        named: Those with a role, such as `pad_token`; padding or the unknown token is the last resort.
     """
     spare = [
         named[role] for role in ("pad_token", "unk_token") if named.get(role) not in (None, named.get("eos_token"))
@@ -30,9 +30,9 @@ def video_token(specials: Collection[str], named: Mapping[str, Any]) -> str:
 
 
 def mended_settings(folder: Path) -> dict[str, Any]:
-    """Return what to change in a folder's `tokenizer_config.json`, nothing if its video token is no image token.
+    """Return the changes to a folder's `tokenizer_config.json`, empty unless its video token is the image token.
 
-    fcot 0.1.0 converted folders with the image placeholder in that place.
+    fcot 0.1.0 converted folders with the image token as their video token.
     """
     settings = read_optional(folder / "tokenizer_config.json")
     specific = settings.get(MODEL_SPECIFIC)
@@ -47,7 +47,7 @@ def mended_settings(folder: Path) -> dict[str, Any]:
 
 
 def mend_video_token(folder: Path) -> None:
-    """Write a video token that is no image token into a folder's tokenizer settings, if they have such a one."""
+    """Replace the video token in a folder's tokenizer settings if it is the image token."""
     if changes := mended_settings(folder):
         file = folder / "tokenizer_config.json"
         write_json(file, {**read_optional(file), **changes})

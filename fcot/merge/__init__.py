@@ -1,27 +1,29 @@
 """Merge snapshots of a run with weights from Shapley values: pure functions, out of core, no Lightning."""
 
 from fcot.files.weights import LazyWeights, open_weights, write_weights
-from fcot.merge.checks import check_same_tensors, fingerprint
-from fcot.merge.combine import Combination, coalition_weights, combine
+from fcot.merge.cached_loader import CachedLoader
+from fcot.merge.checks import check_readable, check_same_tensors, fingerprint
+from fcot.merge.choice import check_method
+from fcot.merge.combine import Combination, coalition_weights
 from fcot.merge.game import (
-    MAX_EXACT_PLAYERS,
     SampledShapley,
+    check_count,
     coalition_key,
     coalitions,
     sampled_shapley,
     score_coalitions,
     shapley_values,
 )
-from fcot.merge.methods import MERGE_METHODS, MergeMethod, merge_method, merge_methods
+from fcot.merge.methods import MERGE_METHODS, MergeMethod
 from fcot.merge.picture import draw_merge
 from fcot.merge.procedure import MERGED, merge_snapshots
 from fcot.merge.report import Control, MergeReport
 from fcot.merge.scores import ScoreBook, Utility
 
 __all__ = [
-    "MAX_EXACT_PLAYERS",
     "MERGED",
     "MERGE_METHODS",
+    "CachedLoader",
     "Combination",
     "Control",
     "LazyWeights",
@@ -30,15 +32,15 @@ __all__ = [
     "SampledShapley",
     "ScoreBook",
     "Utility",
+    "check_count",
+    "check_method",
+    "check_readable",
     "check_same_tensors",
     "coalition_key",
     "coalition_weights",
     "coalitions",
-    "combine",
     "draw_merge",
     "fingerprint",
-    "merge_method",
-    "merge_methods",
     "merge_snapshots",
     "open_weights",
     "sampled_shapley",

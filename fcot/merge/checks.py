@@ -1,23 +1,40 @@
-"""What is verified of checkpoints before hours are spent scoring mixtures of them."""
+"""Check checkpoints before hours are spent on scoring their mixtures."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from fcot.errors import UserError
 from fcot.files.finite import is_finite, pieces
-from fcot.files.weights import Layout, LazyWeights
+from fcot.files.weights import Layout, LazyWeights, open_weights
 
 
 def source_of(weights: Mapping[str, Tensor], position: int | None = None) -> str:
-    """Name a checkpoint in a message: its file or folder, or else its place in the list of snapshots."""
+    """Return a checkpoint's name for messages: its file or folder, or its number among the snapshots."""
     if isinstance(weights, LazyWeights):
         return str(weights.source)
     return "the base" if position is None else f"snapshot {position + 1}"
+
+
+def check_readable(base: Path, snapshots: Iterable[Path]) -> None:
+    """Check that the base and the snapshots can be opened; only their headers are read.
+
+    Raises:
+        UserError: If one is missing, or is no safetensors.
+    """
+    for folder in (base, *snapshots):
+        try:
+            open_weights(folder)
+        except (OSError, ValueError) as error:
+            other = "Give another base: final (the last snapshot), or the folder of the model that was trained."
+            remedy = other if folder == base else "Train again, or move it away to merge the others."
+            wrong = str(error).replace("\n", " ").split(". ")[0]
+            raise UserError(f"{folder} cannot be merged ({wrong}).\n{remedy}") from error
 
 
 def check_same_tensors(base: Mapping[str, Tensor], checkpoints: Sequence[Mapping[str, Tensor]]) -> None:
@@ -45,14 +62,14 @@ def check_same_tensors(base: Mapping[str, Tensor], checkpoints: Sequence[Mapping
 
 
 def fingerprint(weights: Mapping[str, Tensor], position: int | None = None) -> str:
-    """Hash a checkpoint's contents, reading each tensor once, and refuse one that is broken.
+    """Hash a checkpoint, reading each tensor once, and refuse NaN and infinity.
 
-    The hash is over names, dtypes, shapes and values, so a model has one hash whether it lies in memory, in
-    one file or in shards.
+    The hash is over names, dtypes, shapes and values, so a model has the same hash in memory, in one file and in
+    shards.
 
     Args:
         weights: The checkpoint.
-        position: Its place among the snapshots, for the message; None for the base.
+        position: Its index among the snapshots, for the message; None for the base.
 
     Returns:
         A SHA-256 in hexadecimal.
@@ -72,12 +89,12 @@ def fingerprint(weights: Mapping[str, Tensor], position: int | None = None) -> s
 
 
 def blame(name: str, base: Mapping[str, Tensor], checkpoints: Mapping[int, Mapping[str, Tensor]]) -> str:
-    """Explain a merged tensor that is not finite: name the input that is broken, or the overflow.
+    """Return why a merged tensor is not finite: a broken input, or an overflow.
 
     Args:
         name: The tensor.
         base: θ_base.
-        checkpoints: The snapshots that were mixed in, by their place.
+        checkpoints: The snapshots that were mixed in, by index.
     """
     if not is_finite(base[name]):
         return _broken(name, source_of(base))
@@ -113,7 +130,7 @@ def _broken(name: str, where: str) -> str:
 
 
 class Checked(Mapping[str, Tensor]):
-    """Tensors of a merge method, compared with the base's as they are looked up.
+    """A merge method's tensors, each checked against the base's when it is looked up.
 
     Args:
         made: What the method returned.
@@ -128,7 +145,7 @@ class Checked(Mapping[str, Tensor]):
         differing = sorted(set(made) ^ set(base))
         if differing:
             raise UserError(
-                f"The merge method {method!r} and the base differ in their tensors, {differing[0]!r} for one.\n"
+                f"The merge method {method!r} and the base have different tensors: {differing[0]!r} is in one only.\n"
                 "Return a tensor for each of the base's names."
             )
         self.made, self.base, self.method = made, base, method

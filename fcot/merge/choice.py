@@ -1,21 +1,21 @@
-"""What a merge keeps: the last snapshot, unless a candidate is shown to be better on pages that did not find it.
+"""Choose what a merge keeps: the last snapshot, unless a candidate beats it on pages not used to find it.
 
-The best of many scores on few pages is mostly luck. So candidates are found on one half of the dev pages, and the best
-of them is compared with the last snapshot on the other half: page by page, in the scores that are reported.
+The best of many scores on few pages is mostly luck. So candidates are scored on one half of the dev pages,
+and the best one is compared with the last snapshot on the other half, page by page, by the reported scores.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
+from fcot.errors import UserError, nearest
+from fcot.merge.methods import MERGE_METHODS
 from fcot.merge.report import Control
-
-if TYPE_CHECKING:
-    from fcot.metrics import Interval
+from fcot.statistics import Interval, paired_difference_by_group
 
 LAST = "final"  # the method that keeps the last snapshot
 
@@ -30,9 +30,8 @@ class Choice:
     Attributes:
         method: Its name.
         why: One sentence.
-        candidate: The method that scored best where candidates are found; None if none did better than the last
-            snapshot, or none was looked for.
-        difference: The candidate's mean score less the last snapshot's on the other pages, paired, with its 95 %
+        candidate: The best-scoring method; None if none scored above the last snapshot, or none was looked for.
+        difference: Mean score of the candidate minus that of the last snapshot on the other pages, with its paired 95 %
             interval; None if they were not compared.
     """
 
@@ -42,8 +41,26 @@ class Choice:
     difference: Interval | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the choice as plain values."""
+        """Return the choice as plain values."""
         return asdict(self)
+
+
+def check_method(method: str, options: Mapping[str, Any]) -> None:
+    """Check a merge method and its options before hours of training.
+
+    Args:
+        method: Its name, or "auto".
+        options: The user's options of that method.
+
+    Raises:
+        UserError: If there is no such method, it has no such option or lacks one it needs, or "auto" is given any.
+    """
+    if method != "auto":
+        if method not in MERGE_METHODS:
+            raise UserError(f"There is no merge method {method!r}.{nearest(method, ['auto', *MERGE_METHODS])}")
+        MERGE_METHODS.check_options(method, options)
+    elif options:
+        raise UserError(f"Options {dict(options)} are given, and no merge method.\nName the method that takes them.")
 
 
 def choose(
@@ -55,14 +72,12 @@ def choose(
     """Keep the last snapshot unless the best candidate beats it on other pages.
 
     Args:
-        controls: Every method's weights, and their score on the pages that candidates are found on.
-        confirm: Gives the reported scores of weights on other pages, by task, in the order of pages; None if there is
-            no way to.
+        controls: Every method's weights and score.
+        confirm: Returns the reported scores of weights on other pages, by task and in page order; None if there are no
+            such pages.
         mixtures: What each method makes of the snapshots.
         seed: Seed of the interval's resampling.
     """
-    from fcot.metrics import paired_difference_by_group  # which needs more than a merge by itself does
-
     last = controls[LAST]
     others = {name: each for name, each in controls.items() if each.weights is None or each.weights != last.weights}
     candidate = max(others, key=lambda name: others[name].utility, default=LAST)
@@ -76,7 +91,7 @@ def choose(
     found = paired_difference_by_group(*scores, seed=seed)
     said = f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}] (paired 95 % interval, n = {found.n})"
     if found.low > 0:
-        why = f"{candidate} is kept: it beats the last snapshot by {said} on pages that did not find it"
+        why = f"{candidate} is kept: it beats the last snapshot by {said} on pages not used to find it"
         return Choice(candidate, why, candidate, found)
-    why = f"the last snapshot is kept: on pages that did not find it, {candidate} scores {said} against it"
+    why = f"the last snapshot is kept: on pages not used to find it, {candidate} scores {said} against it"
     return Choice(LAST, why, candidate, found)

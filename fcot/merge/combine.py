@@ -16,9 +16,9 @@ from fcot.merge.checks import blame, check_same_tensors
 class Combination(Mapping[str, Tensor]):
     """The weights θ_base + Σ wᵢ (θᵢ - θ_base) as a mapping that computes a tensor when it is asked for.
 
-    Sums are in fp32 (fp64 for fp64 tensors) and cast to the base's dtype once, at the end; tensors that are
-    not floating-point are the base's. Nothing is kept, so memory stays near four times the largest tensor:
-    take each tensor once, copy it to where it belongs and let it go. Tensors come on the base's device.
+    Sums are formed in fp32 (fp64 for fp64 tensors) and cast to the base's dtype once, at the end; integers and booleans
+    are the base's. No tensor is kept, so memory peaks near four times the largest one: look up each once, copy it and
+    drop it. Tensors are on the base's device.
 
     Args:
         base: θ_base.
@@ -74,24 +74,8 @@ class Combination(Mapping[str, Tensor]):
         return len(self.base)
 
 
-def combine(
-    base: Mapping[str, Tensor], checkpoints: Sequence[Mapping[str, Tensor]], weights: Sequence[float]
-) -> Iterator[tuple[str, Tensor]]:
-    """Yield the names and tensors of θ_base + Σ wᵢ (θᵢ - θ_base), holding one at a time.
-
-    Args:
-        base: θ_base.
-        checkpoints: θ_1 … θ_N.
-        weights: w_1 … w_N.
-
-    Returns:
-        The merged tensors, in the base's order and dtypes; see `Combination` for the arithmetic and errors.
-    """
-    return iter(Combination(base, checkpoints, weights).items())
-
-
 def coalition_weights(members: Collection[str], all_players: Sequence[str]) -> list[float]:
-    """Give the weights of a coalition's mean: 1/|S| for its members, 0 for the rest; none is θ_base itself.
+    """Return the weights of a coalition's mean: 1/|S| for members, else 0; the empty coalition is θ_base.
 
     Args:
         members: The coalition S.

@@ -1,4 +1,4 @@
-"""Score what can be made of the snapshots: every coalition's mean and every merge method's mixture."""
+"""Score every coalition's mean and every merge method's mixture of the snapshots."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from fcot.merge.checks import Checked
 from fcot.merge.combine import Combination, coalition_weights
 from fcot.merge.game import coalition_key, sampled_shapley, score_coalitions, shapley_values
-from fcot.merge.methods import MERGE_METHODS, OFFERED, merge_methods
+from fcot.merge.methods import MERGE_METHODS, OFFERED
 from fcot.merge.report import Control
 from fcot.merge.scores import ScoreBook
 
@@ -29,7 +29,7 @@ class Players:
         base: θ_base.
         checkpoints: θ_1 … θ_N.
         book: Scores mixtures and remembers the scores.
-        progress: Called with a stage's name, how much of it is done, and how much there is at most.
+        progress: Called with a stage's name, the number of its steps done, and the most there can be.
     """
 
     names: list[str]
@@ -43,7 +43,7 @@ class Players:
         return Combination(self.base, self.checkpoints, weights)
 
     def scorer(self, stage: str, total: int) -> Callable[..., float]:
-        """Give a function that scores a mixture and tells of progress."""
+        """Return a function that scores a mixture and reports progress."""
         done = 0
 
         def score(mixture: Mapping[str, Tensor], made_by: str = "") -> float:
@@ -95,7 +95,7 @@ def score_methods(
 ) -> tuple[dict[str, Control], dict[str, Mapping[str, Tensor]]]:
     """Run every merge method with the parameters it asks for, and score what it returns.
 
-    A method with an option that has no default, and was given none, is left out.
+    A method that needs an option it was not given is left out.
 
     Args:
         players: The snapshots.
@@ -107,7 +107,7 @@ def score_methods(
     Returns:
         Each method's result by its name, and the mixtures themselves, the simplest first.
     """
-    methods = {name: method for name, method in merge_methods().items() if is_complete(name, options.get(name, {}))}
+    methods = {name: method for name, method in MERGE_METHODS.items() if is_complete(name, options.get(name, {}))}
     score = players.scorer("controls", len(methods))
     offered = {
         "values": list(game.values.values()),
@@ -124,7 +124,7 @@ def score_methods(
         made = method(players.base, players.checkpoints, **asked, **given)
         weights = None if isinstance(made, Mapping) else dict(zip(players.names, made, strict=True))
         mixtures[name] = Checked(made, players.base, name) if isinstance(made, Mapping) else players.mix(made)
-        # all that the tensors of a method may depend on, besides base and checkpoints
+        # what a method's tensors may depend on besides base and checkpoints
         depends = {key: value for key, value in asked.items() if key != "utility"}
         utility = score(mixtures[name], json.dumps([name, given, depends], sort_keys=True))
         controls[name] = Control(utility, weights)

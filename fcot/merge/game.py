@@ -21,7 +21,7 @@ CoalitionUtility = Callable[[tuple[str, ...]], float]
 
 
 def coalition_key(members: Collection[str]) -> str:
-    """Write a coalition as text: its sorted members joined by "+", and "" for no member (θ_base)."""
+    """Return a coalition as text: its sorted members joined by "+"; "" has no member and is θ_base."""
     return "+".join(sorted(members))
 
 
@@ -31,11 +31,7 @@ def coalitions(players: Sequence[str]) -> Iterator[tuple[str, ...]]:
     Raises:
         UserError: If there are more than `MAX_EXACT_PLAYERS` players.
     """
-    if len(players) > MAX_EXACT_PLAYERS:
-        raise UserError(
-            f"Exact Shapley values of {len(players)} snapshots need {2 ** len(players)} evaluations. "
-            f"Merge at most {MAX_EXACT_PLAYERS} snapshots, or sample: give permutations, such as 20."
-        )
+    check_count(len(players), None)
     for size in range(len(players) + 1):
         yield from combinations(players, size)
 
@@ -105,7 +101,7 @@ class SampledShapley:
     permutations: int
 
     def interval(self, player: str, confidence: float = 0.95) -> tuple[float, float]:
-        """Give the normal confidence interval of a player's φ."""
+        """Return the normal confidence interval of a player's φ."""
         reach = NormalDist().inv_cdf(0.5 + confidence / 2) * self.standard_errors[player]
         return self.values[player] - reach, self.values[player] + reach
 
@@ -121,7 +117,7 @@ def sampled_shapley(
 
     Args:
         players: The players' names, any number of them.
-        utility: v(S), from the members in the players' order; called once a coalition.
+        utility: v(S), from the members in the players' order; called once per coalition.
         permutations: How many orders to draw, at least 2; each costs at most N - 1 new evaluations.
         seed: Seed of the draws.
         cache: Scores known so far by `coalition_key`; new ones are added as they are found.
@@ -149,6 +145,25 @@ def sampled_shapley(
         utilities=met,
         permutations=permutations,
     )
+
+
+def check_count(players: int, permutations: int | None) -> None:
+    """Check that Shapley values of this many players can be computed.
+
+    Args:
+        players: How many there are.
+        permutations: How many orders to sample the values from; None for exact values.
+
+    Raises:
+        UserError: If there are too many players for exact values, or too few permutations for a standard error.
+    """
+    if permutations is not None:
+        check_permutations(permutations)
+    elif players > MAX_EXACT_PLAYERS:
+        raise UserError(
+            f"{players} snapshots have {2**players} coalitions, and exact Shapley values need the score of each.\n"
+            f"Merge at most {MAX_EXACT_PLAYERS} snapshots, or give `permutations`, such as 20, to sample the values."
+        )
 
 
 def check_permutations(permutations: int) -> None:

@@ -21,7 +21,7 @@ def draw_merge(report: Mapping[str, Any], path: str | Path) -> None:
     snapshot alone and of every merge method, with the chosen one marked.
 
     Args:
-        report: The content of `merge.json`; its fields `split`, `n` and `metric`, if there, name the scores.
+        report: The content of `merge.json`; its fields `split`, `n` and `metric`, if given, are shown too.
         path: The PNG to write.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -29,7 +29,7 @@ def draw_merge(report: Mapping[str, Any], path: str | Path) -> None:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     rows = len(report["players"]) + len(report["controls"]) + 1
-    # A figure of its own leaves pyplot's state and the user's backend alone.
+    # Unlike pyplot, a bare Figure leaves the user's backend and open figures alone.
     figure = Figure(figsize=(12, 1.7 + 0.32 * rows), dpi=130)
     figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1, wspace=0.04))
     FigureCanvasAgg(figure)
@@ -86,13 +86,13 @@ def _dress(axes: Axes, labels: Sequence[str]) -> None:
     axes.margins(x=0.06)
     axes.tick_params(length=0, colors=INK)
     axes.grid(axis="x", color=PALE)
-    axes.xaxis.set_major_locator(MaxNLocator(5))  # long decimals of near scores must not run into each other
+    axes.xaxis.set_major_locator(MaxNLocator(5))  # close scores have long labels, which must not overlap
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
 def _column(axes: Axes, offset: int, header: str, texts: Sequence[str]) -> list[Annotation]:
-    """Write one text a row, under a header, ending `offset` points right of the panel."""
+    """Write one text per row under a header; they end `offset` points to the right of the panel."""
     axes.annotate(
         header,
         (1, 1),

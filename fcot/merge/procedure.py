@@ -16,7 +16,7 @@ from fcot.files.weights import open_weights, write_weights
 from fcot.merge.checks import check_same_tensors, fingerprint
 from fcot.merge.choice import Choice, Confirm, choose
 from fcot.merge.evaluate import Game, Players, Progress, score_game, score_methods
-from fcot.merge.game import check_permutations, coalitions
+from fcot.merge.game import check_count
 from fcot.merge.methods import MERGE_METHODS
 from fcot.merge.methods.random_search import check_draws
 from fcot.merge.methods.shapley import ALL_NONPOSITIVE
@@ -52,28 +52,28 @@ def merge_snapshots(
     """Merge snapshots of one run and write the merged model with its report and picture.
 
     Scores every coalition's mean, computes Shapley values, scores every merge method, and writes the last snapshot
-    unless the best of the others beats it on pages that did not find it (`fcot.merge.choice`). Scores are kept in
-    `OUTPUT.cache/scores.jsonl` as they are found, and `output` appears only when it is complete: a run that is killed
-    and started again gives the same result. `output` gets the model, `merge.json` and `merge.png`.
+    unless another method is confirmed to be better (`fcot.merge.choice`). `output` gets the model, `merge.json` and
+    `merge.png`, and appears only when it is complete. Each score goes to `OUTPUT.cache/scores.jsonl` at once, so that a
+    merge that is killed and started again gives the same result.
 
     Args:
         base: θ_base: a .safetensors file, a model folder, or the tensors themselves.
         snapshots: The players: their names and their files or folders, in training order.
-        utility: Scores the given weights on the dev split, higher being better. The mapping computes a tensor
-            at each look-up; copy them one by one into a model, so that no second model is ever in memory.
+        utility: Scores weights on the dev split; higher is better. Their mapping computes a tensor at each look-up:
+            copy one after the other into a model, so that no second model is in memory.
         output: The merged model's folder.
         method: The merge method to use, or "auto" for the last snapshot unless another is confirmed to be better.
         random_draws: Draws of the random search; by default as many as coalitions were scored.
         permutations: Sample the Shapley values from that many orders, as more than 8 snapshots require.
         options: Options of merge methods, by the names of the methods.
         seed: Seed of random search and sampling.
-        finish: Writes the model's files into the given folder, given the merged tensors to consume once; by
-            default their safetensors files alone.
-        progress: Called with a stage's name, how much of it is done, and how much there is at most.
+        finish: Writes the model into a folder from the merged tensors, which it can read once; by default as
+            safetensors alone.
+        progress: Called with a stage's name, the number of its steps done, and the most there can be.
         describe: Fields to add to the report, such as the split, its size "n" and the metric.
-        utility_fingerprint: What tells this utility's cached scores from another's; by default `describe`.
-        confirm: Gives the reported scores of weights on pages that `utility` does not see, by task and in the order of
-            pages; "auto" keeps the last snapshot without it.
+        utility_fingerprint: Text that tells this utility's cached scores from another's; by default `describe` as JSON.
+        confirm: Returns the reported scores of weights on pages that `utility` does not see, by task and in page order;
+            without it, "auto" keeps the last snapshot.
         overwrite: Replace a merged model that is already at `output`.
 
     Returns:
@@ -141,10 +141,7 @@ def _check_players(names: list[str], permutations: int | None) -> None:
             raise UserError(
                 f"'{name}' cannot name a snapshot: '+' joins the names of a coalition. Give it another name."
             )
-    if permutations is None:
-        next(coalitions(names))  # refuses too many players
-    else:
-        check_permutations(permutations)
+    check_count(len(names), permutations)
 
 
 def _fingerprints(

@@ -1,4 +1,4 @@
-"""What a merge found, as the `merge.json` of the merged folder."""
+"""The result of a merge, as written to `merge.json` in the merged folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fcot.errors import UserError
 
 @dataclass(frozen=True)
 class Control:
-    """One merge method's result: its score on dev pages, and its weights by player, None if it returned tensors."""
+    """One merge method's result: its score on dev pages, and its weights by player (None if it returned tensors)."""
 
     utility: float
     weights: dict[str, float] | None
@@ -32,8 +32,8 @@ class MergeReport:
         choice: Why that one: see `fcot.merge.choice.Choice`.
         base: θ_base's path (None if it was in memory) and SHA-256.
         seed: Seed of the random draws.
-        evaluations: How many different mixtures were scored, those known from a killed run included.
-        wall_seconds: Seconds this run took up to the writing of the model.
+        evaluations: How many different mixtures were scored, including those of a killed run.
+        wall_seconds: Seconds this run took, not counting the writing of the model.
         options: Options that were given to methods, by their names.
         notes: What a reader should know, such as a fallback that was taken.
         extra: The caller's fields, such as the split, its size and the metric.
@@ -59,8 +59,13 @@ class MergeReport:
         """The weights w of the chosen method, by player; None if it returned tensors."""
         return self.controls[self.chosen].weights
 
+    def summary(self) -> str:
+        """Return what was kept and why, and the Shapley values, in two lines."""
+        values = ", ".join(f"{name} {value:+.4f}" for name, value in self.shapley.items())
+        return f"{self.choice['why']}.\n  Shapley values: {values}"
+
     def to_dict(self) -> dict[str, Any]:
-        """Give the report as plain values, the caller's fields among its own."""
+        """Return the report as plain values, including the caller's fields."""
         sampled = {} if self.standard_errors is None else {"standard_errors": self.standard_errors}
         return {
             "players": self.players,
@@ -84,7 +89,7 @@ class MergeReport:
         }
 
     def to_json(self) -> str:
-        """Give the text of `merge.json`."""
+        """Return the text of `merge.json`."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

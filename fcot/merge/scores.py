@@ -20,7 +20,7 @@ Utility = Callable[[Mapping[str, Tensor]], float]
 class ScoreBook:
     """Scores mixtures of one base and its snapshots, each mixture once, across runs.
 
-    A score is one line of JSON, on disk before the next is begun. Its key is a hash of what was scored: the
+    A score is one line of JSON, on disk before the next mixture is scored. Its key is a hash of what was scored: the
     base, the snapshots mixed in, their weights and the utility. Half a line, left by a kill, is cut off.
 
     Args:
@@ -28,7 +28,7 @@ class ScoreBook:
         utility: Scores the given weights; higher is better.
         base: Fingerprint of θ_base.
         checkpoints: Fingerprints of θ_1 … θ_N.
-        utility_fingerprint: What tells this utility from another one, such as the split and its size.
+        utility_fingerprint: Text that tells this utility from another, such as the split and its size.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class ScoreBook:
 
     @property
     def evaluations(self) -> int:
-        """How many different mixtures were asked for, those known from an earlier run included."""
+        """How many different mixtures were asked for, including those scored in an earlier run."""
         return len(self._asked)
 
     def __call__(self, mixture: Combination | Mapping[str, Tensor], made_by: str = "") -> float:
@@ -53,7 +53,7 @@ class ScoreBook:
 
         Args:
             mixture: What to score.
-            made_by: Method and options, in JSON, of tensors that are no weighted mixture.
+            made_by: Method and options as JSON, for tensors that are not a weighted mixture.
 
         Raises:
             UserError: If the utility is not a finite number.
@@ -90,7 +90,7 @@ class ScoreBook:
 
 
 def _read_whole_lines(file: Path) -> dict[str, float]:
-    """Read the scores, and cut off an unfinished last line: the next score must start a line of its own."""
+    """Read the scores, and cut off an unfinished last line so that the next score starts a new one."""
     if not file.exists():
         return {}
     data = file.read_bytes()

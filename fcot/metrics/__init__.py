@@ -7,7 +7,10 @@ from fcot.metrics.anls import ANLS
 from fcot.metrics.answer_metric import AnswerMetric
 from fcot.metrics.character_error_rate import CharacterErrorRate
 from fcot.metrics.exact_match import ExactMatch
-from fcot.metrics.intervals import (
+from fcot.metrics.relaxed_accuracy import RelaxedAccuracy
+from fcot.metrics.vqa_accuracy import VQAAccuracy
+from fcot.registry import Registry
+from fcot.statistics import (
     Interval,
     bootstrap_interval,
     bootstrap_interval_by_group,
@@ -16,9 +19,6 @@ from fcot.metrics.intervals import (
     paired_ratio,
     paired_ratio_by_group,
 )
-from fcot.metrics.relaxed_accuracy import RelaxedAccuracy
-from fcot.metrics.vqa_accuracy import VQAAccuracy
-from fcot.registry import Registry
 
 __all__ = [
     "ANLS",
@@ -29,11 +29,9 @@ __all__ = [
     "Interval",
     "RelaxedAccuracy",
     "VQAAccuracy",
-    "answer_metrics",
     "bootstrap_interval",
     "bootstrap_interval_by_group",
     "check_metrics",
-    "metric_by_name",
     "paired_difference",
     "paired_difference_by_group",
     "paired_ratio",
@@ -44,41 +42,21 @@ __all__ = [
 METRICS: Registry[type[AnswerMetric]] = Registry("metric", base=AnswerMetric)
 
 
-def answer_metrics() -> dict[str, type[AnswerMetric]]:
-    """Return every metric by its short name, its class name in snake case; those of plugins too."""
-    return dict(METRICS)
-
-
-def metric_by_name(name: str) -> AnswerMetric:
-    """Make the metric whose class name is `name` in snake case: `anls`, `relaxed_accuracy`, ….
-
-    Args:
-        name: Short name of a metric.
-
-    Returns:
-        A new metric without samples.
-
-    Raises:
-        UserError: No metric has that name; the message says which is nearest.
-    """
-    return METRICS[name]()
-
-
 def check_metrics(metrics: Mapping[str, Sequence[str]]) -> None:
     """Check the metrics of tasks before hours of training.
 
     Args:
-        metrics: Metric names for each task, the one that counts first.
+        metrics: Metric names for each task; the first is the one that counts.
 
     Raises:
-        UserError: A name is unknown, or less of a task's first metric is better: means over tasks, merges and
-            comparisons take more for better.
+        UserError: A name is unknown, or lower is better for a task's first metric: means over tasks, merges and
+            comparisons use that metric and take higher for better.
     """
     for task, names in metrics.items():
         for place, name in enumerate(names):
-            if not metric_by_name(name).higher_is_better and not place:
-                better = ", ".join(each for each, kind in answer_metrics().items() if kind.higher_is_better)
+            if not METRICS[name].higher_is_better and not place:
+                better = ", ".join(each for each, kind in METRICS.items() if kind.higher_is_better)
                 raise UserError(
-                    f"The first metric of task {task!r} is {name}, of which less is better; the first one counts in "
-                    f"means, merges and comparisons, where more is.\nPut one of {better} before it."
+                    f"The first metric of task {task!r} is {name}, where lower is better; means, merges and "
+                    f"comparisons use the first metric and take higher for better.\nPut one of {better} before it."
                 )

@@ -1,4 +1,4 @@
-"""What all metrics of generated answers share: one score a sample, kept, and their mean."""
+"""The base of all metrics of generated answers: it keeps one score per sample and gives their mean."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,15 +10,15 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from fcot.errors import UserError
-from fcot.metrics.intervals import Interval, bootstrap_interval
+from fcot.statistics import Interval, bootstrap_interval
 
 
 class AnswerMetric(Metric):
     """Scores generated answers against the accepted ones, sample by sample.
 
-    A subclass names its direction in `higher_is_better` and scores one pair in `score`. The scores of
-    single samples stay in the state, so that intervals and paired comparisons of two models can be made
-    from `sample_scores`; across processes they are concatenated in the order of the ranks.
+    A subclass sets `higher_is_better` and defines `score` for one pair. Every sample's score is kept in
+    `sample_scores`, for intervals and paired comparisons of two models; scores of several processes are concatenated
+    by rank.
     """
 
     is_differentiable: bool = False
@@ -34,27 +34,27 @@ class AnswerMetric(Metric):
     @staticmethod
     @abstractmethod
     def score(prediction: str, references: Sequence[str]) -> float:
-        """Score one generated answer against its accepted answers, of which there is at least one."""
+        """Score one generated answer against its accepted answers, at least one."""
 
     def update(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
         """Add a batch of samples.
 
         Args:
-            predictions: One generated answer a sample.
+            predictions: One generated answer per sample.
             references: The accepted answers of each sample, in the same order.
 
         Raises:
-            UserError: The two do not pair up, or a sample has no accepted answer.
+            UserError: Their numbers differ, or a sample has no accepted answer.
         """
         pairs = paired_samples(predictions, references)
         self._append("scores", (self.score(prediction, accepted) for prediction, accepted in pairs))
 
     def compute(self) -> Tensor:
-        """Return the mean over all samples so far, a scalar; nan where there was none."""
+        """Return the mean over all samples so far, a scalar; nan if there is none."""
         return self.sample_scores.mean()
 
     def interval(self, *, seed: int = 0) -> Interval:
-        """Return what `compute` does, with its 95 % bootstrap interval over samples."""
+        """Return the result of `compute` with its 95 % bootstrap interval over samples."""
         return bootstrap_interval(self.sample_scores.tolist(), seed=seed)
 
     @property
@@ -63,7 +63,7 @@ class AnswerMetric(Metric):
         return self._column("scores")
 
     def _append(self, state: str, values: Iterable[float]) -> None:
-        """Append one number a sample to a list state."""
+        """Append one number per sample to a list state."""
         getattr(self, state).append(torch.tensor(list(values), dtype=torch.float32, device=self.device))
 
     def _column(self, state: str) -> Tensor:
@@ -78,7 +78,7 @@ def paired_samples(
     """Check that predictions and references belong together, and pair them.
 
     Args:
-        predictions: One generated answer a sample.
+        predictions: One generated answer per sample.
         references: The accepted answers of each sample, in the same order.
 
     Returns:

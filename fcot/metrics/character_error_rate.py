@@ -1,4 +1,4 @@
-"""Character error rate: edits needed to turn what was read into what is written."""
+"""Character error rate: edits that turn the text that was read into the text on the page."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,14 +7,14 @@ from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
 from fcot.metrics.answer_metric import AnswerMetric, paired_samples
-from fcot.metrics.intervals import Interval, paired_ratio
+from fcot.statistics import Interval, paired_ratio
 
 
 class CharacterErrorRate(AnswerMetric):
     """Edits per character over the whole corpus, against the nearest reference of each sample.
 
-    With one reference a sample this is `torchmetrics.text.CharErrorRate`. The corpus rate weighs a sample
-    by its length, so it is not the mean of `sample_scores`.
+    With one reference per sample this is `torchmetrics.text.CharErrorRate`. Long samples weigh more in the corpus rate,
+    so it is not the mean of `sample_scores`.
     """
 
     higher_is_better: bool = False
@@ -40,7 +40,7 @@ class CharacterErrorRate(AnswerMetric):
         self._append("characters", (characters for _, characters in counts))
 
     def compute(self) -> Tensor:
-        """Return all edits over all characters so far, a scalar; nan where there was no sample."""
+        """Return all edits over all characters so far, a scalar; nan if there is no sample."""
         if not len(self.sample_scores):
             return super().compute()
         return self.sample_errors.sum() / self.sample_characters.sum().clamp(min=1)
@@ -70,14 +70,14 @@ def character_error_rate(prediction: str, references: Sequence[str]) -> float:
         references: The accepted texts, at least one.
 
     Returns:
-        The lowest rate over the references: 0 for equal texts, above 1 where more was written than is
-        there. An empty reference counts as one character.
+        The lowest rate over the references: 0 for equal texts, above 1 if there are more edits than characters. An
+        empty reference counts as one character.
     """
     return _rate(*_nearest(prediction, references))
 
 
 def _nearest(prediction: str, references: Sequence[str]) -> tuple[int, int]:
-    """Return the edits to and the characters of the reference with the lowest rate, the first of equals."""
+    """Return edits and characters for the reference with the lowest rate, the first one on a tie."""
     counts = ((Levenshtein.distance(prediction, reference), len(reference)) for reference in references)
     return min(counts, key=lambda count: _rate(*count))
 

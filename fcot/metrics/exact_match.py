@@ -6,7 +6,7 @@ from fcot.metrics.answer_metric import AnswerMetric
 
 
 class ExactMatch(AnswerMetric):
-    """Share of answers that equal an accepted one, white space around them aside."""
+    """Share of answers that equal an accepted one, ignoring white space around both."""
 
     @staticmethod
     def score(prediction: str, references: Sequence[str]) -> float:

@@ -19,9 +19,8 @@ class RelaxedAccuracy(AnswerMetric):
 def relaxed_accuracy(prediction: str, references: Sequence[str]) -> float:
     """Return 1 if an answer is close enough to an accepted one, else 0.
 
-    Five per cent of the accepted number, as ChartQA defines it; InternVL's script hands the two over in the other
-    order and so allows five per cent of the answer. White space around the prediction is ignored; around a reference
-    it is not.
+    A number may be off by five per cent of the accepted one, as ChartQA defines it; InternVL's script swaps the two and
+    allows five per cent of the answer. White space is ignored around the prediction, and counts around a reference.
 
     Args:
         prediction: The generated answer.

@@ -17,7 +17,7 @@ _DIGITS = {word: str(value) for value, word in enumerate(_NUMBER_WORDS)} | {"non
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`!'
 
 # Contractions which are recognized with any one of their apostrophes missing. The first person ("I'm",
-# "I've") is absent on purpose: the server spells it with a capital that its lower-casing never leaves.
+# "I've") is absent on purpose: the server lists it with a capital, which no lower-cased answer has.
 _CONTRACTIONS = """
     ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't
     he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't mightn't've
@@ -36,7 +36,8 @@ _RESTORED = {
 
 # A full stop stays beside a digit, on either side. The copies of the script in MMF and InternVL misspell the
 # lookbehind as `(?!<=\d)`, which drops the one after a digit too; an official example in the tests
-# ("The March 5, 2019.") keeps it. All pass the flag re.UNICODE where a count belongs: they stop at that many.
+# ("The March 5, 2019.") keeps it. All pass the flag re.UNICODE (32) in place of a count, so they stop after 32 full
+# stops.
 _FULL_STOP = re.compile(r"(?<!\d)\.(?!\d)")
 _MAX_FULL_STOPS = int(re.UNICODE)
 
@@ -84,7 +85,7 @@ def vqa_accuracy(prediction: str, references: Sequence[str]) -> float:
 
 
 def normalize_answer(text: str) -> str:
-    """Bring an answer into the form in which TextVQA's server compares answers.
+    """Return an answer in the form in which TextVQA's server compares answers.
 
     Lower case, no commas, question marks or articles, number words up to ten as digits, apostrophes of
     contractions restored, other punctuation removed.
@@ -103,6 +104,6 @@ def normalize_answer(text: str) -> str:
 
 
 def _without_punctuation(text: str) -> str:
-    """Drop each mark that stands beside a space anywhere in the text; put a space for every other mark."""
+    """Drop each mark that is beside a space anywhere in the text; replace every other mark by a space."""
     beside_space = {mark for mark in _PUNCTUATION if f"{mark} " in text or f" {mark}" in text}
     return text.translate({ord(mark): "" if mark in beside_space else " " for mark in _PUNCTUATION})

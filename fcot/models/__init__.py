@@ -1,1 +1,1 @@
-"""Teacher and students: the models, and how they read and answer."""
+"""Teacher and students: the models, and how they read pages and generate answers."""

@@ -1,4 +1,4 @@
-"""What the branches of a batch are called: the teacher's, and one for each student."""
+"""Names of the branches of a batch: one for the teacher, one for each student."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,13 @@ STUDENT, TEACHER = "student", "teacher"
 
 
 def student_branches(ratios: Sequence[int]) -> dict[str, int]:
-    """Return the branches of a batch that students at these ratios read, and the ratio of each.
+    """Return the branch of each student, with its ratio, in the given order.
 
-    The first is "student", whether or not there are others.
+    The first is always "student".
     """
     return {STUDENT if ratio == ratios[0] else f"{STUDENT}-r{ratio}": ratio for ratio in ratios}
 
 
 def named(name: str, branch: str) -> str:
-    """Return the name of a student's file or folder: the first has the name itself, a further one "NAME-r4", say."""
+    """Return the name of a student's file or folder: `name` for the first, such as "NAME-r4" for a further one."""
     return name + branch.removeprefix(STUDENT)

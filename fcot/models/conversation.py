@@ -1,4 +1,4 @@
-"""Answer turn by turn: the tower sees the pages once, and each turn is read behind what the cache holds already."""
+"""Answer turn by turn: the vision tower sees the pages once, and each turn reuses the cache of earlier ones."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,13 +20,13 @@ from fcot.reduce import BeforeReducer, InsideReducer, Reducer
 
 
 class Conversation:
-    """What a model has read of one conversation.
+    """One conversation, with the features and the cache of what the model has read.
 
     Args:
         pair: The models.
-        tiles: Of all pages, uint8 `[tiles, 3, S, S]` on the model's device.
+        tiles: Tiles of all pages, uint8 `[tiles, 3, S, S]` on the model's device.
         counts: Visual tokens of each tile, int64 `[tiles]` on the CPU.
-        branch: Which model answers.
+        branch: Branch of the model that answers.
         reducer: Drops or merges visual tokens.
         grids: Columns and rows of the tiles of each page.
     """
@@ -58,7 +58,7 @@ class Conversation:
 
     @torch.no_grad()
     def answer(self, prompt: Sequence[int], sampling: Sampling | None = None, **generation: Any) -> list[int]:
-        """Answer a prompt: what of it was read in earlier turns is not read again.
+        """Answer a prompt; the part that earlier turns have read is not read again.
 
         Args:
             prompt: Ids of the whole conversation up to the answer.
@@ -66,7 +66,7 @@ class Conversation:
             generation: Options of transformers' `generate`, such as `max_new_tokens`.
 
         Returns:
-            Ids of the answer, end token removed.
+            Ids of the answer, without the end token.
         """
         whole_ids, index = list(prompt), self._left_of(list(prompt))
         ids = [whole_ids[i] for i in index.tolist()]
@@ -79,7 +79,7 @@ class Conversation:
             self.cache, kept = self._read(row, where), len(ids) - 1
         self._forget_behind(ids[:kept])
         beams = generation.get("num_beams", 1)
-        if beams > 1:  # `generate` repeats all but the cache
+        if beams > 1:  # `generate` repeats all inputs but the cache
             self.cache.batch_repeat_interleave(beams)
         options = (sampling or Sampling()).options([ids], [self.page.tiles])
         try:
@@ -97,7 +97,7 @@ class Conversation:
         finally:
             if beams > 1:
                 self.cache.batch_select_indices(torch.zeros(1, dtype=torch.int64, device=row.device))
-            if beams > 1 or self.read == ids[:kept]:  # stopped by Ctrl-C: what was read of the prompt is still good
+            if beams > 1 or self.read == ids[:kept]:  # stopped by Ctrl-C: the prompt's cache is still valid
                 self._forget_behind(ids[:kept])
         return until(whole[len(ids) :], stop_tokens(self.pair))
 
@@ -140,8 +140,8 @@ class Conversation:
         return int(self.pair.student.config.image_token_id)
 
     def _forget_behind(self, ids: list[int]) -> None:
-        """Keep only these first ids in the cache."""
+        """Crop the cache to these ids, its first ones."""
         behind = self.cache.get_seq_length() - len(ids)
         if behind > 0:
-            self.cache.crop(-behind)  # transformers 5.24 refuses the length that remains
+            self.cache.crop(-behind)  # transformers 5.24 does not take the length to keep
         self.read = ids

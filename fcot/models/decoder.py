@@ -1,7 +1,7 @@
-"""The language model from embeddings to the rows that predict answer tokens, and nothing besides.
+"""Run the language model from embeddings to the rows that predict answer tokens.
 
-Samples stand in padded rows or packed one after another in a single one; either way none attends to another. In the
-last layer only answer rows are needed, so only they have queries there and pass through its MLP.
+Samples are padded rows, or packed one after another into a single row; either way none attends to another. Of the last
+layer only the answer rows are needed, so only they have queries there and pass through its MLP.
 """
 
 from functools import partial
@@ -24,11 +24,11 @@ from fcot.models.transformers_api import CACHE, DECODER, refusal, require_api
 from fcot.reduce.attention import Observer
 
 PACKED = "packed_sdpa"
-LAYERS_KNOWN = (LlamaAttention, Qwen2Attention)  # of attention whose last layer can be run for some rows only
+LAYERS_KNOWN = (LlamaAttention, Qwen2Attention)  # attention whose last layer can run for some rows only
 
 
 def varlen_kernel(query: Tensor) -> str | None:
-    """Return the name of a variable-length flash attention that this device has through transformers, if any."""
+    """Return the name of a variable-length flash attention that transformers has for this device, if any."""
     if query.device.type in ("cpu", "meta") or query.dtype not in (torch.bfloat16, torch.float16):
         return None
     if is_flash_attn_3_available():
@@ -47,17 +47,17 @@ def packed_attention(
     reduction: Observer | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attend causally within each sample of a packed row; without samples given, as transformers' SDPA does.
+    """Attend causally within each sample of a packed row; without `segments`, run transformers' SDPA.
 
     Args:
         module: The attention layer.
         query: `[rows, heads, length, head width]`; packed, a single row.
         key: `[rows, key heads, length, head width]`.
         value: As the key.
-        attention_mask: For what is not packed.
+        attention_mask: Used if rows are not packed.
         segments: Samples of a packed row.
-        reduction: What sees queries and keys first.
-        options: What transformers gives its attention functions.
+        reduction: Observer that sees queries and keys first.
+        options: Further arguments that transformers gives attention functions.
 
     Returns:
         `[rows, length, heads, head width]`.
@@ -72,14 +72,14 @@ def packed_attention(
     return attended
 
 
-# or every new set of lengths would be compiled anew
+# or every new set of lengths would trigger a compilation
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def attend_within(
     module: Any, query: Tensor, key: Tensor, value: Tensor, segments: Segments, options: dict[str, Any]
 ) -> Tensor:
-    """Attend within each sample of a packed row, by one call for each or by one variable-length kernel.
+    """Attend within each sample of a packed row, by one call for each sample or one variable-length kernel.
 
-    The block-diagonal mask that this amounts to is never made: no pair of tokens of different samples is looked at.
+    The equivalent block-diagonal mask is never built: no score between tokens of different samples is computed.
     """
     kernel = varlen_kernel(query)
     if kernel is None:
@@ -107,10 +107,10 @@ AttentionMaskInterface.register(PACKED, sdpa_mask)  # for generation, which pads
 
 
 def allow_packing(language: Any) -> None:
-    """Let a language model of transformers take packed rows; without any it works as before.
+    """Let a transformers language model take packed rows; other inputs work as before.
 
     Raises:
-        UserError: If its layers look at a window of tokens only, or transformers calls their arguments otherwise.
+        UserError: If its layers attend to a window of tokens only, or transformers has renamed their arguments.
     """
     require_api(DECODER)
     if "sliding_attention" in (getattr(language.config, "layer_types", None) or ()):
@@ -135,23 +135,23 @@ def answer_rows(
     """Return the final hidden rows at answer positions `[answers, width]`.
 
     Args:
-        language: Decoder of transformers, after `allow_packing`.
+        language: A transformers decoder, after `allow_packing`.
         embeddings: `[rows, length, width]`; padding is on the right, where causal attention never sees it.
-        positions: Of each token in its sample `[rows or 1, length]`.
-        answers: Where the answer rows stand when rows are flattened, in order.
+        positions: Position of each token in its sample `[rows or 1, length]`.
+        answers: Indices of the answer rows in the flattened rows, in order.
         segments: Samples of the flattened rows.
-        packed: There is one row, and it holds all samples.
-        checkpointing: Keep only each layer's input for the backward pass, and compute the rest again.
+        packed: Whether there is a single row with all samples.
+        checkpointing: Keep only each layer's input for the backward pass, and recompute the rest.
     """
     rotary = language.rotary_emb(embeddings, positions)
     layers, hidden = language.layers[: language.config.num_hidden_layers], embeddings
-    # a pass without gradient keeps nothing that would have to be computed again
+    # without gradients no activations are kept, so there is nothing to recompute
     keeps_little = checkpointing and torch.is_grad_enabled()
 
     def run(layer: Any, *args: Any, **kwargs: Any) -> Any:
         return checkpoint(layer, *args, use_reentrant=False, **kwargs) if keeps_little else layer(*args, **kwargs)
 
-    # without any answer row (or in a layer we do not know) all rows go through: every parameter then has a gradient
+    # all rows pass if none is an answer row, so that every parameter has a gradient, or if the layer's type is unknown
     cut = isinstance(layers[-1].self_attn, LAYERS_KNOWN) and sum(segments.counts) > 0
     for layer in layers[:-1] if cut else layers:
         hidden = run(
@@ -162,7 +162,7 @@ def answer_rows(
             segments=segments if packed else None,
         )
     if cut:
-        # a layer whose weights are shared out over processes has a method that gathers them: see `fcot.models.sharding`
+        # a sharded layer has a method that gathers its weights first: see `fcot.models.sharding`
         cut_layer = getattr(layers[-1], "answer_rows", partial(last_layer, layers[-1]))
         rows = run(cut_layer, hidden, rotary, answers, segments)
     else:
@@ -175,9 +175,9 @@ def fill_cache(language: Any, embeddings: Tensor, positions: Tensor, segments: S
     """Return the keys and values of packed samples, `[1, heads, tokens, head width]` in each layer.
 
     Args:
-        language: Decoder of transformers, after `allow_packing`.
+        language: A transformers decoder, after `allow_packing`.
         embeddings: `[1, tokens, width]`.
-        positions: Of each token in its sample `[1, tokens]`.
+        positions: Position of each token in its sample `[1, tokens]`.
         segments: Where samples begin and end.
     """
     cache, hidden = DynamicCache(config=language.config), embeddings
@@ -191,20 +191,20 @@ def fill_cache(language: Any, embeddings: Tensor, positions: Tensor, segments: S
             **{CACHE: cache},
         )
     if cache.get_seq_length() != embeddings.shape[1]:
-        raise refusal("does not fill the cache that a decoder layer is given")
+        raise refusal("does not fill the cache given to a decoder layer")
     return cache
 
 
 def last_layer(
     layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor], answers: Tensor, segments: Segments
 ) -> Tensor:
-    """Return what a decoder layer makes of the answer rows `[answers, width]`; of the others it needs keys and values.
+    """Return a decoder layer's output for the answer rows `[answers, width]`; other rows give only keys and values.
 
     Args:
         layer: A layer of Llama or Qwen2.
         hidden: `[rows, length, width]`.
         rotary: Cosines and sines `[rows or 1, length, head width]`.
-        answers: Where the answer rows stand when rows are flattened, in order.
+        answers: Indices of the answer rows in the flattened rows, in order.
         segments: Samples of the flattened rows.
     """
     attention, normed = layer.self_attn, layer.input_layernorm(hidden).flatten(0, 1)
@@ -229,7 +229,7 @@ def last_layer(
 def attend_answers(
     attention: Any, query: Tensor, key: Tensor, value: Tensor, answers: Tensor, segments: Segments
 ) -> Tensor:
-    """Let each answer row attend to its sample's tokens up to itself `[answers, heads · head width]`."""
+    """Attend from each answer row to its sample's tokens up to itself `[answers, heads · head width]`."""
     dropout = attention.attention_dropout if attention.training else 0.0
     sides = (
         query.split(segments.counts, dim=2),

@@ -9,14 +9,14 @@ from fcot.errors import UserError
 
 
 def add_drop_path(vision_tower: nn.Module, rate: float) -> None:
-    """Let each residual branch be skipped, for a whole tile at a time, while training.
+    """Skip residual branches at random during training, for a whole tile at a time.
 
-    The chance grows linearly over the layers from 0 to `rate`, as in InternVL's own tower; kept branches are
-    scaled so that the expectation stays. Evaluation is never changed.
+    The probability grows linearly over the layers from 0 to `rate`, as in InternVL's own tower; kept branches are
+    scaled so that the expected output is unchanged. Evaluation is not affected.
 
     Args:
         vision_tower: An InternVL vision model.
-        rate: Chance in the last layer, 0 ≤ rate < 1; 0 leaves the tower untouched.
+        rate: Probability in the last layer, 0 ≤ rate < 1; 0 leaves the tower unchanged.
 
     Raises:
         UserError: If the rate is out of range.

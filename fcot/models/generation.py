@@ -1,6 +1,6 @@
 """Generate answers to a batch of prompts; questions on one page share its vision pass and its part of the cache.
 
-Prompts of different lengths are read one after another in a packed row: without padding and without a mask.
+Prompts of different lengths are packed into one row, without padding or a mask.
 """
 
 from itertools import chain
@@ -32,15 +32,15 @@ def answer(
 
     Args:
         pair: The models.
-        batch: With prompts (an evaluation batch).
-        branch: "student", "teacher", or that of a further student.
+        batch: An evaluation batch, with prompts.
+        branch: "student", "teacher", or a further student's branch.
         sampling: How to draw; None is greedy.
         reducer: Drops or merges visual tokens.
         left: Is given what it left of each prompt.
         generation: Options of transformers' `generate`, such as `max_new_tokens`.
 
     Returns:
-        New token ids of each sample, of its `num_answers` one after another, end token and padding removed.
+        New token ids, `num_answers` lists for each sample in turn, without end token and padding.
     """
     sequences, options = batch.sequences[branch], {"do_sample": False, "use_cache": True, **generation}
     ids, mask = sequences.prompt_ids, sequences.prompt_mask
@@ -74,10 +74,10 @@ def answer_on_prefixes(
     options: dict[str, Any],
     copies: int = 1,
 ) -> Tensor:
-    """Generate after prompts whose starts are read first, common ones once `[batch · copies, new]`."""
+    """Generate after reading the starts of prompts, common ones once; return new ids `[batch · copies, new]`."""
     starts, device = sorted(set(first)), batch.tiles.device
     rows = [starts.index(i) for i in first for _ in range(copies)]
-    # a sample that shares nothing has all but its last token read: generation goes on from a token
+    # a sample that shares nothing has all but its last token as prefix: generation continues from that token
     cuts = [ends[i] if first.count(i) > 1 else len(prompts[i]) - 1 for i in first]
     suffixes = [prompt[cut:] for prompt, cut in zip(prompts, cuts, strict=True) for _ in range(copies)]
     prefixes = [prompts[i][: cuts[i]] for i in starts]
@@ -153,5 +153,5 @@ def stop_tokens(pair: Answerer) -> set[int]:
 
 
 def until(ids: list[int], stops: set[int]) -> list[int]:
-    """Return ids up to the first that ends an answer."""
+    """Return the ids before the first stop token."""
     return next((ids[:i] for i, token in enumerate(ids) if token in stops), ids)

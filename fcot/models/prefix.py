@@ -1,4 +1,4 @@
-"""Which prompt rows are read before generation: pages and starts that samples share, packed without padding."""
+"""Prompt prefixes that are read before generation: shared ones once, and all packed without padding."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ from fcot.batch import Batch
 
 
 class Answerer(Protocol):
-    """What generation needs of the models: `StudentTeacher` has it."""
+    """The methods that generation needs of its models; `StudentTeacher` has them."""
 
     student: Any
 
@@ -24,7 +24,7 @@ class Answerer(Protocol):
     def positions(
         self, branch: str, ids: Tensor, mask: Tensor | None = None, counts: Tensor | None = None
     ) -> Tensor | None:
-        """Return positions of tokens, None where they count up."""
+        """Return positions of tokens, None where they are consecutive."""
 
     def projector(self, branch: str) -> Any:
         """Return what turns features into a branch's visual tokens."""
@@ -38,19 +38,19 @@ class Answerer(Protocol):
 def shared_prefixes(
     batch: Batch, ids: Tensor, mask: Tensor, image_token_id: int
 ) -> tuple[list[int], list[int], list[list[int]]]:
-    """Find samples that show the same page and say the same up to its last visual token.
+    """Find samples whose prompts agree, in page and text, up to the last visual token.
 
     Args:
-        batch: Whose tiles are compared.
+        batch: A batch; its tiles are compared.
         ids: Prompts `[batch, prompt]`, padded on the left.
         mask: 1 on prompt tokens, 0 on padding.
         image_token_id: Id of the placeholder.
 
     Returns:
-        For each sample the first one like it, its length up to the last visual token, and its prompt.
+        For each sample, the first sample with the same prefix; the length of its prefix; and its prompt.
     """
     pages = batch.tiles.split(batch.num_tiles.tolist())
-    # a sum tells different pages apart at the cost of one number each
+    # comparing sums, one number a page, rules out most pairs of different pages
     sums = torch.stack([page.sum(dtype=torch.int64) for page in pages]).tolist()
     prompts = [row[kept.bool()].tolist() for row, kept in zip(ids.cpu(), mask.cpu(), strict=True)]
     ends = [len(prompt) - prompt[::-1].index(image_token_id) if image_token_id in prompt else 0 for prompt in prompts]
@@ -82,12 +82,12 @@ def unpack(cache: Any, lengths: Sequence[Sequence[int]], rows: Sequence[int]) ->
 
 
 def unpacked(states: Tensor, lengths: Sequence[int], rows: Sequence[int]) -> Tensor:
-    """Give each row its sample's keys or values, padded on the left `[rows, heads, longest, head width]`.
+    """Unpack each row's keys or values, padded on the left `[rows, heads, longest, head width]`.
 
     Args:
-        states: Of all samples `[1, heads, tokens, head width]`.
+        states: Keys or values of all samples, packed `[1, heads, tokens, head width]`.
         lengths: Tokens of each sample.
-        rows: Which sample each row takes.
+        rows: Number of the sample that each row takes.
     """
     parts, longest = states[0].split(list(lengths), dim=1), max(lengths)
     return torch.stack([functional.pad(parts[i], (0, 0, longest - lengths[i], 0)) for i in rows])

@@ -1,7 +1,7 @@
-"""What goes into a student, made from pages and text: tiles as in training, a placeholder for each visual token.
+"""Turn pages and text into a student's inputs: tiles as in training, a placeholder for each visual token.
 
-transformers' own processor of InternVL needs torchvision (for videos), and where that is installed it resizes pages
-by another filter than the student saw in training. This one needs Pillow alone and cuts pages by training's code.
+transformers' own InternVL processor needs torchvision (for videos), and resizes pages by a filter that training
+does not use. This one needs only Pillow, and cuts pages with training's code.
 """
 
 import re
@@ -25,16 +25,16 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class CompressedInternVLImageProcessor(BaseImageProcessor):
-    """Cuts pages into normalised tiles; settings have the names of transformers' processor.
+    """Cuts pages into normalised tiles; its settings are named as in transformers' processor.
 
     Args:
         size: Height and width of a tile in pixels, equal (default: 448).
         max_patches: Most tiles of a page, thumbnail not counted.
         min_patches: Fewest tiles of a page.
-        crop_to_patches: Cut pages at all; otherwise a page is one tile.
+        crop_to_patches: Cut pages into several tiles; otherwise each page is one tile.
         image_mean: Mean of each colour, subtracted from values between 0 and 1.
         image_std: Standard deviation of each colour.
-        kwargs: What else a folder says; kept, not used.
+        kwargs: Further settings of a folder; stored, not used.
     """
 
     model_input_names: ClassVar[list[str]] = ["pixel_values"]
@@ -67,10 +67,10 @@ class CompressedInternVLImageProcessor(BaseImageProcessor):
         """Cut pages into tiles.
 
         Args:
-            images: PIL images, arrays (see `picture_of`), paths or addresses; one, a list, or a list for each text.
-            max_patches: Most tiles of a page this time.
-            min_patches: Fewest tiles of a page this time.
-            crop_to_patches: Cut pages this time.
+            images: PIL images, arrays (see `picture_of`), paths or URLs; one, a list, or a list for each text.
+            max_patches: Most tiles of a page in this call.
+            min_patches: Fewest tiles of a page in this call.
+            crop_to_patches: Whether to cut pages in this call.
             return_tensors: "pt" or "np".
 
         Returns:
@@ -78,7 +78,7 @@ class CompressedInternVLImageProcessor(BaseImageProcessor):
             `num_patches`, the number of tiles of each page.
 
         Raises:
-            UserError: If there is no page, or an array is none (`picture_of`).
+            UserError: If there is no page, or an array is not an image (see `picture_of`).
         """
         limits = self._limits(max_patches, min_patches, crop_to_patches)
         pages = [page if is_pil_image(page) else picture_of(page) for page in flat(self.fetch_images(images))]
@@ -92,13 +92,13 @@ class CompressedInternVLImageProcessor(BaseImageProcessor):
     def get_number_of_image_patches(
         self, height: int, width: int, images_kwargs: Mapping[str, Any] | None = None
     ) -> int:
-        """Return how many tiles a page of a size in pixels is cut into, its thumbnail included."""
+        """Return how many tiles, thumbnail included, a page of this size in pixels is cut into."""
         options = {name: (images_kwargs or {}).get(name) for name in TILING_OPTIONS}
         fewest, most = self._limits(*options.values())
         return num_tiles(*grid(width, height, most, min_tiles=fewest, tile_size=self.size["height"]))
 
     def _limits(self, most: int | None, fewest: int | None, crop: bool | None) -> tuple[int, int]:
-        """Return the fewest and most tiles of a page; None is the processor's own setting."""
+        """Return the fewest and most tiles of a page; None stands for the processor's setting."""
         if not (self.crop_to_patches if crop is None else crop):
             return 1, 1
         return fewest or self.min_patches, most or self.max_patches
@@ -110,9 +110,9 @@ class CompressedInternVLProcessor(ProcessorMixin):
     Args:
         image_processor: Cuts pages into tiles.
         tokenizer: The model's tokenizer, with InternVL's image tokens.
-        image_seq_length: Visual tokens of a tile after compression, the most where tiles differ.
+        image_seq_length: Visual tokens of a tile after compression; the maximum where tiles differ.
         chat_template: How `apply_chat_template` lays out a conversation.
-        compressor: Where tiles differ, the arguments of `make_compressor` for what counts their tokens.
+        compressor: Arguments of `make_compressor`, for counting tokens where tiles differ.
     """
 
     def __init__(
@@ -139,24 +139,24 @@ class CompressedInternVLProcessor(ProcessorMixin):
         return_tensors: str | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
-        """Tokenize prompts, several of them padded on the left to one length, and cut their pages into tiles.
+        """Tokenize prompts, padding several on the left, and cut their pages into tiles.
 
         Args:
             images: Pages in the order of their placeholders: one, a list, or a list for each text.
             text: Prompts with `<IMG_CONTEXT>` (or InternVL's `<image>`) where a page belongs.
             videos: Not supported.
             audio: Not supported.
-            images_kwargs: Options of tiling, such as `max_patches`; also taken by name.
-            text_kwargs: Options of the tokenizer, such as `padding`; also taken by name.
+            images_kwargs: Options of tiling, such as `max_patches`; may also be given by name.
+            text_kwargs: Options of the tokenizer, such as `padding`; may also be given by name.
             return_tensors: "pt" or "np".
-            kwargs: Options of tiling and tokenizer.
+            kwargs: Options of tiling and of the tokenizer, by name.
 
         Returns:
             `input_ids` and `attention_mask` `[texts, length]`, and `pixel_values` `[tiles, 3, S, S]` of all pages.
 
         Raises:
-            UserError: If there is no text, pages and placeholders differ in number, a truncation would leave out
-                visual tokens, or there are videos or audio.
+            UserError: If there is no text, pages and placeholders differ in number, truncation would drop visual
+                tokens, or there are videos or audio.
         """
         if text is None or videos is not None or audio is not None:
             raise UserError("This model reads text and images. Give text=..., and images=... for its placeholders.")
@@ -179,7 +179,7 @@ class CompressedInternVLProcessor(ProcessorMixin):
         return BatchFeature({**encoded, **pixels}, tensor_type=return_tensors)
 
     def _check_whole(self, prompts: Sequence[str], rows: Sequence[Any]) -> None:
-        """Refuse a truncation that cuts into pages: the model would get tiles without places for them."""
+        """Refuse truncation that cuts into pages: the model would get tiles without placeholders for them."""
         tokens = (START, self.image_token, END)
         for number, (prompt, row) in enumerate(zip(prompts, rows, strict=False)):
             ids = torch.as_tensor(row)
@@ -187,8 +187,8 @@ class CompressedInternVLProcessor(ProcessorMixin):
             if left != [prompt.count(token) for token in tokens]:
                 total = prompt.count(self.image_token)
                 raise UserError(
-                    f"Text {number} has {total} visual tokens, and cut to {len(ids)} tokens it keeps {left[1]} of "
-                    "them. Truncate text without pages, or give a larger max_length or a smaller max_patches."
+                    f"Text {number} has {total} visual tokens, and truncated to {len(ids)} tokens it keeps {left[1]} "
+                    "of them. Truncate text without pages, or give a larger max_length or a smaller max_patches."
                 )
 
     def _tile_tokens(self, pixel_values: Any) -> torch.Tensor:
@@ -200,7 +200,7 @@ class CompressedInternVLProcessor(ProcessorMixin):
         return compressor.counts(denormalize(torch.as_tensor(pixel_values), mean, std))
 
     def _expand(self, texts: list[str], counts: Sequence[int]) -> list[str]:
-        """Give each page as many placeholders as it has visual tokens."""
+        """Repeat each page's placeholder for every visual token."""
         placeholder = self.image_token if any(self.image_token in text for text in texts) else IMAGE
         found = sum(text.count(placeholder) for text in texts)
         if found != len(counts) and (counts or placeholder == self.image_token):

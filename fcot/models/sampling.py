@@ -1,7 +1,7 @@
-"""Sampling whose draws belong to a prompt: an answer is the same alone, in a batch, and in any order.
+"""Sampling seeded by the prompt: an answer is the same alone, in a batch, and in any order.
 
-The largest of logits / temperature plus Gumbel noise is a draw from their softmax, so greedy search over noisy scores
-samples exactly. Logits of a row still differ by rounding between batch compositions, and a near tie may fall otherwise.
+The argmax of logits / temperature plus Gumbel noise is a draw from their softmax, so greedy search over noisy scores
+samples exactly. Rounding of logits still depends on the batch, so a near tie may be decided differently.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ from fcot.errors import UserError
 
 @dataclass(frozen=True)
 class Sampling:
-    """How answers are drawn; the default takes the likeliest token each time.
+    """How answers are drawn; the default always takes the likeliest token.
 
     Attributes:
         temperature: 0 is greedy; 1 draws from the model's own distribution.
-        top_p: Draw among the likeliest tokens that have this probability together.
-        seed: Another one gives other answers.
+        top_p: Draw among the likeliest tokens whose probabilities add up to this.
+        seed: A different seed gives different answers.
         num_answers: Answers to each prompt.
 
     Raises:
@@ -47,10 +47,10 @@ class Sampling:
             )
 
     def options(self, prompts: Sequence[Sequence[int]], pages: Sequence[Tensor]) -> dict[str, Any]:
-        """Return options of transformers' `generate` for `num_answers` rows of each prompt, one prompt after another.
+        """Return options of transformers' `generate` that draw `num_answers` rows for each prompt in turn.
 
         Args:
-            prompts: Ids of each prompt, visual placeholders included, padding not.
+            prompts: Ids of each prompt, with visual placeholders, without padding.
             pages: uint8 tiles of each prompt.
         """
         if self.temperature == 0:
@@ -64,18 +64,18 @@ GREEDY = Sampling()
 
 
 def prompt_key(ids: Sequence[int], tiles: Tensor) -> str:
-    """Return a hash of a prompt and the uint8 tiles it is about."""
+    """Return a hash of a prompt and its uint8 tiles."""
     digest = hashlib.sha256(repr([int(each) for each in ids]).encode())
     digest.update(tiles.detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 
 class GumbelNoise(LogitsProcessor):  # type: ignore[misc]  # transformers has no types for it
-    """Adds noise to the scores of a generation, of each row and step by itself.
+    """Adds noise to scores during generation, seeded for each row and step.
 
     Args:
-        rows: What the draws of each row are seeded with, besides the step.
-        temperature: Above 0.
+        rows: Seed of each row, combined with the step.
+        temperature: Divides the logits; above 0.
         top_p: As in `Sampling`.
     """
 
@@ -85,10 +85,10 @@ class GumbelNoise(LogitsProcessor):  # type: ignore[misc]  # transformers has no
         self.start: int | None = None
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Return scores `[rows, vocabulary]` whose largest is a draw."""
+        """Return scores `[rows, vocabulary]` whose argmax in each row is the token drawn."""
         if len(self.rows) != len(scores):
             raise UserError(
-                "Sampling was asked for together with beams.\nLeave num_beams out, or set temperature to 0."
+                "Sampling cannot be combined with beam search.\nLeave num_beams out, or set temperature to 0."
             )
         self.start = input_ids.shape[1] if self.start is None else self.start
         step = input_ids.shape[1] - self.start
@@ -99,6 +99,6 @@ class GumbelNoise(LogitsProcessor):  # type: ignore[misc]  # transformers has no
 
 
 def gumbel(name: str, count: int) -> Tensor:
-    """Return Gumbel noise `[count]` that depends on a name alone, whatever the device."""
+    """Return Gumbel noise `[count]` that depends only on the name, not on the device."""
     generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big"))
     return -torch.empty(count, dtype=torch.float64).exponential_(generator=generator).log()

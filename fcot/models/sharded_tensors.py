@@ -1,4 +1,4 @@
-"""Tensors that are shared out over processes, made whole, and shared out again."""
+"""Gather sharded tensors, and shard or scatter them again."""
 
 from collections.abc import Iterable, Mapping
 
@@ -8,23 +8,23 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Return a tensor with all of its values; of one that is shared out, all processes must call this."""
+    """Return the full tensor; if it is sharded, all processes must call this."""
     full: Tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
     return full
 
 
 def local(tensor: Tensor) -> Tensor:
-    """Return this process's part of a tensor, which shares its memory; a plain one is its own part."""
+    """Return this process's shard, which shares the tensor's memory; a plain tensor is returned as it is."""
     part: Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
     return part
 
 
 def gathered(tensors: Iterable[tuple[str, Tensor]], *, keep: bool) -> dict[str, Tensor]:
-    """Return whole tensors on the CPU, made so one at a time; all processes must call this.
+    """Gather full tensors on the CPU, one at a time; all processes must call this.
 
     Args:
         tensors: The same names in the same order on every process.
-        keep: Whether this process wants them; the others return nothing.
+        keep: Whether this process keeps them; otherwise it returns an empty dictionary.
     """
     found: dict[str, Tensor] = {}
     for name, tensor in tensors:
@@ -35,26 +35,26 @@ def gathered(tensors: Iterable[tuple[str, Tensor]], *, keep: bool) -> dict[str, 
 
 
 def shared_like(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """Return a tensor shared out as a parameter is; each process has the whole one and takes its own part.
+    """Shard a tensor as a parameter is; every process has the full tensor and takes its own shard.
 
     Args:
-        tensor: Of the parameter's shape, the same on every process; one that is shared out already is returned.
-        parameter: What it is for; if that is not shared out, neither is the result.
+        tensor: Of the parameter's shape, the same on every process; returned as it is if already sharded.
+        parameter: The parameter it is for; if that is not sharded, neither is the result.
     """
     if isinstance(tensor, DTensor) or not isinstance(parameter, DTensor):
         return tensor
-    # without a source nothing is sent
+    # without a source rank nothing is sent
     mesh = parameter.device_mesh
     return distribute_tensor(tensor.to(parameter.device), mesh, parameter.placements, src_data_rank=None)
 
 
 def scattered(tensors: Mapping[str, Tensor] | None, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors that only the first process has on all of them, one at a time; all processes must call this.
+    """Send the first process's tensors to all processes, one at a time; all processes must call this.
 
     Args:
-        tensors: On the first process, whole; None on the others.
-        parameters: What some of them are for, by their names or all but the last part of these: of such a tensor, if it
-            has the parameter's shape, each process keeps its own part.
+        tensors: Full tensors on the first process; None on the others.
+        parameters: Parameters by name. A tensor named NAME or NAME/… is sharded like parameter NAME if it has the same
+            shape; all others are copied to every process.
     """
     known = [None if tensors is None else {name: (each.shape, each.dtype) for name, each in tensors.items()}]
     distributed.broadcast_object_list(known, src=0)
@@ -74,7 +74,7 @@ def scattered(tensors: Mapping[str, Tensor] | None, parameters: Mapping[str, Ten
 
 
 def most_over_processes(count: int, device: torch.device) -> int:
-    """Return the largest of all processes' counts; all must call this."""
+    """Return the largest count of all processes; all must call this."""
     counted = torch.tensor(count, device=device)
     distributed.all_reduce(counted, op=distributed.ReduceOp.MAX)
     return int(counted)

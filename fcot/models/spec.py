@@ -1,4 +1,4 @@
-"""What makes a student of a teacher."""
+"""The settings that make a student from a teacher."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,14 +12,14 @@ PLACEMENTS = ("before", "after")
 
 @dataclass(frozen=True)
 class StudentSpec:
-    """A compressor and where it stands.
+    """A compressor, its ratio, and where it is placed.
 
     Attributes:
         compressor: Short name of the compressor.
         ratio: How many visual tokens become one.
         placement: "before" the projector, on pixel-shuffled features, or "after" it.
-        keep_positions: A visual token takes as many positions as it stands for.
-        options: Of the compressor alone, by the parameters of its constructor.
+        keep_positions: Whether a visual token takes as many positions as the tokens it replaces.
+        options: Constructor arguments of this compressor alone.
 
     Raises:
         UserError: If there is no such compressor, it has no such option, or the placement is unknown.
@@ -32,7 +32,7 @@ class StudentSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check all but the ratio, which needs the teacher's raster."""
+        """Check all but the ratio, for which the teacher's raster must be known."""
         COMPRESSORS.check_options(self.compressor, self.options)
         if self.placement not in PLACEMENTS:
             raise UserError(f"placement is {self.placement!r}. Use 'before' or 'after' (the projector).")

@@ -35,7 +35,7 @@ from fcot.models.transformers_api import CACHE, STUDENT, refusal, require_api, r
 from fcot.models.vision import vision_features
 from fcot.models.weight_checks import require_parts
 
-OF_ANOTHER_MODEL = ("config", "model", "merge.json")  # starts of names in a model folder that are not copied
+OF_ANOTHER_MODEL = ("config", "model", "merge.json")  # files whose names start so are not copied
 
 
 class CompressedInternVLConfig(InternVLConfig):
@@ -43,11 +43,11 @@ class CompressedInternVLConfig(InternVLConfig):
 
     Attributes:
         compressor: Short name of the compressor.
-        compressor_options: Options of the compressor, by the parameters of its constructor.
+        compressor_options: Constructor arguments of this compressor alone.
         ratio: How many visual tokens become one.
         placement: "before" the projector (on pixel-shuffled features) or "after" it.
-        keep_positions: A visual token takes as many positions as it stands for, so that all tokens have the positions
-            they have in the teacher; otherwise positions are counted anew.
+        keep_positions: A visual token takes as many positions as the tokens it replaces, so that all tokens keep their
+            positions in the teacher; otherwise positions are consecutive.
     """
 
     model_type = "fcot_internvl"
@@ -78,8 +78,8 @@ class CompressedProjector(InternVLMultiModalProjector):
         """Map pixel-shuffled features `[tiles, N, C]` to language rows `[tiles, N // ratio, H]`.
 
         Args:
-            image_features: Of the vision tower.
-            counts: Tokens of each tile if they may differ; the rows are then those of all tiles one after another,
+            image_features: Features of the vision tower.
+            counts: Tokens of each tile if they may differ; the result is then the rows of all tiles, concatenated,
                 `[sum(counts), H]`.
 
         Raises:
@@ -87,7 +87,7 @@ class CompressedProjector(InternVLMultiModalProjector):
         """
         if self.compressor.varies and counts is None:
             raise UserError(
-                "This student gives tiles different numbers of visual tokens, and is not told how many.\n"
+                "This student gives tiles different numbers of visual tokens, and tile_tokens is missing.\n"
                 "Pass on tile_tokens, which its processor returns."
             )
         return self.rows_of(self.tokens_of(image_features, counts))
@@ -106,10 +106,10 @@ class CompressedProjector(InternVLMultiModalProjector):
 
 
 def visual_tokens(projector: Any, features: Tensor, counts: Sequence[int]) -> Tensor:
-    """Return visual tokens, those of all tiles in order `[tiles, tokens, H]`, or `[tokens, H]` where tiles differ.
+    """Return the visual tokens of tiles, `[tiles, tokens, H]`, or `[tokens, H]` where their numbers may differ.
 
     Args:
-        projector: Of a student or a native InternVL.
+        projector: Projector of a student or of a native InternVL.
         features: Pixel-shuffled features `[tiles, N, C]`.
         counts: Tokens of each tile; used where tiles differ.
     """
@@ -120,17 +120,17 @@ def visual_tokens(projector: Any, features: Tensor, counts: Sequence[int]) -> Te
 
 
 class CompressedInternVL(InternVLForConditionalGeneration):
-    """An InternVL that sees 1/ratio of its visual tokens (FCoT-VL, section 3.1).
+    """An InternVL whose language model reads 1/ratio of the visual tokens (FCoT-VL, section 3.1).
 
-    Everything else, loading, saving and generation included, is `InternVLForConditionalGeneration`'s; its
-    `config.image_seq_length` is the number of visual tokens of a tile after compression, the most where tiles differ:
-    `forward` and `generate` then need `tile_tokens`, how many each tile has.
+    Everything else, loading, saving and generation included, is inherited. `config.image_seq_length` is the number of
+    visual tokens of a tile after compression, or the maximum where tiles differ: `forward` and `generate` then need
+    `tile_tokens`, the number for each tile.
 
     Args:
         config: Configuration of the student.
 
     Raises:
-        UserError: If the installed transformers calls things otherwise than those this model is known to work with.
+        UserError: If the installed transformers has renamed or dropped what this model uses.
     """
 
     config_class = CompressedInternVLConfig
@@ -140,7 +140,7 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         super().__init__(config)
         self.model.multi_modal_projector = CompressedProjector(config)
         self.post_init()
-        # transformers has just given all linear maps and convolutions a start of its own
+        # transformers has just initialised all linear layers and convolutions its own way
         self.model.multi_modal_projector.compressor.reset_parameters()
 
     @property
@@ -152,7 +152,7 @@ class CompressedInternVL(InternVLForConditionalGeneration):
     def positions(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, counts: Tensor | None = None
     ) -> Tensor | None:
-        """Return the positions of tokens `[batch, length]`, None where they simply count up.
+        """Return the positions of tokens `[batch, length]`, None where they are consecutive.
 
         Args:
             input_ids: `[batch, length]`.
@@ -176,7 +176,7 @@ class CompressedInternVL(InternVLForConditionalGeneration):
 
     @torch.no_grad()
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Generate as transformers does; a student whose tiles differ needs `tile_tokens` beside `pixel_values`."""
+        """Generate as transformers does; where tiles differ in number of tokens, `pixel_values` need `tile_tokens`."""
         pixels, counts = kwargs.get("pixel_values"), kwargs.pop("tile_tokens", None)
         if self.compressor.varies and pixels is not None:
             ids = kwargs.get("input_ids", inputs)
@@ -186,7 +186,7 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         return super().generate(inputs, *args, **kwargs)
 
     def image_outputs(self, pixel_values: Tensor, counts: Tensor | None) -> dict[str, BaseModelOutputWithPooling]:
-        """Return the visual tokens of each tile `[its tokens, width]`, as transformers hands them on."""
+        """Return the visual tokens of each tile `[its tokens, width]`, in the form that transformers passes on."""
         told = None if counts is None else counts.tolist()
         rows = self.model.multi_modal_projector(vision_features(self.model, pixel_values.to(self.dtype)), told)
         return {"image": BaseModelOutputWithPooling(pooler_output=list(rows.split(told)))}
@@ -205,14 +205,14 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         tile_tokens: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Run the model as transformers does; positions are the teacher's if the configuration says so.
+        """Run the model as transformers does, with the teacher's positions if the configuration keeps them.
 
-        transformers looks for arguments by name: without `logits_to_keep` all rows of a prompt meet the head, without
-        `mm_encoder_outputs` beams mix up the tiles of a page, without `labels` its trainer drops these. The cache is
-        `past_key_values` or, since 5.24, `cache`: either is understood under any version.
+        transformers inspects the signature: without `logits_to_keep` the head is applied to all rows of a prompt,
+        without `mm_encoder_outputs` beams mix up the tiles of a page, without `labels` its trainer drops them. The
+        cache is `past_key_values` or, since 5.24, `cache`; any version may use either name.
 
         Raises:
-            UserError: If cache or positions do not arrive as this model needs them.
+            UserError: If cache or positions are not in the form that this model needs.
         """
         require_known_arguments(kwargs)
         held = past_key_values if cache is None else cache
@@ -224,7 +224,7 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         if self.config.keep_positions and input_ids is not None:
             position_ids = self._kept(input_ids, attention_mask, position_ids, held, tile_tokens)
             if attention_mask is None and not _length(held) and bool((position_ids.diff() > 0).all()):
-                # without a mask, transformers takes positions with gaps for several sequences in one row
+                # without a mask, transformers takes gaps between positions for borders between packed sequences
                 attention_mask = torch.ones_like(input_ids)
         outputs = super().forward(
             input_ids=input_ids,
@@ -240,45 +240,45 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         made = getattr(outputs, CACHE, None) if held is None else held
         prompted = input_ids is not None and input_ids.shape[1] > 1
         if self.config.keep_positions and prompted and position_ids is not None and made is not None:
-            # what comes behind it goes on from the last position, not from the number of tokens
+            # later tokens continue from the last position, not from the number of tokens
             made.position_offset = position_ids[:, -1:] + 1 - made.get_seq_length()
         return outputs
 
     def _kept(
         self, input_ids: Any, attention_mask: Tensor | None, given: Tensor | None, cache: Any, counts: Tensor | None
     ) -> Tensor:
-        """Return the positions of tokens: those given, or the teacher's, behind those of a cache.
+        """Return the positions given, or else the teacher's, continued from the cache.
 
         Raises:
-            UserError: If part of the prompt is not here, nor in a cache, or the given positions count up where visual
-                tokens take several.
+            UserError: If part of the prompt is neither here nor in a cache, or the positions given are consecutive
+                where a visual token takes several.
         """
         if given is None:
             if attention_mask is not None and attention_mask.shape[-1] > input_ids.shape[1] and not _length(cache):
-                raise refusal("gives the model tokens behind others without a cache of these")
+                raise refusal("gives the model the end of a prompt without a cache of its start")
             return self._positions_behind(input_ids, attention_mask, cache, counts)
         known = counts is not None or not self.compressor.varies
         if known and not _length(cache) and input_ids.shape[1] > 1 and not input_ids.is_meta:
-            # who counts up has not asked this model: a student that was trained to keep positions would misread a page
+            # consecutive positions cannot be this model's own; a student that keeps positions would misread the page
             anew = positions(input_ids, attention_mask, self.config.image_token_id, 1)
             kept = self._teacher_positions(input_ids, attention_mask, counts)
             if torch.equal(given.expand_as(anew), anew) and not torch.equal(kept, anew):
-                raise refusal("counts the positions of visual tokens anew")
+                raise refusal("numbers visual tokens consecutively")
         return given
 
     def _positions_behind(
         self, input_ids: Any, attention_mask: Tensor | None, cache: Any, counts: Tensor | None = None
     ) -> Tensor:
-        """Return the positions of tokens that come behind those of a cache, whose attention mask may include these."""
+        """Return the positions of tokens that follow those of a cache; the attention mask may include the cache."""
         mask = None if attention_mask is None else attention_mask[:, -input_ids.shape[1] :]
         own = self._teacher_positions(input_ids, mask, counts)
         behind = _length(cache)
         return own + behind + getattr(cache, "position_offset", 0) if behind else own
 
     def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
-        """Return the positions of a prompt; `generate` counts on from the last one.
+        """Return the positions of a prompt; `generate` continues from the last one.
 
-        A prompt that is given as embeddings is not known here: whoever has made them gives its positions too.
+        The ids of a prompt given as embeddings are unknown here: its positions must be given too.
         """
         default: Tensor = super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
         input_ids = model_kwargs.get("input_ids", inputs_tensor)
@@ -286,7 +286,7 @@ class CompressedInternVL(InternVLForConditionalGeneration):
             return default
         cache, mask = model_kwargs.get(CACHE), model_kwargs.get("attention_mask")
         behind = default.shape[1] - input_ids.shape[1]
-        if behind and behind == _length(cache):  # only what is new is given
+        if behind and behind == _length(cache):  # only the new ids are given
             new = self._positions_behind(input_ids, mask, cache)
             return torch.cat([default[:, :behind].expand(len(new), -1), new], dim=1)
         return default if behind else self.positions(input_ids, mask)  # type: ignore[return-value]  # it keeps them
@@ -298,7 +298,7 @@ def _length(cache: Any) -> int:
 
 
 AutoConfig.register("fcot_internvl", CompressedInternVLConfig)
-AutoModel.register(CompressedInternVLConfig, CompressedInternVL)  # all of it, as InternVL2's own AutoModel gives
+AutoModel.register(CompressedInternVLConfig, CompressedInternVL)  # with its head, as InternVL2's own AutoModel is
 AutoModelForImageTextToText.register(CompressedInternVLConfig, CompressedInternVL)
 AutoProcessor.register(CompressedInternVLConfig, CompressedInternVLProcessor)
 AutoImageProcessor.register(
@@ -308,7 +308,7 @@ AutoImageProcessor.register(
 
 
 def student_config(teacher: Any, spec: StudentSpec) -> CompressedInternVLConfig:
-    """Return the configuration of a student of a teacher."""
+    """Return the configuration of a student, given its teacher's."""
     settings = teacher.to_dict()
     for owned in ("model_type", "architectures", "transformers_version"):
         settings.pop(owned, None)
@@ -328,7 +328,7 @@ def student_config(teacher: Any, spec: StudentSpec) -> CompressedInternVLConfig:
 def student_of(teacher: InternVLForConditionalGeneration, spec: StudentSpec) -> CompressedInternVL:
     """Make a student that shares the teacher's vision tower, language model and head.
 
-    Only the projector is new: it starts from the teacher's weights, the compressor from its own start.
+    Only the projector is new: it starts from the teacher's weights, its compressor from its own initial weights.
     """
     config = student_config(teacher.config, spec)
     with torch.device("meta"):
@@ -351,14 +351,14 @@ def save_student(
     *,
     max_tiles: int | None = None,
 ) -> None:
-    """Write a model folder that loads on its own: weights, configuration, tokenizer and preprocessing.
+    """Write a complete model folder: weights, configuration, tokenizer and preprocessing.
 
     Args:
         model: The student (or a native InternVL).
-        folder: Where to write; made if missing.
-        source: Folder the tokenizer, preprocessing and generation files are copied from.
-        weights: Other weights than the model's, by the names of its `state_dict`.
-        max_tiles: Most tiles of an image that it was trained with (default: what the source's files say).
+        folder: Where to write; created if missing.
+        source: Folder from which tokenizer, preprocessing and generation files are copied.
+        weights: Weights to save in place of the model's, by the names of its `state_dict`.
+        max_tiles: Most tiles of an image in training (default: as in the source's files).
     """
     folder.mkdir(parents=True, exist_ok=True)
     for file in sorted(source.iterdir()):
@@ -366,28 +366,28 @@ def save_student(
             shutil.copyfile(file, folder / file.name)
     mend_video_token(folder)
     model.config.save_pretrained(folder)
-    _say_tokens(folder / PROCESSOR_FILE, model.config)
+    _write_token_count(folder / PROCESSOR_FILE, model.config)
     if max_tiles:
-        _say_tiles(folder, max_tiles)
+        _write_max_tiles(folder, max_tiles)
     tensors = (model.state_dict() if weights is None else weights).items()
     write_weights(folder / SINGLE_FILE, ((name, tensor.cpu()) for name, tensor in tensors), max_shard_bytes=sys.maxsize)
 
 
-def _say_tokens(file: Path, config: Any) -> None:
-    """Write a tile's visual tokens where transformers' processor looks for them; it assumes 256 otherwise."""
+def _write_token_count(file: Path, config: Any) -> None:
+    """Write the number of visual tokens of a tile for transformers' processor, which otherwise assumes 256."""
     known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"processor_class": "InternVLProcessor"}
     file.write_text(json.dumps({**known, **said_of_tokens(config)}, indent=2) + "\n", encoding="utf-8")
 
 
 def said_of_tokens(config: Any) -> dict[str, Any]:
-    """Return what a processor is told of a tile's visual tokens: how many, and what counts them where tiles differ."""
+    """Return a processor's settings of visual tokens: their number per tile, and the compressor where tiles differ."""
     counts = TokenCounts(config)
     told: dict[str, Any] = {"image_seq_length": counts.most}
     return told | {"compressor": compressor_settings(config)} if counts.varies else told
 
 
-def _say_tiles(folder: Path, most: int) -> None:
-    """Write the most tiles of an image where pages are cut from now on; nothing changes if the file says so already."""
+def _write_max_tiles(folder: Path, most: int) -> None:
+    """Write the most tiles of an image into the image settings, unless they already have this number."""
     name, settings = image_settings(folder)
     if settings.get("max_patches") == most:
         return
@@ -398,10 +398,10 @@ def _say_tiles(folder: Path, most: int) -> None:
 
 
 def load_student(path: Path | str, **kwargs: Any) -> InternVLForConditionalGeneration:
-    """Load a model folder, compressed or native, from disk alone, without code of the folder's own.
+    """Load a model folder, compressed or native, from disk alone, without running code in it.
 
     Raises:
-        UserError: If a tensor is missing, not known or of another shape.
+        UserError: If a tensor is missing, unknown or of another shape.
     """
     folder = ModelFolder(Path(path))
     require_parts(folder)

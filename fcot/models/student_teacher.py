@@ -1,4 +1,4 @@
-"""Student and teacher in one container: one vision tower, one language model, two visual prefixes."""
+"""Student and teacher in one container: one vision tower, one language model, a visual prefix for each."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,27 +38,27 @@ def part_of(name: str) -> str:
 
 
 class StudentTeacher(nn.Module):
-    """A student, or several at different ratios, and while they re-align their teacher (FCoT-VL, section 3.1).
+    """One or several students at different ratios and, during re-alignment, their teacher (FCoT-VL, section 3.1).
 
-    Vision tower, language model and head exist once and belong to all; the teacher adds its projector only, a further
-    student its compressor and projector.
+    All share one vision tower, language model and head; the teacher adds only its projector, a further student its
+    compressor and projector.
 
     Args:
         checkpoint: Model folder; a native InternVL becomes the teacher, a folder saved by fcot is a student.
-        spec: What a new student is; None takes the folder's model as it is. Or give its fields one by one.
+        spec: Settings of a new student, also accepted one by one; None takes the folder's model as it is.
         compressor: Short name of a compressor for a new student.
         ratio: How many visual tokens become one.
         placement: Compressor "before" or "after" the projector.
-        keep_positions: A new student's tokens keep the positions they have in the teacher.
-        compressor_options: Options of the compressor alone.
-        from_scratch: Take the configuration only and start from random weights.
+        keep_positions: A new student's tokens keep their positions in the teacher.
+        compressor_options: Constructor arguments of this compressor alone.
+        from_scratch: Take only the configuration, and start from random weights.
         more_ratios: Ratios of further students.
-        dtype: Type of the weights; "auto" is as they are stored.
-        checkpointing: Keep only the inputs of layers that learn, or that a gradient passes, and compute the rest again
-            in the backward pass: less memory, a third more work. Never in the teacher's pass.
+        dtype: Type of the weights; "auto" keeps the stored type.
+        checkpointing: Keep only the inputs of layers that a gradient reaches, and recompute the rest in the backward
+            pass: less memory, a third more work. The teacher's pass is not affected.
 
     Raises:
-        UserError: If the folder is missing or not an InternVL, or a compressed model is to be compressed again.
+        UserError: If the folder is missing or not an InternVL, or its model is already compressed and a spec is given.
     """
 
     mean: Tensor
@@ -89,10 +89,10 @@ class StudentTeacher(nn.Module):
             model = load_student(checkpoint, dtype=dtype)
             require_numbers(model, folder)
         self.teacher_projector: nn.Module | None = None
-        self.further = nn.ModuleDict()  # students at more ratios, by their branch of a batch
+        self.further = nn.ModuleDict()  # students at more ratios, by branch
         self.checkpointing = checkpointing
         if checkpointing:
-            model.model.vision_tower.gradient_checkpointing_enable()  # which acts only while the tower learns
+            model.model.vision_tower.gradient_checkpointing_enable()  # acts only while the tower is trained
         allow_packing(model.model.language_model)
         if spec is not None:
             if folder.config.model_type == "fcot_internvl":
@@ -112,7 +112,7 @@ class StudentTeacher(nn.Module):
         self.register_buffer("std", torch.tensor(preprocessing["image_std"]), persistent=False)
 
     def train_parts(self, *parts: str) -> None:
-        """Let only these parts of the student learn; the rest is frozen and stays in evaluation mode.
+        """Make only these parts of the students trainable; the rest is frozen and stays in evaluation mode.
 
         Raises:
             UserError: If a part is unknown.
@@ -122,11 +122,11 @@ class StudentTeacher(nn.Module):
             raise UserError(f"There is no part {sorted(unknown)} to train. Parts are {', '.join(PARTS)}.")
         for student in self.students().values():
             for name, parameter in student.named_parameters():
-                # masking of tiles is for pretraining; a parameter that nothing uses would stop DDP
+                # the mask token is for pretraining only, and DDP fails on an unused parameter
                 parameter.requires_grad_(part_of(name) in parts and not name.endswith(".mask_token"))
 
     def train(self, mode: bool = True) -> "StudentTeacher":
-        """Set training mode on modules that learn, evaluation mode on frozen ones."""
+        """Set training mode on trainable modules, evaluation mode on frozen ones."""
         super().train(mode)
         if mode:
             for module in (
@@ -139,29 +139,29 @@ class StudentTeacher(nn.Module):
         return self
 
     def students(self) -> dict[str, Any]:
-        """Return the students by their branch of a batch."""
+        """Return the students by branch."""
         return {"student": self.student, **self.further}
 
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield name and parameter of everything that learns."""
+        """Yield the names and parameters that are trainable."""
         return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
 
     def frozen(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield name and tensor of everything that does not learn."""
+        """Yield the names and parameters that are frozen."""
         return ((name, p) for name, p in self.named_parameters() if not p.requires_grad)
 
     def keep_frozen_in(self, dtype: torch.dtype) -> None:
-        """Convert what does not learn; what learns stays as precise as it is."""
+        """Cast frozen parameters to `dtype`; trainable ones keep theirs."""
         for _, tensor in self.frozen():
             tensor.data = tensor.data.to(dtype)
 
     def compile_layers(self) -> None:
-        """Have the layers of vision tower and language model compiled when they first run (torch.compile)."""
+        """Compile the layers of vision tower and language model with torch.compile, when they first run."""
         for layer in (*self.student.model.vision_tower.encoder.layer, *self.student.model.language_model.layers):
             layer.compile(dynamic=True)
 
     def frozen_digest(self) -> str:
-        """Return the sha256 of all frozen tensors, names included; where they are shared out, all processes ask."""
+        """Return the sha256 of all frozen tensors and their names; if sharded, all processes must call this."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.frozen()):
             digest.update(name.encode())
@@ -171,8 +171,8 @@ class StudentTeacher(nn.Module):
     def features(self, tiles: Tensor) -> Tensor:
         """Return pixel-shuffled vision features `[tiles, tokens, 4·C]` of uint8 tiles, shared by all branches.
 
-        The vision tower runs without gradient unless it learns. Without tiles it runs only if it learns, on an empty
-        tile whose features are left out: all processes must have a gradient for the same parameters.
+        A frozen vision tower runs without gradient. For a batch without tiles, a trainable one runs on a blank tile
+        whose features are dropped: all processes must have gradients for the same parameters.
         """
         model: Any = self.student.model
         tower = model.vision_tower
@@ -208,15 +208,15 @@ class StudentTeacher(nn.Module):
         Args:
             batch: Must have the branch.
             features: Vision features, if already computed.
-            branch: Which student's: "student", or that of a further ratio.
+            branch: Branch of the student: "student", or that of a further ratio.
         """
         return self._in_packs(batch, branch, self.features(batch.tiles) if features is None else features)
 
     def _in_packs(self, batch: Batch, branch: str, features: Tensor) -> Tensor:
-        """Return rows at answer positions in the order of samples, from one pass for each of the branch's packs."""
+        """Return rows at answer positions in the order of samples, running one pass for each pack of the branch."""
         sequences = batch.sequences[branch]
         passes = 1 if sequences.packs is None else len(sequences.packs)
-        # where each pass gathers weights and sums up gradients, all processes must have as many
+        # sharded passes gather weights and reduce gradients, so all processes must run equally many
         shared = is_sharded(self) and torch.is_grad_enabled()
         idle = most_over_processes(passes, features.device) - passes if shared else 0
         if sequences.packs is None:
@@ -243,7 +243,7 @@ class StudentTeacher(nn.Module):
         return found
 
     def projector(self, branch: str) -> Any:
-        """Return what turns features into a branch's visual tokens; a native InternVL alone is its own teacher."""
+        """Return a branch's projector; for a native InternVL alone, student and teacher are the same."""
         if branch == "teacher" and self.teacher_projector is not None:
             return self.teacher_projector
         return self.students().get(branch, self.student).model.multi_modal_projector
@@ -270,10 +270,10 @@ class StudentTeacher(nn.Module):
     def positions(
         self, branch: str, ids: Tensor, mask: Tensor | None = None, counts: Tensor | None = None
     ) -> Tensor | None:
-        """Return the positions of a branch's tokens, None where they simply count up: the teacher's always do.
+        """Return the positions of a branch's tokens, None where they are consecutive, as the teacher's always are.
 
         Args:
-            branch: Whose tokens.
+            branch: Branch of the tokens.
             ids: `[rows, length]`.
             mask: 1 on tokens, 0 on padding; None for all tokens.
             counts: Visual tokens of each tile in the ids, in order; needed where tiles differ.
@@ -286,7 +286,7 @@ class StudentTeacher(nn.Module):
     ) -> Tensor:
         """Return embeddings `[rows, length, width]`, visual tokens at the placeholders.
 
-        The projector runs on text-only batches too: the loss is then still connected to what learns.
+        The projector runs on text-only batches too, so that the loss stays connected to its parameters.
         """
         embeddings: Tensor = self.student.get_input_embeddings()(ids)
         visual, counts = self._visual_tokens(branch, batch, features)
@@ -295,7 +295,7 @@ class StudentTeacher(nn.Module):
         return embeddings.masked_scatter((ids == image_id)[..., None], visual.to(embeddings.dtype))
 
     def _visual_tokens(self, branch: str, batch: Batch, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a branch's visual tokens, those of all tiles one after another, and how many each tile has."""
+        """Return a branch's visual tokens of all tiles, and how many each tile has `[tiles]`."""
         counts = batch.tile_tokens[branch]
         visual = visual_tokens(self.projector(branch), features, counts.tolist())
         return visual, counts if visual.ndim == 2 else torch.full((len(visual),), visual.shape[1])
@@ -326,7 +326,7 @@ def answer_labels(sequences: Sequences) -> Tensor:
 
 
 def answer_samples(sequences: Sequences) -> Tensor:
-    """Return which sample of the batch each answer row belongs to `[answers]`."""
+    """Return the number of the sample that each answer row belongs to `[answers]`."""
     if sequences.lengths is None:
         return sequences.answers // sequences.labels.shape[1]
     ends = sequences.segments().boundaries[1:].to(sequences.answers)

@@ -1,4 +1,4 @@
-"""How many visual tokens a model gives a tile, asked of its configuration before there are any weights."""
+"""The number of visual tokens of a tile, derived from a model's configuration without its weights."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from fcot.internvl.tokens import raster_side, tokens_per_tile
 
 
 class TokenCounts:
-    """Visual tokens of tiles: `counts(tiles)` is int64 `[tiles]` for uint8 tiles `[tiles, 3, S, S]`.
+    """Counts the visual tokens of tiles: from uint8 `[tiles, 3, S, S]` to int64 `[tiles]`.
 
     Args:
-        config: Of a native InternVL or of a student.
+        config: Configuration of a native InternVL or of a student.
 
     Attributes:
         compressor: The student's, without weights; None for a native InternVL.
@@ -25,7 +25,7 @@ class TokenCounts:
 
     def __init__(self, config: Any) -> None:
         self.compressor: Compressor | None = None
-        self.most = tokens_per_tile(config, getattr(config, "ratio", 1))  # which refuses ratios that do not fit
+        self.most = tokens_per_tile(config, getattr(config, "ratio", 1))  # refuses ratios that do not fit
         if hasattr(config, "compressor"):
             with torch.device("meta"):
                 self.compressor = compressor_of(config)
@@ -44,7 +44,7 @@ class TokenCounts:
 
 
 def compressor_of(config: Any) -> Compressor:
-    """Build the compressor that a student's configuration describes, at its initial weights.
+    """Build the compressor of a student's configuration, with initial weights.
 
     Raises:
         UserError: If the compressor, its ratio or its placement is unknown.

@@ -1,7 +1,7 @@
-"""What fcot overrides or passes by name in transformers: the one list of it, and the check that it is all there.
+"""Everything that fcot overrides or passes by name in transformers, and a check that it exists.
 
-transformers renames arguments in minor releases (5.24: `past_key_values` became `cache`) and takes arguments it does
-not know without a word. A student under such a release would answer wrongly in silence, so it refuses to be built.
+transformers renames arguments in minor releases (5.24: `past_key_values` became `cache`) and silently accepts unknown
+ones. With such a version a student would silently answer wrongly, so building one is refused.
 """
 
 import inspect
@@ -18,17 +18,17 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2Attention, Qwen2Decode
 from fcot.errors import UserError
 
 KNOWN_VERSIONS = ("5.23", "5.24")  # the test suite passes on these
-CACHE_NAMES = ("cache", "past_key_values")  # what the argument is called, newest first
+CACHE_NAMES = ("cache", "past_key_values")  # names of the argument, newest first
 
 
 class Expected(NamedTuple):
-    """A method of transformers, and the arguments of it that are used by name.
+    """A method of transformers, and those of its arguments that are used by name.
 
     Attributes:
         owner: Class of the method.
         method: Name of the method.
         arguments: Names of arguments; "cache" may have any of `CACHE_NAMES`.
-        passes_on: It must take further arguments and hand them on.
+        passes_on: Whether it must accept further arguments and pass them on.
     """
 
     owner: type
@@ -38,7 +38,7 @@ class Expected(NamedTuple):
 
 
 FORWARD = ("input_ids", "pixel_values", "attention_mask", "position_ids", "cache", "inputs_embeds")
-STUDENT = (  # what a student overrides or is called by
+STUDENT = (  # what a student overrides or calls
     Expected(InternVLForConditionalGeneration, "forward", (*FORWARD, "labels", "logits_to_keep", "mm_encoder_outputs")),
     Expected(InternVLForConditionalGeneration, "prepare_inputs_for_generation", ("input_ids", "cache"), True),
     Expected(
@@ -48,7 +48,7 @@ STUDENT = (  # what a student overrides or is called by
     Expected(InternVLMultiModalProjector, "forward", ("image_features",)),
     Expected(Cache, "get_seq_length", ()),
 )
-DECODER = (  # what the packed decoder calls; `segments` of a packed row travels in what is handed on
+DECODER = (  # what the packed decoder calls; `segments` of a packed row is one of the arguments passed on
     *(Expected(layer, "forward", ("position_embeddings", "position_ids", "cache"), True)
       for layer in (LlamaDecoderLayer, Qwen2DecoderLayer)),
     *(Expected(attention, "forward", ("position_embeddings", "cache"), True)
@@ -57,13 +57,13 @@ DECODER = (  # what the packed decoder calls; `segments` of a packed row travels
 
 
 def arguments_of(owner: type, method: str) -> Mapping[str, inspect.Parameter]:
-    """Return the parameters of a method by name, empty without such a method."""
+    """Return the parameters of a method by name; empty if there is no such method."""
     found = getattr(owner, method, None)
     return {} if found is None else inspect.signature(found).parameters
 
 
 def cache_name() -> str:
-    """Return what the installed transformers calls the cache among a model's arguments and outputs."""
+    """Return the name of the cache in the arguments and outputs of the installed transformers' models."""
     names = arguments_of(InternVLForConditionalGeneration, "forward")
     return next((name for name in CACHE_NAMES if name in names), CACHE_NAMES[0])
 
@@ -72,7 +72,7 @@ CACHE = cache_name()
 
 
 def missing(expected: Iterable[Expected]) -> list[str]:
-    """Return what the installed transformers lacks, one "Class.method(argument)" each."""
+    """Return what the installed transformers lacks, each as "Class.method(argument)"."""
     found = []
     for owner, method, arguments, passes_on in expected:
         there = arguments_of(owner, method)
@@ -87,7 +87,7 @@ def missing(expected: Iterable[Expected]) -> list[str]:
 
 
 def require_api(expected: Iterable[Expected]) -> None:
-    """Refuse a transformers that has renamed or dropped what is used by name.
+    """Refuse a transformers version that has renamed or dropped something used by name.
 
     Raises:
         UserError: If something is missing.
@@ -98,7 +98,7 @@ def require_api(expected: Iterable[Expected]) -> None:
 
 
 def require_known_arguments(given: Mapping[str, Any]) -> None:
-    """Refuse a cache that comes under a name that nothing here reads.
+    """Refuse a cache under an unknown argument name.
 
     Raises:
         UserError: If one of the further arguments is a cache.
@@ -109,13 +109,13 @@ def require_known_arguments(given: Mapping[str, Any]) -> None:
 
 
 def refusal(what: str) -> UserError:
-    """Return the error that an unknown transformers is refused with.
+    """Return the error for an incompatible version of transformers.
 
     Args:
-        what: What it does otherwise than the known versions.
+        what: How it differs from the known versions, as the end of a sentence.
     """
     return UserError(
-        f"transformers {transformers.__version__} {what}; this model would answer wrongly with it, "
-        f"and is known to work with {' and '.join(KNOWN_VERSIONS)}.\n"
-        f"Install one of these: pip install 'transformers=={KNOWN_VERSIONS[-1]}.*'"
+        f"transformers {transformers.__version__} {what}, so this model would answer wrongly.\n"
+        f"Install a version that it is known to work with ({' or '.join(KNOWN_VERSIONS)}): "
+        f"pip install 'transformers=={KNOWN_VERSIONS[-1]}.*'"
     )

@@ -1,4 +1,4 @@
-"""What the vision tower sees, as the projector takes it."""
+"""Run the vision tower and shape its output for the projector."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ def vision_features(model: Any, pixels: Tensor) -> Tensor:
     """Return pixel-shuffled features `[tiles, tokens, 4·C]` of normalised tiles `[tiles, 3, S, S]`.
 
     Args:
-        model: An `InternVLModel` of transformers.
-        pixels: At least one tile.
+        model: A transformers `InternVLModel`.
+        pixels: Normalised tiles, at least one.
     """
     layer = model.config.vision_feature_layer  # −1 in every InternVL2
     seen = model.vision_tower(pixels, output_hidden_states=layer != -1)

@@ -1,4 +1,4 @@
-"""Is every tensor of a model folder there, in the shape that its configuration says, and a number throughout."""
+"""Check that every tensor of a model folder exists, has the configured shape, and is finite."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,10 +17,10 @@ Shape = tuple[int, ...]
 
 
 def missing_parts(folder: ModelFolder) -> list[str]:
-    """Return a sentence for everything that is wrong with a folder's weights; only their headers are read.
+    """Return one sentence for each problem with a folder's weights, of which only the headers are read.
 
     Args:
-        folder: A native InternVL or a student.
+        folder: Folder of a native InternVL or of a student.
     """
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(folder.config)
@@ -36,10 +36,10 @@ def missing_parts(folder: ModelFolder) -> list[str]:
 
 
 def require_parts(folder: ModelFolder) -> None:
-    """Check a folder's weights before they are loaded: transformers gives a tensor that is missing random values.
+    """Check a folder's weights before loading: transformers would fill a missing tensor with random values.
 
     Raises:
-        UserError: If anything is wrong with them; names file and tensor.
+        UserError: If there is a problem; names file and tensor.
     """
     problems = missing_parts(folder)
     if problems:
@@ -50,7 +50,7 @@ def require_numbers(model: nn.Module, folder: ModelFolder) -> None:
     """Check the weights of a loaded model.
 
     Raises:
-        UserError: If one is NaN or infinite; names file and tensor.
+        UserError: If a tensor has NaN or infinite values; names file and tensor.
     """
     for name, tensor in model.state_dict().items():
         if not is_finite(tensor):
@@ -62,14 +62,14 @@ def require_numbers(model: nn.Module, folder: ModelFolder) -> None:
 
 
 def _differences(folder: Path, expected: Mapping[str, Shape], found: Mapping[str, tuple[Path, Shape]]) -> Iterator[str]:
-    """Yield what is missing, not known or of another shape, each of the first two in one phrase."""
+    """Yield one phrase for all missing tensors, one for all unknown ones, and one for each of another shape."""
     missing = [name for name in expected if name not in found]
     unknown = [name for name in found if name not in expected and name != "lm_head.weight"]
     if missing:
-        yield f"{folder}: {len(missing)} tensors are missing, {missing[0]!r} for one"
+        yield f"{folder}: {len(missing)} tensors are missing, such as {missing[0]!r}"
     if unknown:
-        yield f"{found[unknown[0]][0]}: {len(unknown)} tensors are not of this model, {unknown[0]!r} for one"
+        yield f"{found[unknown[0]][0]}: {len(unknown)} tensors do not belong to this model, such as {unknown[0]!r}"
     for name, shape in expected.items():
         if name in found and found[name][1] != shape:
             file, actual = found[name]
-            yield f"{file}: tensor {name!r} has shape {list(actual)}, and the configuration says {list(shape)}"
+            yield f"{file}: tensor {name!r} has shape {list(actual)}, but the configuration requires {list(shape)}"

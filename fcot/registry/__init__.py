@@ -1,4 +1,4 @@
-"""Members of a kind by short name: compressors, metrics, merge methods and whatever else plugs in."""
+"""Find members of a kind by short name: compressors, metrics, merge methods and whatever else plugs in."""
 
 from fcot.registry.registry import Registry, snake_case
 

@@ -13,13 +13,13 @@ T = TypeVar("T", bound=Callable[..., Any])
 class Registry(Mapping[str, T], Generic[T]):
     """Members of a kind by short name, in the order in which they were added.
 
-    A member is a class or a function; its short name is its own in snake case. Subclasses of `base` are members as soon
-    as they are imported, those of plugins too; functions are added by `@registry.add`.
+    A member is a class or a function; its short name is its own in snake case. Subclasses of `base`, also those of
+    plugins, are members as soon as they are imported; functions are added by `@registry.add`.
 
     Args:
         kind: What a member is called in messages, such as "compressor".
         base: Class whose subclasses are members; None for functions.
-        own: Parameters that fcot itself gives a member; the rest are options of the user.
+        own: Parameters that fcot itself passes to a member; the others are the user's options.
     """
 
     def __init__(self, kind: str, *, base: type | None = None, own: Collection[str] = ()) -> None:

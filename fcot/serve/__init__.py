@@ -1,1 +1,1 @@
-"""Answers for people: a terminal conversation."""
+"""Ask a model about pages, in the terminal."""

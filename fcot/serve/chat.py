@@ -23,23 +23,23 @@ def chat(
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> None:
-    """Ask a model about pages in a terminal: type a question, read the answer as it is generated, ask the next.
+    """Ask a model about pages in a terminal: type a question, and read the answer as it is generated.
 
-    Ends at Ctrl-D or "exit"; Ctrl-C stops an answer. With --question nothing is read from the keyboard.
+    Ctrl-D or "exit" ends the conversation; Ctrl-C stops an answer. With --question nothing is read from the keyboard.
 
     Args:
         model: Folder of a student, an exported student or a native InternVL.
         image: A page to ask about; may be given several times.
-        question: Ask this instead of reading questions from the keyboard; may be given several times.
+        question: A question to ask instead of reading from the keyboard; may be given several times.
         max_tiles: Most tiles of a page, thumbnail not counted (default: the model's).
         max_new_tokens: Longest answer in tokens.
         temperature: 0 gives the likeliest answer; 1 draws from the model's own distribution.
-        top_p: Draw among the likeliest tokens that have this probability together.
-        seed: Another one draws other answers.
+        top_p: Draw among the likeliest tokens whose probabilities add up to this.
+        seed: A different seed draws different answers.
         reduce: Short name of a training-free reducer of visual tokens, such as fastv.
         reduce_options: Options of that reducer; --reduce.keep 0.5 sets one.
         device: Where to run: auto (an accelerator if there is one), cpu, cuda, …
-        dtype: Type of the weights (default: as they are stored).
+        dtype: Type of the weights; auto keeps the stored type.
     """
     from transformers.utils.logging import disable_progress_bar
 
@@ -96,23 +96,23 @@ def chosen_device(name: str) -> str:
         return "cpu" if found is None else found.type
     try:
         torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:  # torch raises either, by what it was built with
+    except (RuntimeError, AssertionError) as error:  # either, depending on how torch was built
         reason = str(error).splitlines()[0]
         raise UserError(f"There is no device {name!r} here ({reason}).\nGive --device cpu, or none.") from error
     return name
 
 
 def given(questions: list[str]) -> Iterator[str]:
-    """Yield questions, each shown as if it were typed."""
+    """Print and yield questions, as if they were typed."""
     for asked in questions:
         print(PROMPT + asked)
         yield asked
 
 
 def typed() -> Iterator[str]:
-    """Yield questions from the keyboard until it ends, is interrupted, or says exit."""
+    """Yield questions from the keyboard until Ctrl-D, Ctrl-C or "exit"."""
     with suppress(ImportError):
-        import readline  # noqa: F401 - gives `input` editing and history where the platform has it
+        import readline  # noqa: F401 - gives `input` line editing and history where available
     while True:
         try:
             asked = input(PROMPT).strip()

@@ -18,15 +18,15 @@ from fcot.reduce import Reducer
 
 
 class Dialogue:
-    """A model, pages it has seen, and what was said about them.
+    """A model, pages it has seen, and the questions and answers about them.
 
-    The vision tower sees the pages once, and a turn is read behind those before it.
+    The vision tower sees the pages once, and each turn reuses the cache of earlier ones.
 
     Args:
         folder: Folder of a student or a native InternVL.
         pages: Tiles of each page, uint8 `[tiles, 3, S, S]`.
         device: Where to run.
-        dtype: Type of the weights; "auto" is as they are stored.
+        dtype: Type of the weights; "auto" keeps the stored type.
         reducer: Drops or merges visual tokens.
         grids: Columns and rows of the tiles of each page.
 
@@ -63,13 +63,13 @@ class Dialogue:
         """Ask the next question.
 
         Args:
-            question: What to ask; names of InternVL's image tokens in it are left out.
-            max_new_tokens: Longest answer.
-            streamer: A transformers streamer that is told each token of the answer as it comes.
+            question: The question, from which InternVL's image tokens are removed.
+            max_new_tokens: Longest answer in tokens.
+            streamer: A transformers streamer, which receives the tokens of the answer one by one.
             sampling: How to draw the answer; None is greedy.
 
         Returns:
-            The answer, which is part of the conversation from now on. If it is interrupted, the turn is not.
+            The answer; question and answer join the conversation, unless the answer is interrupted.
 
         Raises:
             UserError: If the conversation is longer than the model can read.
@@ -80,7 +80,7 @@ class Dialogue:
             question = f"{IMAGE}\n" * len(self.tiles) + question
         ids = self._ids(question)
         where = self.pair.positions("student", ids, torch.ones_like(ids), self.counts)
-        taken = ids.shape[1] if where is None else int(where[0, -1]) + 1  # the context is of positions
+        taken = ids.shape[1] if where is None else int(where[0, -1]) + 1  # the limit is on positions
         room = self.encoder.max_length - taken
         if room < 1:
             raise UserError(
@@ -95,7 +95,7 @@ class Dialogue:
         return answer
 
     def _ids(self, question: str) -> Tensor:
-        """Return the ids of the conversation with a question left open `[1, length]`."""
+        """Return the ids of the conversation up to the answer to this question `[1, length]`."""
         questions = [*(asked for asked, _ in self.turns), question]
         encoded = self.encoder.prompt(questions, [answer for _, answer in self.turns], self.tiles)
         ids, _ = expand(encoded, self.counts, self.encoder.image_token_id)

@@ -1,4 +1,4 @@
-"""Shows an answer in the terminal while it is made."""
+"""Print an answer in the terminal as it is generated."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ from transformers import TextStreamer
 
 
 class Screen(TextStreamer):
-    """Prints words as they are complete.
+    """Prints each word when it is complete.
 
-    A model repeats what a page says, and a page can hold anything: signs that would steer the terminal are replaced.
+    Control characters are replaced, because a model may repeat them from a malicious page to the terminal.
 
     Args:
-        tokenizer: Of the model.
+        tokenizer: The model's tokenizer.
     """
 
     def __init__(self, tokenizer: Any) -> None:

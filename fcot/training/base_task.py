@@ -1,4 +1,4 @@
-"""What re-alignment and post-training share as LightningModules."""
+"""The LightningModule that re-alignment and post-training share."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,35 +31,35 @@ from fcot.training.schedule import warmup_cosine
 
 Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
 NO_DECAY = "_no_decay"  # ends the name of a group of parameters
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # those that leave in fp32 what must be
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # these keep trainable parameters and rotary frequencies in fp32
 
 
 class BaseTask(PageReader):
     """Trains a student in a `StudentTeacher` on batches of pages.
 
-    A subclass says how the container is built, which parts learn and what the loss is.
+    A subclass builds the container, chooses the trainable parts, and computes the loss.
 
     Args:
-        checkpoint: Model folder to start from; one in the original layout is converted first, to CHECKPOINT-native.
-        optimizer: Optimizer of the parameters that learn (default: AdamW).
+        checkpoint: Model folder to start from; the authors' original layout is first converted to CHECKPOINT-native.
+        optimizer: Optimizer of the trainable parameters (default: AdamW).
         warmup: Warm-up steps if 1 or more, otherwise their share of all steps.
         lr_floor: Share of the peak learning rate that remains at the end.
-        max_length: Most tokens of a sample, counted as if nothing were compressed, so that every ratio takes the same
-            samples (default: the model's). Of a longer one the end of the text is cut off; one is skipped whose images
-            and question leave no room for an answer.
+        max_length: Most tokens of a sample, counted without compression, so that all ratios use the same samples
+            (default: the model's). Longer samples lose the end of their text; samples with no room left for an answer
+            are skipped.
         max_tiles: Most tiles of an image, thumbnail not counted (default: the model's).
-        max_new_tokens: Longest answer that is generated in tests and predictions.
-        sampling: How answers are drawn in tests and predictions: temperature (0 is greedy), top_p, seed, and the
+        max_new_tokens: Longest answer in tests and predictions, in tokens.
+        sampling: How answers are drawn in tests and predictions: temperature (0 is greedy), top_p, seed, and
             num_answers to each question, whose mean score counts.
         reduce: Short name of a training-free reducer of visual tokens, such as fastv, that acts while answers are
-            generated. On the command line `--reduce fastv --reduce.keep 0.5` does for it and its options.
+            generated. On the command line, `--reduce fastv --reduce.keep 0.5` sets the reducer and its options.
         reduce_options: Options of that reducer, such as `{keep: 0.5}`.
-        metrics: Metrics of each task, the one that counts first, "*" for tasks not named (default: anls).
-        label: Name of this stage in tables (default: the class's).
+        metrics: Metrics of each task, of which the first counts; "*" for all other tasks (default: anls).
+        label: Name of this stage in tables (default: that of the class).
     """
 
     stage: str
-    lr_scale: Mapping[str, float] = MappingProxyType({})  # factor on the learning rate of a part
+    lr_scale: Mapping[str, float] = MappingProxyType({})  # factors on the learning rates of parts
 
     def __init__(
         self,
@@ -89,55 +89,55 @@ class BaseTask(PageReader):
         check_metrics(self.metrics)
         self.label = label or self.stage
         self.step_mean = StepMean()
-        self.strict_loading = False  # checkpoints hold what trains, not what is frozen
+        self.strict_loading = False  # checkpoints hold trainable parameters only
 
     # -- what a subclass provides ------------------------------------------------------------------------
 
     @abstractmethod
     def build(self) -> StudentTeacher:
-        """Build the container and set which parts learn."""
+        """Build the container and set its trainable parts."""
 
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return "loss" with its gradient, further means to log, "ce_rows" `[answers]`, and the "weight" of the means.
+        """Return "loss" with its gradient, further means to log, "ce_rows" `[answers]`, and "weight".
 
-        Means are over this process's answer rows; the weight is the sum of those rows' weights.
+        Means are over this process's answer rows; "weight" is the sum of those rows' weights.
         """
 
     # -- shared ------------------------------------------------------------------------------------------
 
     def configure_model(self) -> None:
-        """Load the weights, once; share them out if the strategy of a training does.
+        """Load the weights once, and shard them in training if the strategy does.
 
         Raises:
-            UserError: If they are to be shared out and there is a teacher, or to be converted, all of them.
+            UserError: If they are to be sharded and there is a teacher, or the precision would cast all of them.
         """
         if hasattr(self, "pair"):
             return
         precision = self.trainer.precision if self._trainer is not None else PRECISIONS[0]
         if precision not in PRECISIONS:
             raise UserError(
-                f"trainer.precision is {precision!r}: what learns, and frequencies of positions, would be converted.\n"
+                f"trainer.precision is {precision!r}, which also casts trainable parameters and rotary frequencies.\n"
                 "Use bf16-mixed or 32-true."
             )
         mesh = self._device_mesh if self._trainer is not None and self.trainer.state.fn == "fit" else None
         if mesh is not None and self.has_teacher:
             raise UserError(
-                f"{type(self).__name__} trains few parameters, and trainer.strategy would share out all.\n"
+                f"{type(self).__name__} trains few parameters, and trainer.strategy would shard all of them.\n"
                 "Set --trainer.strategy auto; fsdp2 is for SFT."
             )
         self.pair = self.build().train()  # from_pretrained leaves evaluation mode, and Lightning keeps it
         mixed = precision == "bf16-mixed"
         if mixed:
             if self.trainer.state.fn == "fit" or self.trainer.ckpt_path:
-                _ = self.frozen_sha256  # of what was loaded: a checkpoint fits its base at any precision
-            self.pair.keep_frozen_in(torch.bfloat16)  # autocast would convert it anew at each step
+                _ = self.frozen_sha256  # hashed before the cast, so that a checkpoint fits its base at any precision
+            self.pair.keep_frozen_in(torch.bfloat16)  # or autocast would cast them at every step
         if mesh is not None:
             shard(self.pair, mesh["data_parallel"], torch.bfloat16 if mixed else None)
 
     @contextmanager
     def whole_weights(self) -> Iterator[None]:
-        """Give this process the folder's whole weights to work with, if its own are shared out, for a while."""
+        """Use the folder's full weights inside this context if this process's weights are sharded."""
         shared = self.pair
         if is_sharded(shared):
             self.pair = self.build().to(self.device)
@@ -147,12 +147,12 @@ class BaseTask(PageReader):
             self.pair = shared
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Return optimizer and schedule; the schedule ends at `trainer.max_steps`."""
+        """Return the optimizer, and a schedule that ends at `trainer.max_steps`."""
         steps = self.trainer.max_steps
         if steps < 1:
             raise UserError(
-                f"trainer.max_steps is {steps}, and the schedule must know its end.\n"
-                "Set --trainer.max_steps, for one pass: samples / (batch size x accumulation x devices)."
+                f"trainer.max_steps is {steps}, but the schedule needs the number of steps.\n"
+                "Set --trainer.max_steps; one pass takes samples / (batch size x accumulation x devices)."
             )
         optimizer = self.make_optimizer(self.parameter_groups())
         for group in optimizer.param_groups:
@@ -161,7 +161,7 @@ class BaseTask(PageReader):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return what trains, by part, vectors (norms and biases) without weight decay in a group of their own."""
+        """Group trainable parameters by part, and vectors (norms, biases) apart, without weight decay."""
         groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
         for name, parameter in self.pair.trainable():
             groups.setdefault((part_of(name), parameter.ndim > 1), []).append(parameter)
@@ -171,7 +171,7 @@ class BaseTask(PageReader):
         ]
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Return the loss of a batch, and its rows by sample for callbacks."""
+        """Return the loss of a batch and, for callbacks, each row's loss and sample."""
         sequences = batch.sequences["student"]
         losses = over_processes(self.losses(batch))
         if self.trainer.accumulate_grad_batches > 1:
@@ -191,7 +191,7 @@ class BaseTask(PageReader):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradients: in bf16 of a fused optimizer too, which Lightning refuses for a loss scaler's sake."""
+        """Clip gradients; unlike Lightning, also for a fused optimizer in bf16, which needs no loss scaler."""
         plugin = self.trainer.precision_plugin
         if isinstance(plugin, MixedPrecision) and plugin.scaler is None:
             algorithm = GradClipAlgorithmType(gradient_clip_algorithm or GradClipAlgorithmType.NORM)
@@ -200,21 +200,21 @@ class BaseTask(PageReader):
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_after_backward(self) -> None:
-        """Have a step of several batches be the mean over all their answer tokens, after the last of them.
+        """After the last batch of a step, rescale gradients to the mean over the answer tokens of all its batches.
 
-        In `on_before_optimizer_step` callbacks would come first, and see other gradients than the optimizer.
+        In `on_before_optimizer_step`, callbacks would run first and see other gradients than the optimizer.
         """
         if self.trainer.accumulate_grad_batches > 1 and not self.trainer.fit_loop._should_accumulate():
             gradients = [local(p.grad) for _, p in self.pair.trainable() if p.grad is not None]
             self.step_mean.finish(gradients, self.trainer.accumulate_grad_batches)
 
     def on_validation_start(self) -> None:
-        """Gather weights that are shared out: processes may have unlike numbers of pages, and answers of any length."""
+        """Gather sharded weights: ranks may run different numbers of batches, so no collective may happen in one."""
         if is_sharded(self.pair):
             unshard(self.pair)
 
     def on_validation_end(self) -> None:
-        """Free what was gathered."""
+        """Free the gathered weights."""
         if is_sharded(self.pair):
             reshard(self.pair)
 
@@ -222,9 +222,9 @@ class BaseTask(PageReader):
     on_test_end = on_predict_end = on_validation_end
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the same losses on held-out pages, batches weighted as their rows are in a training step."""
+        """Log the same losses on held-out pages, weighting each batch by the sum of its rows' weights."""
         losses = self.losses(batch)
-        # Lightning counts in whole numbers, and one of no weight at all would leave nothing to divide by
+        # Lightning wants integer weights, and divides by their sum
         weight = 0 if batch.idle else max(1, round(1000 * float(losses["weight"])))
         for name, value in losses.items():
             if value.ndim == 0 and name != "weight":
@@ -232,19 +232,19 @@ class BaseTask(PageReader):
 
     @cached_property
     def frozen_sha256(self) -> str:
-        """Hash of what is frozen, as it was loaded; computed once, for it does not change."""
+        """Hash of the frozen parameters as they were loaded, computed once."""
         return self.pair.frozen_digest()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what trains, and a hash of what is frozen."""
+        """Save the trainable parameters, and a hash of the frozen ones."""
         trains = {f"pair.{name}" for name, _ in self.pair.trainable()}
         state: Mapping[str, Tensor] = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: tensor for name, tensor in state.items() if name in trains}
         checkpoint["frozen_sha256"] = self.frozen_sha256
-        checkpoint["step_mean"] = vars(self.step_mean).copy()  # of a step that is not over
+        checkpoint["step_mean"] = vars(self.step_mean).copy()  # of an unfinished accumulation step
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another frozen base, or of other trained tensors."""
+        """Refuse a checkpoint of another frozen base, or of other trainable tensors."""
         expected = checkpoint.get("frozen_sha256")
         if expected is not None and expected != self.frozen_sha256:
             raise UserError(
@@ -252,13 +252,13 @@ class BaseTask(PageReader):
                 "Give the --model.checkpoint and compressor of the run that wrote it."
             )
         vars(self.step_mean).update(checkpoint.get("step_mean", {}))
-        for state in checkpoint.get("optimizer_states", []):  # of 0.1.0, where two groups of a part had one name
+        for state in checkpoint.get("optimizer_states", []):  # in 0.1.0, both groups of a part had the same name
             for group, saved in zip(self.parameter_groups(), state["param_groups"], strict=False):
                 saved["name"] = group["name"]
         trains = {f"pair.{name}" for name, _ in self.pair.trainable()}
         differing = sorted(trains ^ set(checkpoint["state_dict"]))
         if differing:
             raise UserError(
-                f"The checkpoint and this model train different tensors, {differing[0]!r} for one.\n"
+                f"The checkpoint and this model train different tensors, such as {differing[0]!r}.\n"
                 "Give the same model settings as the run that wrote it."
             )

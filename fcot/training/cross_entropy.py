@@ -1,4 +1,4 @@
-"""Cross-entropy of answer rows with a head that trains, in chunks: no full logits are ever stored."""
+"""Cross-entropy of answer rows with a trainable head, in chunks: full logits are never stored."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from fcot.training.distillation import check_chunk_rows, without_autocast
 
 
 class _Chunked(torch.autograd.Function):
-    """Weighted sum over rows, gradients to rows and head formed in the forward pass."""
+    """Weighted sum over rows; gradients to rows and head are formed in the forward pass."""
 
     @staticmethod
     def forward(
@@ -23,7 +23,7 @@ class _Chunked(torch.autograd.Function):
         dtype: torch.dtype,
         chunk_rows: int,
     ) -> tuple[Tensor, Tensor]:
-        # labels is int64, the rest floating; everything here is outside of autograd
+        # labels are int64, the rest floating point; autograd records nothing here
         ctx.dtypes = rows.dtype, head.dtype
         rows, head = rows.to(dtype), head.to(dtype)
         d_rows = torch.zeros_like(rows) if learns[0] else None
@@ -58,17 +58,17 @@ class _Chunked(torch.autograd.Function):
 def answer_cross_entropy(
     rows: Tensor, head_weight: Tensor, labels: Tensor, weights: Tensor | None = None, *, chunk_rows: int = 1024
 ) -> tuple[Tensor, Tensor]:
-    """Return the mean cross-entropy of answer rows and that of each row.
+    """Return the mean cross-entropy of answer rows, and the cross-entropy of each row.
 
     Args:
         rows: Final hidden rows `[rows, width]`.
         head_weight: The language model's head `[vocabulary, width]`.
-        labels: Token each row should predict `[rows]`.
-        weights: Of each row in the mean `[rows]` (default: all the same).
-        chunk_rows: Rows whose logits exist at a time; bounds memory, not the result.
+        labels: Id of the token that each row should predict `[rows]`.
+        weights: Weight of each row in the mean `[rows]` (default: equal).
+        chunk_rows: Rows whose logits exist at a time; affects memory, not the result.
 
     Returns:
-        The mean, with gradients to rows and head where these want one, zero but connected without any row; and
+        The mean, with gradients to rows and head if they require them (without rows, zero and still connected); and
         `[rows]` in fp32, without gradient.
 
     Raises:

@@ -1,7 +1,7 @@
 """Re-alignment loss from hidden rows: KL to the teacher plus cross-entropy, in chunks (FCoT-VL, section 3.2).
 
-No full logits are ever stored: the head is applied to a few rows at a time, and the gradient to the student's
-rows is formed in the same pass.
+Full logits are never stored: the head is applied to a few rows at a time, and the gradient to the student's rows
+is formed in the same pass.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -18,13 +18,13 @@ from fcot.internvl.tokens import IGNORED
 
 @dataclass(frozen=True)
 class DistillationLoss:
-    """The loss and its parts, each a mean over labels other than −100.
+    """The loss and its parts, each a mean over the rows whose label is not −100.
 
     Attributes:
         loss: kl_weight · τ² · KL + ce_weight · CE; the only part with a gradient.
         kl: KL(teacher ‖ student) at the temperature, without weight or τ².
         ce: Cross-entropy with the labels at temperature 1.
-        agreement: Share of rows where both models' most likely token is the same.
+        agreement: Share of rows for which both models have the same most likely token.
         ce_rows: Cross-entropy of each counted row `[rows]`.
     """
 
@@ -44,9 +44,9 @@ def _chunk(
     ce_weight: float,
     temperature: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return gradient `[rows, width]`, sum of KL, number of agreements and cross-entropies `[rows]` of a chunk.
+    """Return a chunk's gradient `[rows, width]`, sum of KL, number of agreements, and cross-entropies `[rows]`.
 
-    No more than four fp32 tensors `[rows, vocabulary]` exist at any time: each is reused or dropped when it can be.
+    At most four fp32 tensors `[rows, vocabulary]` exist at a time: each is reused or freed as soon as possible.
     """
     z_s = functional.linear(student, head).float()
     z_t = functional.linear(teacher, head).float()
@@ -71,7 +71,7 @@ def _chunk(
 
 
 class _Chunked(torch.autograd.Function):
-    """Sums over rows of the loss and its parts, gradient formed in the forward pass."""
+    """Sums over rows of the loss and its parts; the gradient is formed in the forward pass."""
 
     @staticmethod
     def forward(
@@ -85,7 +85,7 @@ class _Chunked(torch.autograd.Function):
         temperature: float,
         chunk_rows: int,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        # labels is int64, the rest floating; everything here is outside of autograd
+        # labels are int64, the rest floating point; autograd records nothing here
         gradient = torch.zeros_like(student)
         kl_sum = student.new_zeros((), dtype=torch.float32)
         agreed = torch.zeros_like(kl_sum)
@@ -123,21 +123,20 @@ def distillation_loss(
 
     Args:
         student_rows: Final hidden rows of the student `[rows, width]`.
-        teacher_rows: The teacher's for the same tokens `[rows, width]`.
+        teacher_rows: Final hidden rows of the teacher for the same tokens `[rows, width]`.
         head_weight: The language model's head `[vocabulary, width]`, frozen.
-        labels: Token each row should predict `[rows]`; rows with −100 are left out.
+        labels: Id of the token that each row should predict `[rows]`; rows with −100 are left out.
         kl_weight: Weight of KL(teacher ‖ student).
         ce_weight: Weight of the cross-entropy with the labels.
         temperature: Softens both distributions in the KL.
-        chunk_rows: Rows whose logits exist at a time; bounds memory, not the result.
+        chunk_rows: Rows whose logits exist at a time; affects memory, not the result.
 
     Returns:
         The loss, with a gradient to `student_rows` only, and its parts. Without any counted row the loss is
         zero and still connected to the graph.
 
     Raises:
-        UserError: If the shapes do not fit together, or temperature is not positive.
-        UserError: If chunk_rows is not positive.
+        UserError: If the shapes do not match, or temperature or chunk_rows is not positive.
     """
     if student_rows.shape != teacher_rows.shape or len(student_rows) != len(labels):
         raise UserError(
@@ -170,10 +169,10 @@ def distillation_loss(
 
 
 def check_chunk_rows(count: int) -> int:
-    """Return how many rows' logits may exist at a time.
+    """Check how many rows' logits may exist at a time, and return it.
 
     Raises:
-        UserError: If it is not positive: no row would ever be learned from.
+        UserError: If it is not positive.
     """
     if count < 1:
         raise UserError(f"chunk_rows is {count}.\nSet it to at least 1; 256 is a good start.")
@@ -181,5 +180,5 @@ def check_chunk_rows(count: int) -> int:
 
 
 def without_autocast(device: str) -> AbstractContextManager[Any]:
-    """Turn autocast off on a kind of device, where it has one; the meta device has none."""
+    """Turn autocast off on a type of device; the meta device has none."""
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()

@@ -1,7 +1,7 @@
-"""How the losses of tokens become the loss of a step, whatever pages happen to share a batch or a process.
+"""Combine token losses into the loss of a step, independently of how pages are split into batches and processes.
 
-InternVL's three ways: every token counts the same, every sample does, or, between the two, a sample counts with the
-square root of its tokens.
+As in InternVL, all tokens weigh the same, or all samples do, or, in between, a sample weighs the square root of its
+number of tokens.
 """
 
 import torch
@@ -13,10 +13,10 @@ POWERS = {"token": 0.0, "square_root": 0.5, "sample": 1.0}
 
 
 def check_reduction(name: str) -> str:
-    """Return the name of a reduction.
+    """Check the name of a reduction and return it.
 
     Raises:
-        UserError: If there is none of this name.
+        UserError: If the name is unknown.
     """
     if name not in POWERS:
         raise UserError(f"reduction is {name!r}.\nUse one of {', '.join(POWERS)}.")
@@ -27,7 +27,7 @@ def row_weights(samples: Tensor, num_samples: int, reduction: str) -> Tensor:
     """Return the weight of each answer row `[rows]`.
 
     Args:
-        samples: Which sample each row belongs to `[rows]`.
+        samples: Number of the sample that each row belongs to `[rows]`.
         num_samples: Samples in the batch.
         reduction: "token", "sample" or "square_root".
     """
@@ -37,17 +37,17 @@ def row_weights(samples: Tensor, num_samples: int, reduction: str) -> Tensor:
 
 
 def over_processes(losses: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return losses that are means over the rows of all processes, not means of their means.
+    """Average losses over the rows of all processes, rather than over the processes.
 
-    The gradient of "loss" is this process's share: DDP's plain mean over processes makes it whole. A process without
-    rows takes part with nothing. All processes must call this.
+    The gradient of "loss" is this process's share, so that DDP's mean over processes gives the whole gradient. A
+    process without rows contributes nothing. All processes must call this.
 
     Args:
-        losses: Means over this process's rows, and "weight", the sum of the weights of these. Tensors with dimensions
+        losses: Means over this process's rows, and "weight", the sum of these rows' weights. Tensors with dimensions
             are left as they are.
 
     Returns:
-        The losses, and as "weight" that of all processes.
+        The losses, with the sum of all processes' weights as "weight".
     """
     weight = losses["weight"].detach().float()
     own = {name: value for name, value in losses.items() if name != "weight"}
@@ -64,18 +64,18 @@ def over_processes(losses: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def with_value(tensor: Tensor, value: Tensor) -> Tensor:
-    """Return a tensor with the value of one and the gradient of another."""
+    """Return a tensor with the gradient of `tensor` and the value of `value`."""
     return tensor + (value - tensor).detach()
 
 
 class StepMean:
-    """Makes a step over several batches learn the mean over the rows of all of them, not the mean of their means.
+    """Makes the loss of a step over several batches the mean over all their rows, not the mean of the batches' means.
 
-    A batch's loss is weighted as if all batches of its step weighed what the first does; before the optimizer's step
-    the gradients are put right, once the weights of all are known. No value is asked of the device.
+    Each batch's loss is scaled as if all batches of its step had the weight of the first; before the optimizer's step,
+    when all weights are known, the gradients are corrected. No value is read back from the device.
 
     Attributes:
-        first: Weight of the step's first batch with rows, a scalar; 0 before it.
+        first: Weight of the step's first batch that has rows, a scalar; 0 before that.
         total: Weight of the step's batches so far, a scalar.
     """
 
@@ -83,22 +83,22 @@ class StepMean:
         self.first, self.total = torch.zeros(()), torch.zeros(())
 
     def weigh(self, loss: Tensor, weight: Tensor) -> Tensor:
-        """Return a batch's loss with the gradient of its part in the step's.
+        """Return a batch's loss, with its gradient scaled to its share of the step.
 
         Args:
             loss: Mean over the batch's rows.
-            weight: Sum of the weights of these, of all processes.
+            weight: Sum of the weights of the rows of all processes.
         """
         first, total = self.first.to(weight.device), self.total.to(weight.device)
         self.first, self.total = torch.where(first > 0, first, weight), total + weight
         return with_value(loss * (weight / self.first.clamp(min=torch.finfo(weight.dtype).tiny)), loss.detach())
 
     def finish(self, gradients: list[Tensor], batches: int) -> None:
-        """Put the gradients of a step right, and begin the next.
+        """Correct the gradients of a step, and begin the next.
 
         Args:
             gradients: Sums over the step's batches, each divided by `batches`.
-            batches: How many batches a whole step has.
+            batches: Number of batches in a whole step.
         """
         factor = torch.where(self.total > 0, self.first * batches / self.total, 1.0)
         for gradient in gradients:

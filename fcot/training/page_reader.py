@@ -1,4 +1,4 @@
-"""Reading pages with the models of a module: answers, scores, and files of both for each student."""
+"""Read pages with a module's models: answers and scores, and files of them for each student."""
 
 import json
 import os
@@ -28,15 +28,15 @@ from fcot.runtime.run_folder import run_folder
 
 
 class PageReader(LightningModule, ABC):
-    """Answers questions about pages, and is tested on them.
+    """Answers questions about pages, and scores the answers.
 
     Attributes:
         pair: The models.
-        folder: Where they come from.
+        folder: The model folder they are loaded from.
         has_teacher: Whether a batch has a branch for the teacher.
-        max_length: Longest sequence in tokens; None is the model's.
-        max_tiles: Most tiles of an image; None is the model's.
-        max_new_tokens: Longest answer.
+        max_length: Longest sequence in tokens; None is the model's limit.
+        max_tiles: Most tiles of an image; None is the model's limit.
+        max_new_tokens: Longest answer in tokens.
         sampling: How answers are drawn.
         reducer: What drops visual tokens while answers are generated.
         reducer_settings: Its name and options.
@@ -63,12 +63,12 @@ class PageReader(LightningModule, ABC):
 
     @property
     def branches(self) -> dict[str, int]:
-        """Branches of a batch that students read, and the ratio of each."""
+        """Branch of each student, with its ratio."""
         return {"student": self.ratio}
 
     @property
     def configs(self) -> dict[str, Any]:
-        """The configuration of each student, by its branch of a batch."""
+        """The configuration of each student, by branch."""
         return {"student": self.folder.config}
 
     @cached_property
@@ -88,17 +88,17 @@ class PageReader(LightningModule, ABC):
         return text
 
     def on_test_epoch_start(self) -> None:
-        """Start counting."""
+        """Start an empty evaluation for each student."""
         self.evaluations = {branch: Evaluation(self.metrics) for branch in self.branches}
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Read a batch of pages and score the answers; each student's records are for callbacks."""
+        """Read a batch of pages, score the answers, and return each student's records for callbacks."""
         return {"records": {branch: self.read(batch, scores, branch) for branch, scores in self.evaluations.items()}}
 
     def on_test_epoch_end(self) -> None:
-        """Print the scores and save them: `test.json`, and every answer in `test.jsonl`.
+        """Print the scores and save them to `test.json`, and all answers to `test.jsonl`.
 
-        Further students have files of their own, `test-r4.json` say.
+        Further students have separate files, such as `test-r4.json`.
         """
         rows = []
         folder = self.run_folder()
@@ -117,14 +117,14 @@ class PageReader(LightningModule, ABC):
                 print_further(row)
 
     def on_predict_epoch_start(self) -> None:
-        """Start the files anew."""
+        """Delete answers of earlier runs."""
         for file in self.prediction_files().values():
             file.unlink(missing_ok=True)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, list[str]]:
         """Answer a batch with each student and append the answers to `predict.jsonl` in the run folder.
 
-        Further students have files of their own, `predict-r4.jsonl` say.
+        Further students have separate files, such as `predict-r4.jsonl`.
         """
         drawn = {branch: self.drawn(batch, branch) for branch in self.branches}
         answers = {branch: [first for first, *_ in each] for branch, each in drawn.items()}
@@ -143,7 +143,7 @@ class PageReader(LightningModule, ABC):
         return answers
 
     def prediction_files(self) -> dict[str, Path]:
-        """Return where each student's answers go."""
+        """Return the file of each student's answers, by branch."""
         folder = self.run_folder()
         return {branch: folder / f"{named('predict', branch)}{self.rank_suffix}.jsonl" for branch in self.branches}
 
@@ -153,7 +153,7 @@ class PageReader(LightningModule, ABC):
         return f"-{self.global_rank}" if self.trainer.world_size > 1 else ""
 
     def run_folder(self) -> Path:
-        """Return the run folder, made if missing."""
+        """Return the run folder, created if missing."""
         folder = run_folder(self.trainer)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -177,7 +177,7 @@ class PageReader(LightningModule, ABC):
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Be in evaluation mode and in the run's precision for a while, outside of the trainer's own loops."""
+        """Evaluate in the run's precision inside this context, outside of the trainer's own loops."""
         training = self.training
         self.eval()
         precise = self.trainer.precision_plugin.val_step_context() if self._trainer else nullcontext()
@@ -189,7 +189,7 @@ class PageReader(LightningModule, ABC):
 
     @torch.no_grad()
     def evaluate(self, loader: Iterable[Batch]) -> Evaluation:
-        """Read all pages of a loader in evaluation mode and return the scored answers of this process."""
+        """Read all pages of a loader in evaluation mode, and return this process's scored answers."""
         evaluation = Evaluation(self.metrics)
         with self.evaluating():
             for batch in loader:
@@ -198,7 +198,7 @@ class PageReader(LightningModule, ABC):
 
     @torch.no_grad()
     def token_accuracy(self, loader: Iterable[Batch]) -> float:
-        """Return the share of answer tokens predicted right after the reference's own, a mean over tasks."""
+        """Return the teacher-forced accuracy of answer tokens, averaged over tasks."""
         right: dict[str, list[Tensor]] = {}
         with self.evaluating():
             for batch in (batch.to(self.device) for batch in loader):
@@ -210,7 +210,7 @@ class PageReader(LightningModule, ABC):
         return float(torch.stack([torch.cat(hits).double().mean() for hits in right.values()]).mean())
 
     def score_row(self, evaluation: Evaluation, *, split: str, branch: str = "student") -> dict[str, Any]:
-        """Return one row of a table of scores."""
+        """Return a row for a table of scores."""
         return {
             "model": self.folder.path.name,
             "ratio": self.branches[branch],
@@ -235,7 +235,7 @@ class PageReader(LightningModule, ABC):
 
     @torch.no_grad()
     def answers(self, batch: Batch, branch: str = "student") -> list[str]:
-        """Read a batch of pages: generate and decode an answer to each prompt, the first of several."""
+        """Generate and decode one answer to each prompt of a batch."""
         one = replace(self.sampling, num_answers=1)
         return [first for (first,) in self.drawn(batch, branch, one)]
 

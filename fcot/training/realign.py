@@ -1,4 +1,4 @@
-"""Re-alignment: compressor and projector learn to speak as the frozen teacher does (FCoT-VL, section 3.2)."""
+"""Re-alignment: train compressor and projector to match the frozen teacher's outputs (FCoT-VL, section 3.2)."""
 
 from pathlib import Path
 from typing import Any
@@ -23,22 +23,22 @@ class Realign(BaseTask):
     Args:
         checkpoint: Folder of the teacher, a native InternVL.
         compressor: Short name of the compressor: conv (the paper's), conv2d, pool, qformer.
-        compressor_options: Options of that compressor alone, such as `{depth: 3}`.
+        compressor_options: Constructor arguments of that compressor alone, such as `{depth: 3}`.
         ratio: How many visual tokens become one: 2 halves them, 4 quarters them.
-        ratios: Train a student for each of these ratios in one run, in place of `ratio`: they share the vision tower's
-            and the teacher's work, and are otherwise as if trained alone.
+        ratios: Train a student for each of these ratios in one run, in place of `ratio`. They share the vision tower's
+            and the teacher's pass, and otherwise train as if alone.
         placement: Compressor "before" the projector, on pixel-shuffled features, or "after" it.
-        keep_positions: Give every token the position it would have without compression (a visual token then takes
-            `ratio` positions); false numbers the remaining tokens 0, 1, 2, …, as in the paper.
+        keep_positions: Give every token its position without compression, so that a visual token takes `ratio`
+            positions; false numbers the remaining tokens 0, 1, 2, …, as in the paper.
         kl_weight: Weight of KL(teacher || student).
         ce_weight: Weight of the cross-entropy with the ground truth.
         temperature: Softens both distributions in the KL.
-        chunk_rows: Answer tokens whose logits exist at a time; bounds memory, not the result.
-        checkpoint_activations: Compute the students' layers again in the backward pass instead of keeping what they
-            computed: memory for a third more work.
-        compile_layers: Compile the layers of vision tower and language model by torch.compile; `bench step --compile`
+        chunk_rows: Answer tokens whose logits exist at a time; affects memory, not the result.
+        checkpoint_activations: Recompute the students' layers in the backward pass instead of storing activations: less
+            memory, a third more work.
+        compile_layers: Compile the layers of vision tower and language model with torch.compile; `bench step --compile`
             measures whether that helps.
-        shared: What every task takes: see `BaseTask`.
+        shared: Arguments of every task: see `BaseTask`.
     """
 
     stage = "re-aligned"
@@ -73,22 +73,22 @@ class Realign(BaseTask):
 
     @property
     def ratio(self) -> int:
-        """How many visual tokens become one in the student, the first of several."""
+        """How many visual tokens become one in the first student."""
         return self.ratios[0]
 
     @property
     def branches(self) -> dict[str, int]:
-        """Branches of a batch that students read, and the ratio of each."""
+        """Branch of each student, with its ratio."""
         return student_branches(self.ratios)
 
     @property
     def configs(self) -> dict[str, Any]:
-        """The configuration of each student, by its branch of a batch."""
+        """The configuration of each student, by branch."""
         teacher = self.folder.config
         return {branch: student_config(teacher, self.spec.at(ratio)) for branch, ratio in self.branches.items()}
 
     def build(self) -> StudentTeacher:
-        """Load the teacher and give it its students; projectors and compressors learn."""
+        """Load the teacher and make its students; only projectors and compressors are trainable."""
         pair = StudentTeacher(
             self.folder.path,
             self.spec,
@@ -101,15 +101,15 @@ class Realign(BaseTask):
         return pair
 
     def on_fit_start(self) -> None:
-        """Print what learns."""
+        """Print the trainable parameters."""
         trains = [f"{name} {list(p.shape)}" for name, p in self.pair.trainable()]
         millions = sum(p.numel() for _, p in self.pair.trainable()) / 1e6
         self.print(f"Re-alignment trains {millions:.2f} M parameters:\n  " + "\n  ".join(trains))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """KL and cross-entropy over answer tokens, each a mean over all of them in the batch.
+        """Return KL and cross-entropy, each a mean over all answer tokens in the batch.
 
-        The loss is the sum of all students'. With several students the parts are named by ratio, `kl_r4` say.
+        The loss is the sum over students. If there are several, the parts are named by ratio, such as `kl_r4`.
         """
         labels = answer_labels(batch.sequences["teacher"])
         features = self.pair.features(batch.tiles)
@@ -149,11 +149,11 @@ class Realign(BaseTask):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip each student's gradients by their own norm, as if it trained alone."""
+        """Clip each student's gradients by their own norm, as if it were trained alone."""
         if gradient_clip_algorithm == "value" or len(self.branches) == 1:
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
             return
-        if gradient_clip_val is None or gradient_clip_val <= 0:  # what Lightning takes for not to clip
+        if gradient_clip_val is None or gradient_clip_val <= 0:  # Lightning's settings for no clipping
             return
         for student in self.pair.students().values():
             nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], gradient_clip_val)

@@ -1,4 +1,4 @@
-"""A student's model folder, on disk whole or not at all."""
+"""Write a student's model folder atomically."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,17 +22,17 @@ def save_whole_student(
     *,
     max_tiles: int | None = None,
 ) -> None:
-    """Write a model folder as `save_student` does; a model that is already there makes way for the whole new one.
+    """Write a model folder as `save_student` does, atomically; a model that is already there is replaced.
 
     Args:
         model: The student (or a native InternVL).
         folder: Where to write.
-        source: Folder the tokenizer, preprocessing and generation files are copied from.
-        weights: Other weights than the model's, by the names of its `state_dict`.
-        max_tiles: Most tiles of an image that it was trained with (default: what the source's files say).
+        source: Folder from which tokenizer, preprocessing and generation files are copied.
+        weights: Weights to save in place of the model's, by the names of its `state_dict`.
+        max_tiles: Most tiles of an image in training (default: as in the source's files).
 
     Raises:
-        UserError: If something else than a model is at `folder`.
+        UserError: If `folder` exists and is not a model.
     """
     prepare_output(folder, MODEL, overwrite=True)
     with whole_folder(folder, MODEL) as partial:
@@ -40,11 +40,11 @@ def save_whole_student(
 
 
 def save_students(module: BaseTask, folders: Mapping[str, Path]) -> None:
-    """Write every student of a module, on the first process; all must call this, as weights may be shared out.
+    """Write every student of a module, on the first process; all must call this, as weights may be sharded.
 
     Args:
         module: A module in training.
-        folders: Where each goes, by its branch of a batch.
+        folders: Where to write each student, by branch.
     """
     for branch, student in module.pair.students().items():
         weights = gathered(student.state_dict().items(), keep=module.trainer.is_global_zero)

@@ -7,10 +7,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def warmup_cosine(optimizer: Optimizer, *, warmup: float, total_steps: int, floor: float = 0.0) -> LambdaLR:
-    """Return a schedule that rises linearly and falls as a half cosine.
+    """Return a schedule that rises linearly, then falls along a half cosine.
 
     Args:
-        optimizer: Whose learning rates to scale.
+        optimizer: Optimizer whose learning rates are scaled.
         warmup: Steps of warm-up if ≥ 1, otherwise their share of all steps.
         total_steps: Steps of the whole training.
         floor: Share of the peak learning rate that remains at the end.

@@ -1,4 +1,4 @@
-"""Post-training: every parameter learns on answer tokens (FCoT-VL, section 3.3)."""
+"""Post-training: train every parameter on answer tokens (FCoT-VL, section 3.3)."""
 
 from pathlib import Path
 from typing import Any
@@ -16,21 +16,21 @@ from fcot.training.loss_weighting import check_reduction, row_weights
 
 
 class SFT(BaseTask):
-    """Post-trains a student, or a teacher at ratio 1 as the control.
+    """Post-trains a student or, as a control, a teacher (ratio 1).
 
     Args:
         checkpoint: Model folder: a student saved by re-alignment, or a native InternVL.
-        lr_scale: Factor on the learning rate of a part, such as `{vision: 0.1}`; 1 where not named.
-        freeze: Parts that do not learn: vision, projector, llm.
-        from_scratch: Start from random weights, with the folder's configuration only.
-        drop_path: Chance of skipping a branch of a layer of the vision tower, growing to this in the last one.
-        reduction: How answers are weighted in the loss: token: every answer token alike; sample: every sample alike,
-            however long its answer; square_root: a sample with n answer tokens counts √n.
-        chunk_rows: Answer tokens whose logits exist at a time; bounds memory, not the result.
-        checkpoint_activations: Compute layers again in the backward pass instead of keeping what they computed: memory
-            for a third more work.
-        compile_layers: Compile the layers of vision tower and language model by torch.compile.
-        shared: What every task takes: see `BaseTask`.
+        lr_scale: Factors on the learning rates of parts, such as `{vision: 0.1}`; 1 for parts not named.
+        freeze: Parts that are not trained: vision, projector, llm.
+        from_scratch: Start from random weights, with only the folder's configuration.
+        drop_path: Probability of skipping a residual branch in the vision tower's last layer; it grows linearly from 0.
+        reduction: Weights in the loss. token: equal for all answer tokens; sample: equal for all samples, however long
+            the answer; square_root: √n for a sample with n answer tokens.
+        chunk_rows: Answer tokens whose logits exist at a time; affects memory, not the result.
+        checkpoint_activations: Recompute layers in the backward pass instead of storing activations: less memory, a
+            third more work.
+        compile_layers: Compile the layers of vision tower and language model with torch.compile.
+        shared: Arguments of every task: see `BaseTask`.
     """
 
     stage = "sft"
@@ -65,7 +65,7 @@ class SFT(BaseTask):
         return int(getattr(self.folder.config, "ratio", 1))
 
     def build(self) -> StudentTeacher:
-        """Load the student alone; what is not frozen learns."""
+        """Load the student alone, with all but the frozen parts trainable."""
         pair = StudentTeacher(
             self.folder.path, from_scratch=self.from_scratch, checkpointing=self.checkpoint_activations
         )
@@ -76,7 +76,7 @@ class SFT(BaseTask):
         return pair
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy over answer tokens, their mean weighted as the reduction says."""
+        """Return the cross-entropy of answer tokens, averaged with the weights of the reduction."""
         sequences = batch.sequences["student"]
         rows, labels = self.pair.student_rows(batch), answer_labels(sequences)
         weights = row_weights(answer_samples(sequences), len(batch), self.reduction)

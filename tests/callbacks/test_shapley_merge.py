@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file
 
 from callbacks import ShapleyMerge, Snapshots
-from callbacks.shapley_merge import CachedLoader
 from fcot.errors import UserError
 from fcot.models.student import CompressedInternVL, load_student
 from fcot.training.sft import SFT
@@ -179,7 +178,7 @@ def test_a_merge_that_cannot_be_is_refused_before_training(merging, tmp_path, st
     with pytest.raises(UserError, match=r"base is 'inti', and there is no such model folder\. Did you mean 'init'"):
         merging(ShapleyMerge(base="inti"))
     many = trainer(tmp_path, Snapshots(count=9), ShapleyMerge(), max_steps=9)
-    with pytest.raises(UserError, match=r"9 snapshots have 512 coalitions.*\nGive ShapleyMerge.permutations"):
+    with pytest.raises(UserError, match=r"9 snapshots have 512 coalitions.*\nMerge at most 8 .*permutations"):
         many.fit(SFT(student_folder), pages)
     assert not (tmp_path / "snapshots").exists()
 
@@ -204,24 +203,6 @@ def test_scores_of_a_utility_of_ones_own_are_found_again_only_if_it_says_what_it
 
 
 def test_dev_pages_that_could_not_be_read_are_not_counted(tmp_path, merging, monkeypatch):
-    monkeypatch.setattr("callbacks.shapley_merge.ShapleyMerge._dev_samples", lambda self, data: 99)  # 8 there are
+    monkeypatch.setattr("shards.feed.datamodule.Shards.size", lambda self, split: 99)  # 8 there are
     merging(ShapleyMerge(method="final", value="tokens"))
     assert json.loads((tmp_path / "merged" / "merge.json").read_text())["n"] == 8
-
-
-def test_batches_are_decoded_once_if_they_fit_in_memory(pages, student_folder):
-    module = SFT(student_folder)
-    pages.eval_batch_size = 3
-    passes = []
-
-    class Loader:
-        def __iter__(self):
-            passes.append(1)
-            return iter(pages.loader("dev", layout=module.layout))
-
-    for most, expected in ((2**30, 1), (1000, 2)):
-        passes.clear()
-        batches = CachedLoader(Loader(), most)
-        assert [batch.keys for batch in batches] == [batch.keys for batch in batches]
-        assert len(passes) == expected
-    assert next(iter(batches)).keys  # a pass that is left early keeps nothing

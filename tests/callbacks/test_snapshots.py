@@ -1,5 +1,7 @@
 """Snapshots are taken when they are due, and belong to one run."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -45,3 +47,12 @@ def test_snapshots_are_evenly_spaced_and_end_with_the_last_step():
     assert Snapshots(count=5).due(2) == [1, 2]
     with pytest.raises(UserError, match=r"count is 0\. Keep at least one"):
         Snapshots(count=0)
+
+
+def test_a_merge_starts_from_the_start_the_last_snapshot_or_a_model_folder(tmp_path):
+    for name in ("base", "step-000002", "step-000010"):
+        (tmp_path / name).mkdir()
+    snapshots = Snapshots(dirpath=tmp_path)
+    assert snapshots.base_of("init") == tmp_path / "base"
+    assert snapshots.base_of("final") == tmp_path / "step-000010"
+    assert snapshots.base_of("models/theirs") == Path("models/theirs")

@@ -3,13 +3,13 @@ import gc
 import pytest
 import torch
 
-from fcot.compress import Compressor, Pool, compressors, make_compressor
+from fcot.compress import COMPRESSORS, Compressor, Pool, make_compressor
 from fcot.compress.conv2d import window
 from fcot.errors import UserError
 
 SIDE, WIDTH = 4, 6
 DIVISORS = (1, 2, 4, 8, 16)
-KINDS = sorted(compressors())
+KINDS = sorted(COMPRESSORS)
 REAL = [name for name in KINDS if name != "identity"]
 
 
@@ -129,8 +129,8 @@ def test_a_subclass_is_registered_under_its_snake_case_name():
     class HalfPool2d(Pool):
         """A compressor of a user's own."""
 
-    assert compressors()["half_pool2d"] is HalfPool2d
+    assert COMPRESSORS["half_pool2d"] is HalfPool2d
     assert isinstance(make_compressor("half_pool2d", ratio=2, side=SIDE, width=WIDTH), Compressor)
     del HalfPool2d
     gc.collect()  # forget it, so that no other test meets it
-    assert "half_pool2d" not in compressors()
+    assert "half_pool2d" not in COMPRESSORS

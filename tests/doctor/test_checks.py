@@ -78,7 +78,7 @@ def test_weights_of_another_shape_name_the_tensor(copy):
     config["text_config"]["intermediate_size"] += 8
     (copy / "config.json").write_text(json.dumps(config))
     (first, *_) = found(copy)
-    assert "gate_proj.weight' has shape [96, 32], and the configuration says [104, 32]" in first
+    assert "gate_proj.weight' has shape [96, 32], but the configuration requires [104, 32]" in first
 
 
 def test_tensors_that_are_missing_or_unknown_are_counted_and_one_is_named(copy):
@@ -87,8 +87,8 @@ def test_tensors_that_are_missing_or_unknown_are_counted_and_one_is_named(copy):
     config["vision_config"]["attention_bias"] = False
     (copy / "config.json").write_text(json.dumps(config))
     missing, unknown = found(copy)
-    assert "tensors are missing, 'model.language_model.layers.1." in missing
-    assert "3 tensors are not of this model, 'model.vision_tower.encoder.layer.0.attention." in unknown
+    assert "tensors are missing, such as 'model.language_model.layers.1." in missing
+    assert "3 tensors do not belong to this model, such as 'model.vision_tower.encoder.layer.0.attention." in unknown
 
 
 def test_a_page_beyond_the_context_is_refused(copy):

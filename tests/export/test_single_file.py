@@ -83,7 +83,7 @@ def test_it_runs_alone_and_has_only_what_is_used(package):
 def test_two_things_of_one_name_are_refused(package, tmp_path):
     clash = "class Mixed:\n    def scaled(self):\n        return scaled\n\n\ndef scaled():\n    return 0\n"
     (tmp_path / package / "mixed.py").write_text(clash)
-    with pytest.raises(UserError, match=rf"'scaled' is one thing in {package}\.\w+ and another in {package}"):
+    with pytest.raises(UserError, match=rf"'scaled' has different definitions in {package}\.\w+ and {package}"):
         single_file("Kinds.", kind_of(package))
 
 

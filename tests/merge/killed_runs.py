@@ -1,7 +1,7 @@
-"""Kill a merge again and again with SIGKILL, let it finish, and print what became of it.
+"""Kill a merge again and again with SIGKILL, let it finish, and print the result.
 
-Run as `python killed_runs.py FOLDER SEED`. Each run is a fork of this process, so that importing torch is
-paid once; nothing else of the parent is used by it.
+Run as `python killed_runs.py FOLDER SEED`. Each run is a fork of this process, so that torch is imported
+once; it uses nothing else of the parent.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def write_checkpoints(root):
 
 
 def merge(root, output):
-    """Merge with a utility that takes a while and notes each call; writing the model takes a while too."""
+    """Merge with a slow utility that notes each call; writing the model is slow too."""
 
     def utility(weights):
         with (output.parent / "calls").open("a") as calls:
@@ -55,7 +55,7 @@ def is_whole(output):
 
 
 def run_and_kill(root, output, is_time, delay):
-    """Run a merge in a fork and kill it some seconds after `is_time()`; say whether it was still running."""
+    """Run a merge in a fork and kill it `delay` seconds after `is_time()`; return whether it was still running."""
     child = os.fork()
     if child == 0:
         try:

@@ -1,11 +1,12 @@
-"""`auto` keeps the last snapshot unless another mixture is shown to be better on pages that did not find it."""
+"""`auto` keeps the last snapshot unless a candidate beats it on pages not used to find it."""
 
 import json
 
 import numpy as np
 import pytest
 
-from fcot.merge.choice import Choice, choose
+from fcot.errors import UserError
+from fcot.merge.choice import Choice, check_method, choose
 from fcot.merge.report import Control
 
 CONTROLS = {
@@ -46,7 +47,7 @@ def test_one_that_is_not_surely_better_is_not_kept(gain, noise):
     choice = choose(CONTROLS, pages(gain, noise)[0], MIXTURES, seed=0)
     assert (choice.method, choice.candidate) == ("final", "random_search")
     assert choice.difference.low <= 0
-    assert "the last snapshot is kept: on pages that did not find it, random_search scores " in choice.why
+    assert "the last snapshot is kept: on pages not used to find it, random_search scores " in choice.why
     assert json.loads(json.dumps(choice.to_dict()))["difference"]["n"] == 120
 
 
@@ -68,3 +69,18 @@ def test_nothing_is_read_where_no_candidate_scores_above_the_last_snapshot():
 def test_without_other_pages_the_last_snapshot_is_kept(confirm, why):
     choice = choose(CONTROLS, confirm, MIXTURES, seed=0)
     assert choice.method == "final" and why in choice.why
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "says"),
+    [
+        ("atuo", {}, r"There is no merge method 'atuo'\. Did you mean 'auto'"),
+        ("average", {"scale": 1.0}, r"'average' has no option 'scale'"),
+        ("auto", {"scale": 1.0}, r"Options {'scale': 1\.0} are given, and no merge method"),
+    ],
+)
+def test_a_method_or_an_option_that_is_not_there_is_refused(method, options, says):
+    check_method("task_arithmetic_sum", {"scale": 0.3})
+    check_method("auto", {})
+    with pytest.raises(UserError, match=says):
+        check_method(method, options)

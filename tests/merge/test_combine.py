@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fcot.merge import Combination, coalition_weights, combine, open_weights, write_weights
+from fcot.merge import Combination, coalition_weights, open_weights, write_weights
 
 
 def tensors(seed, dtype=torch.float32):
@@ -21,7 +21,7 @@ def tensors(seed, dtype=torch.float32):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_floating_tensors_are_the_formula_in_fp32_in_the_dtype_of_the_base(dtype):
     base, checkpoints = tensors(0, dtype), [tensors(seed, dtype) for seed in (1, 2, 3)]
-    merged = dict(combine(base, checkpoints, [0.7, 0.0, -0.2]))
+    merged = dict(Combination(base, checkpoints, [0.7, 0.0, -0.2]))
     for name in ("embed.weight", "scale"):
         expected = base[name].float()
         for weight, checkpoint in zip([0.7, 0.0, -0.2], checkpoints, strict=True):
@@ -34,7 +34,7 @@ def test_small_bf16_differences_do_not_vanish_in_the_sum():
     base = {"x": torch.full((4,), 256.0, dtype=torch.bfloat16)}
     near = [{"x": torch.full((4,), 258.0, dtype=torch.bfloat16)} for _ in range(4)]
     # a quarter of the difference, 0.5, is below bf16's step of 2 at 256: summed in bf16 it would be lost
-    assert torch.equal(dict(combine(base, near, [0.25] * 4))["x"], near[0]["x"])
+    assert torch.equal(dict(Combination(base, near, [0.25] * 4))["x"], near[0]["x"])
 
 
 def test_fp64_tensors_keep_their_precision():
@@ -43,18 +43,18 @@ def test_fp64_tensors_keep_their_precision():
         {"x": torch.tensor([1.0 + 1e-12]).double()},
     )
     checkpoint["x"] = torch.tensor([1.0 + 1e-12], dtype=torch.float64)
-    assert dict(combine(base, [checkpoint], [1.0]))["x"].item() == pytest.approx(1.0 + 1e-12, abs=1e-15)
+    assert dict(Combination(base, [checkpoint], [1.0]))["x"].item() == pytest.approx(1.0 + 1e-12, abs=1e-15)
 
 
 def test_a_tensor_of_several_pieces_is_merged_to_its_end():
     size = 2**19 + 3
     base, checkpoint = {"x": torch.zeros(size)}, {"x": torch.arange(size, dtype=torch.float32)}
-    assert torch.equal(dict(combine(base, [checkpoint], [0.5]))["x"], checkpoint["x"] / 2)
+    assert torch.equal(dict(Combination(base, [checkpoint], [0.5]))["x"], checkpoint["x"] / 2)
 
 
-def test_integer_and_boolean_tensors_are_the_base_s_and_a_copy():
+def test_integer_and_boolean_tensors_are_copies_of_the_bases():
     base, checkpoint = tensors(0), tensors(1)
-    merged = dict(combine(base, [checkpoint], [1.0]))
+    merged = dict(Combination(base, [checkpoint], [1.0]))
     assert torch.equal(merged["position_ids"], base["position_ids"])
     assert torch.equal(merged["mask"], base["mask"])
     merged["position_ids"].zero_()
@@ -63,14 +63,14 @@ def test_integer_and_boolean_tensors_are_the_base_s_and_a_copy():
 
 def test_inputs_are_left_as_they_were():
     base, checkpoint = tensors(0), tensors(1)
-    dict(combine(base, [checkpoint], [0.5]))
+    dict(Combination(base, [checkpoint], [0.5]))
     assert torch.equal(base["embed.weight"], tensors(0)["embed.weight"])
     assert torch.equal(checkpoint["embed.weight"], tensors(1)["embed.weight"])
 
 
 def test_transposed_tensors_are_merged_by_position():
     base, checkpoint = {"x": torch.arange(6.0).view(2, 3).T}, {"x": torch.ones(3, 2)}
-    assert torch.equal(dict(combine(base, [checkpoint], [0.5]))["x"], (base["x"] + 1) / 2)
+    assert torch.equal(dict(Combination(base, [checkpoint], [0.5]))["x"], (base["x"] + 1) / 2)
 
 
 def test_a_checkpoint_without_weight_is_not_read():
@@ -89,11 +89,11 @@ def test_a_combination_computes_a_tensor_only_when_asked():
     assert torch.equal(mixture["good"], torch.zeros(2))
 
 
-def test_members_of_a_coalition_share_the_weight_equally_and_nobody_gives_the_base():
+def test_members_of_a_coalition_share_the_weight_equally_and_the_empty_one_is_the_base():
     players = ["a", "b", "c", "d"]
     assert coalition_weights(["d", "b"], players) == [0.0, 0.5, 0.0, 0.5]
     base = tensors(0)
-    merged = dict(combine(base, [tensors(seed) for seed in (1, 2, 3, 4)], coalition_weights([], players)))
+    merged = dict(Combination(base, [tensors(seed) for seed in (1, 2, 3, 4)], coalition_weights([], players)))
     assert all(torch.equal(merged[name], base[name]) for name in base)
     with pytest.raises(ValueError, match="'e' is not one of the snapshots"):
         coalition_weights(["e"], players)
@@ -103,27 +103,27 @@ def test_nan_and_infinity_are_traced_to_the_checkpoint_that_has_them():
     base, good, bad = tensors(0), tensors(1), tensors(2)
     bad["embed.weight"][3, 3] = float("inf")
     with pytest.raises(ValueError, match=r"'embed.weight' of snapshot 3 holds NaN or infinity"):
-        dict(combine(base, [bad, good, bad], [0.0, 0.5, 0.5]))
+        dict(Combination(base, [bad, good, bad], [0.0, 0.5, 0.5]))
 
 
-def test_an_overflow_of_half_precision_is_told_apart_from_broken_input():
+def test_an_overflow_of_half_precision_is_not_called_broken_input():
     base = {"x": torch.tensor([60000.0], dtype=torch.float16)}
     checkpoint = {"x": torch.tensor([-60000.0], dtype=torch.float16)}
     with pytest.raises(ValueError, match="'x' overflows float16 when merged"):
-        dict(combine(base, [checkpoint], [-1.0]))
+        dict(Combination(base, [checkpoint], [-1.0]))
 
 
 @pytest.mark.parametrize(("weights", "says"), [([1.0], "1 weights for 2"), ([1.0, float("nan")], "not all finite")])
 def test_unusable_weights_are_refused(weights, says):
     with pytest.raises(ValueError, match=says):
-        combine(tensors(0), [tensors(1), tensors(2)], weights)
+        Combination(tensors(0), [tensors(1), tensors(2)], weights)
 
 
 MEASURE = """
 import sys
 from pathlib import Path
 import torch
-from fcot.merge import combine, open_weights, write_weights
+from fcot.merge import Combination, open_weights, write_weights
 
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -132,11 +132,11 @@ def peak():
 root = Path(sys.argv[1])
 base = open_weights(root / "base")
 checkpoints = [open_weights(root / f"s{number}") for number in range(5)]
-# load what a merge needs of torch, which is not what is measured
+# load what a merge needs of torch before measuring
 tiny = {"x": torch.ones(9)}
-write_weights(root / "tiny", combine(tiny, [tiny], [0.5]))
+write_weights(root / "tiny", Combination(tiny, [tiny], [0.5]).items())
 before = peak()
-write_weights(root / "merged", combine(base, checkpoints, [0.2] * 5), max_shard_bytes=8 * 2**20)
+write_weights(root / "merged", Combination(base, checkpoints, [0.2] * 5).items(), max_shard_bytes=8 * 2**20)
 print(peak() - before)
 """
 
@@ -154,7 +154,7 @@ def test_merging_holds_a_few_tensors_and_not_the_models(tmp_path):
         check=True,
         env=environment(),
     )
-    # a shard of two tensors, some five of the largest and the allocator's slack; the models are sixty
+    # a shard of two tensors, about five more and the allocator's slack; the models have sixty
     assert int(result.stdout) < 12 * tensor_bytes
     assert torch.equal(open_weights(tmp_path / "merged")["layer9.weight"], torch.full((2**20,), 3.0))
 

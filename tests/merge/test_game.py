@@ -106,7 +106,7 @@ def test_too_many_players_for_exact_values_are_refused_before_any_scoring():
     def utility(members):
         raise AssertionError("scored")
 
-    with pytest.raises(ValueError, match=r"512 evaluations.*sample: give permutations"):
+    with pytest.raises(ValueError, match=r"512 coalitions, .*\n.*or give `permutations`"):
         score_coalitions([f"s{step}" for step in range(9)], utility)
 
 

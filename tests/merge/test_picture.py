@@ -1,7 +1,7 @@
 import pytest
 from matplotlib.image import imread
 
-from fcot.merge import draw_merge, merge_methods
+from fcot.merge import MERGE_METHODS, draw_merge
 
 
 def report(players, **extra):
@@ -11,7 +11,7 @@ def report(players, **extra):
         "utilities": {"": 0.2, **{name: 0.3 + 0.01 * place for place, name in enumerate(players)}},
         "shapley": {name: 0.1 - 0.07 * place for place, name in enumerate(players)},
         "controls": {
-            name: {"utility": 0.4 + 0.02 * place, "weights": weights} for place, name in enumerate(merge_methods())
+            name: {"utility": 0.4 + 0.02 * place, "weights": weights} for place, name in enumerate(MERGE_METHODS)
         },
         "chosen": "shapley",
         "seed": 0,

@@ -13,7 +13,6 @@ from fcot.merge import (
     MERGE_METHODS,
     coalition_key,
     coalitions,
-    merge_methods,
     merge_snapshots,
     open_weights,
     write_weights,
@@ -70,7 +69,7 @@ def test_the_report_holds_the_game_the_controls_and_the_choice(tmp_path, snapsho
     assert set(written["utilities"]) == {coalition_key(members) for members in coalitions(PLAYERS)}
     gain = written["utilities"]["s1+s2+s3"] - written["utilities"][""]
     assert math.fsum(written["shapley"].values()) == pytest.approx(gain, abs=1e-9)
-    assert set(written["controls"]) == set(merge_methods())
+    assert set(written["controls"]) == set(MERGE_METHODS)
     assert written["controls"][written["chosen"]]["weights"] == written["weights"]
     assert written["choice"]["method"] == written["chosen"] == "final"  # nothing was given to confirm another on
     assert (written["split"], written["n"], written["metric"], written["seed"]) == ("dev", 60, "accuracy", 0)
@@ -112,7 +111,7 @@ def test_saved_tensors_are_the_formula_in_fp32(tmp_path, snapshots):
     assert saved["steps"] == base["steps"]
 
 
-@pytest.mark.parametrize("method", merge_methods())
+@pytest.mark.parametrize("method", MERGE_METHODS)
 def test_a_named_method_is_the_one_that_is_saved(tmp_path, snapshots, method):
     report = merge(tmp_path, snapshots, method=method)
     assert report.chosen == method
@@ -181,17 +180,17 @@ def test_a_base_in_memory_merges_like_the_same_base_on_disk(tmp_path, snapshots)
         assert in_memory[field] == on_disk[field]
 
 
-def test_finish_writes_the_folder_s_files_and_progress_is_told(tmp_path, snapshots):
-    told = []
+def test_finish_writes_the_files_of_the_folder_and_progress_is_reported(tmp_path, snapshots):
+    reported = []
 
     def finish(folder, tensors):
         (folder / "config.json").write_text("{}")
         write_weights(folder, tensors, max_shard_bytes=1)
 
-    merge(tmp_path, snapshots, finish=finish, progress=lambda *stage: told.append(stage))
+    merge(tmp_path, snapshots, finish=finish, progress=lambda *stage: reported.append(stage))
     names = {path.name for path in (tmp_path / "merged").iterdir()}
     assert {"config.json", "merge.json", "merge.png", "model.safetensors.index.json"} <= names
-    assert [stage for stage in told if stage[1] == stage[2]] == [
+    assert [stage for stage in reported if stage[1] == stage[2]] == [
         ("reading", 4, 4),
         ("coalitions", 8, 8),
         ("random_search", 8, 8),
@@ -202,7 +201,7 @@ def test_finish_writes_the_folder_s_files_and_progress_is_told(tmp_path, snapsho
 def test_more_than_eight_snapshots_need_sampling_and_then_report_errors(tmp_path):
     snapshots = make_checkpoints(tmp_path, count=9)
     utility = Score()
-    with pytest.raises(ValueError, match="or sample: give permutations"):
+    with pytest.raises(ValueError, match="or give `permutations`, such as 20"):
         merge(tmp_path, snapshots, utility)
     assert utility.calls == 0
     report = merge(tmp_path, snapshots, utility, permutations=4, random_draws=2)
@@ -363,7 +362,7 @@ def test_tensors_of_a_method_that_are_not_the_bases_are_refused(tmp_path, snapsh
     assert not (tmp_path / "merged").exists()
 
 
-def test_scores_of_tensors_are_found_again_only_where_all_they_depend_on_is_the_same(tmp_path, snapshots, monkeypatch):
+def test_scores_of_tensors_are_reused_only_if_all_they_depend_on_is_the_same(tmp_path, snapshots, monkeypatch):
     monkeypatch.setattr(MERGE_METHODS, "_added", dict(MERGE_METHODS._added))
 
     @MERGE_METHODS.add

@@ -14,7 +14,7 @@ from fcot.metrics.relaxed_accuracy import relaxed_accuracy
         ("50 %", "50%"),
         ("5%%", "5%"),
         ("1e3", "1000"),
-        ("1_000", "1000"),  # what Python reads as a number is one
+        ("1_000", "1000"),  # whatever Python reads as a number is one
         ("\uff11\uff12", "12"),
         (" 12\n", "12"),
         ("12", " 12 "),

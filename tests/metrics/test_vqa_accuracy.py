@@ -5,7 +5,7 @@ from fcot.metrics.vqa_accuracy import normalize_answer, vqa_accuracy
 
 @pytest.mark.parametrize(
     ("agreeing", "score"),
-    # Of n who agree each sees n - 1 others, each of the rest sees n; a third a piece, at most 1.
+    # With n in agreement, each of them sees n - 1 others and everyone else n; each counts a third, at most 1.
     [(0, 0.0), (1, 9 / 30), (2, (2 + 8 * 2) / 30), (3, (3 * 2 + 7 * 3) / 30), (4, 1.0), (10, 1.0)],
 )
 def test_leaves_each_annotator_out_in_turn(agreeing, score):
@@ -19,7 +19,7 @@ def test_annotators_agree_after_normalization():
 
 
 def test_empty_answers_agree():
-    # An annotator's "the" is nothing once its article is gone.
+    # An annotator's "the" is empty once articles are dropped.
     assert vqa_accuracy("", ["the", "", "a", "an", *["cat"] * 6]) == 1.0
 
 
@@ -45,7 +45,7 @@ def test_other_counts_of_annotators_are_refused(count):
         ("one-two", "1 2"),
         ("the", ""),
         ("", ""),
-        # commas and question marks go before anything else is looked at
+        # commas and question marks are dropped first
         ("$1,234.50", "$1234.50"),
         ("march 5, 2019", "march 5 2019"),
         ("why?", "why"),
@@ -58,7 +58,7 @@ def test_other_counts_of_annotators_are_refused(count):
         ("3.", "3."),
         ("1.5.", "1.5."),
         ("Inc.", "inc"),
-        # a mark beside a space is dropped everywhere, another becomes a space
+        # a mark that is beside a space anywhere is dropped, any other becomes a space
         ("1/8/93", "1 8 93"),
         ("1/8 / 93", "18 93"),
         ("half-full", "half full"),

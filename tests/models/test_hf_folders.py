@@ -105,7 +105,7 @@ def test_the_system_message_is_that_of_the_chat_template(tmp_path, head, system)
 
 def test_a_conversation_laid_out_in_another_way_is_refused_with_what_to_write(tmp_path):
     folder = published(tmp_path, "{% for message in messages %}[INST] {{ message['content'] }} [/INST]{% endfor %}")
-    with pytest.raises(UserError, match=r"chat template of .* like none of") as caught:
+    with pytest.raises(UserError, match=r"chat template of .* fits none of") as caught:
         _ = ModelFolder(folder).template
     assert '"template": "internvl2_5"' in str(caught.value)
 

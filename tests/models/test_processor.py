@@ -103,10 +103,10 @@ def test_an_array_is_the_page_that_it_shows(processor, kind):
         (np.zeros((5, 60, 90), np.uint8), r"shape \(5, 60, 90\)"),
         (np.zeros(60, np.uint8), r"shape \(60,\)"),
         (np.zeros((0, 90), np.uint8), r"shape \(0, 90\)"),
-        (np.full((60, 90), -1.5), "numbers from -1.5 to -1.5"),
-        (np.full((60, 90), 1.5), "numbers from 1.5 to 1.5"),
-        (np.full((60, 90), np.nan), "numbers from nan"),
-        (np.full((60, 90), 65535, np.uint16), "numbers from 65535"),
+        (np.full((60, 90), -1.5), "pixel values from -1.5 to -1.5"),
+        (np.full((60, 90), 1.5), "pixel values from 1.5 to 1.5"),
+        (np.full((60, 90), np.nan), "pixel values from nan"),
+        (np.full((60, 90), 65535, np.uint16), "pixel values from 65535"),
         (np.zeros((60, 90), complex), "complex128"),
         ([], "no page"),
     ],
@@ -120,9 +120,9 @@ def test_a_truncation_never_cuts_visual_tokens(processor):
     text, pages = f"{CONTEXT}\nWhat is the total of this page?", [page(168, 112)]
     whole = processor(images=pages, text=text)["input_ids"][0]
     assert whole.count(processor.image_token_id) == 14
-    with pytest.raises(ValueError, match="Text 0 has 14 visual tokens, and cut to 10 tokens it keeps 9 of them"):
+    with pytest.raises(ValueError, match="Text 0 has 14 visual tokens, and truncated to 10 tokens it keeps 9 of them"):
         processor(images=pages, text=text, truncation=True, max_length=10)
-    with pytest.raises(ValueError, match="cut to 15 tokens it keeps 14 of them"):  # the closing tag is one
+    with pytest.raises(ValueError, match="truncated to 15 tokens it keeps 14 of them"):  # the closing tag is one
         processor(images=pages, text=text, truncation=True, max_length=15, return_tensors="pt")
     with pytest.raises(ValueError, match="Text 1 has 14 visual tokens"):
         kwargs = {"truncation": True, "max_length": 30}

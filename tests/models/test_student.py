@@ -6,7 +6,7 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache, InternVLForConditionalGeneration
 from transformers.utils.generic import find_labels
 
-from fcot.compress import Conv, compressors
+from fcot.compress import COMPRESSORS, Conv
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import normalize
 from fcot.models.student import CompressedInternVL, load_student, save_student
@@ -43,7 +43,7 @@ def logits(model, pair, batch):
 
 
 @pytest.mark.parametrize("placement", ["before", "after"])
-@pytest.mark.parametrize("name", sorted(compressors()))
+@pytest.mark.parametrize("name", sorted(COMPRESSORS))
 def test_a_saved_student_loads_with_equal_logits(tiny_checkpoint, tmp_path, make_batch, name, placement):
     ratio = 1 if name == "identity" else 2
     pair, batch = trained(tiny_checkpoint, name, ratio, placement), make_batch(*PAGES, ratio=ratio)

@@ -81,7 +81,7 @@ def test_a_teacher_with_broken_weights_is_refused_by_file_and_tensor(tiny_checkp
     for content, said in (
         (weights[broken] * float("nan"), rf"{name}.weight' in {file} holds NaN or infinity"),
         (weights[broken][1:].clone(), rf"{file}: tensor '\S*{name}.weight' has shape"),
-        (None, rf"{folder}: 1 tensors are missing, '\S*{name}.weight'"),
+        (None, rf"{folder}: 1 tensors are missing, such as '\S*{name}.weight'"),
     ):
         changed = {**weights, broken: content}
         save_file({key: tensor for key, tensor in changed.items() if tensor is not None}, file, {"format": "pt"})

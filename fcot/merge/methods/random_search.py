@@ -1,4 +1,4 @@
-"""Random weights, the best of them kept: the control with the same budget as the Shapley values."""
+"""Keep the best of random weights: a control with the same number of evaluations as the Shapley values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def random_search(
         base: θ_base.
         checkpoints: θ_1 … θ_N.
         utility: Scores a mixture; higher is better.
-        draws: How many mixtures to score; the first draws are the same whatever their number.
+        draws: How many mixtures to score; more draws begin with the same ones.
         seed: Seed of the draws.
 
     Returns:

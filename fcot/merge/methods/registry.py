@@ -10,6 +10,6 @@ from fcot.registry import Registry
 Mixture: TypeAlias = Sequence[float] | Mapping[str, Tensor]
 MergeMethod: TypeAlias = Callable[..., Mixture]
 
-# What a merge gives a method that asks for it by name; every other parameter is an option of the user.
+# What a merge passes to methods with a keyword of that name; their other keywords are the user's options.
 OFFERED = ("values", "single_utilities", "utility", "draws", "seed")
 MERGE_METHODS: Registry[MergeMethod] = Registry("merge method", own=("base", "checkpoints", *OFFERED))

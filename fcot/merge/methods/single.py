@@ -1,4 +1,4 @@
-"""No merge at all: one snapshot as it is, the controls that show whether merging helped."""
+"""Keep one snapshot as it is: the controls that show whether merging helped."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Task arithmetic: θ_base plus a fixed share of the task vectors θ_i - θ_base (paper, Table 4).
 
-The paper writes "0.5" and not whether it scales the mean or the sum of the task vectors; both are here.
+The paper gives 0.5 without saying whether it scales the mean or the sum of the task vectors; both are here.
 """
 
 from __future__ import annotations

@@ -5,10 +5,9 @@ import pytest
 import torch
 
 from fcot.merge import (
+    MERGE_METHODS,
     Combination,
     coalition_weights,
-    merge_method,
-    merge_methods,
     score_coalitions,
     shapley_values,
 )
@@ -41,11 +40,16 @@ def offered(base, checkpoints, utility):
     }
 
 
+def test_methods_are_listed_with_the_simplest_first_which_decides_between_equals():
+    ours = ["final", "best_single", "average", "task_arithmetic_mean", "task_arithmetic_sum", "random_search"]
+    assert [*MERGE_METHODS][: len(ours) + 1] == [*ours, "shapley"]
+
+
 @pytest.mark.filterwarnings("ignore:all Shapley values")
-@pytest.mark.parametrize("name", merge_methods())
+@pytest.mark.parametrize("name", MERGE_METHODS)
 def test_every_method_gives_a_finite_weight_for_each_checkpoint(name):
     base, checkpoints, utility = toy(0)
-    method = merge_method(name)
+    method = MERGE_METHODS[name]
     asked = inspect.signature(method).parameters
     given = {key: value for key, value in offered(base, checkpoints, utility).items() if key in asked}
     weights = method(base, checkpoints, **given)
@@ -56,36 +60,36 @@ def test_every_method_gives_a_finite_weight_for_each_checkpoint(name):
 
 def test_a_mistyped_name_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match=r"no merge method 'task_arithmetic_men'. Did you mean 'task_arithmetic_mean'"):
-        merge_method("task_arithmetic_men")
+        MERGE_METHODS["task_arithmetic_men"]
     with pytest.raises(ValueError, match=r"Known: average, best_single, "):
-        merge_method("ties")
+        MERGE_METHODS["ties"]
 
 
 def test_the_simple_methods_by_their_numbers():
     base, checkpoints = {}, [{}, {}, {}, {}]
-    assert merge_method("average")(base, checkpoints) == [0.25] * 4
-    assert merge_method("task_arithmetic_mean")(base, checkpoints, scale=0.5) == [0.125] * 4
-    assert merge_method("task_arithmetic_sum")(base, checkpoints, scale=0.5) == [0.5] * 4
-    assert merge_method("final")(base, checkpoints) == [0.0, 0.0, 0.0, 1.0]
-    best = merge_method("best_single")
+    assert MERGE_METHODS["average"](base, checkpoints) == [0.25] * 4
+    assert MERGE_METHODS["task_arithmetic_mean"](base, checkpoints, scale=0.5) == [0.125] * 4
+    assert MERGE_METHODS["task_arithmetic_sum"](base, checkpoints, scale=0.5) == [0.5] * 4
+    assert MERGE_METHODS["final"](base, checkpoints) == [0.0, 0.0, 0.0, 1.0]
+    best = MERGE_METHODS["best_single"]
     assert best(base, checkpoints, single_utilities=[0.1, 0.9, 0.2, 0.3]) == [0.0, 1.0, 0.0, 0.0]
     assert best(base, checkpoints, single_utilities=[0.1, 0.9, 0.9, 0.3]) == [0.0, 0.0, 1.0, 0.0]
 
 
 def test_shapley_drops_negative_values_and_shares_the_rest():
-    shapley = merge_method("shapley")
+    shapley = MERGE_METHODS["shapley"]
     assert shapley({}, [{}] * 4, values=[-1.0, 3.0, 0.0, 1.0]) == [0.0, 0.75, 0.0, 0.25]
 
 
 def test_shapley_without_a_positive_value_is_uniform_and_says_so():
     with pytest.warns(UserWarning, match="all Shapley values are zero or below: uniform weights"):
-        assert merge_method("shapley")({}, [{}] * 4, values=[-1.0, -3.0, 0.0, -0.5]) == [0.25] * 4
+        assert MERGE_METHODS["shapley"]({}, [{}] * 4, values=[-1.0, -3.0, 0.0, -0.5]) == [0.25] * 4
 
 
 @pytest.mark.parametrize(("name", "field"), [("shapley", "values"), ("best_single", "single_utilities")])
-def test_a_number_of_values_other_than_of_checkpoints_is_refused(name, field):
+def test_another_number_of_values_than_of_checkpoints_is_refused(name, field):
     with pytest.raises(ValueError, match=r"for 3 checkpoints. Give one for each"):
-        merge_method(name)({}, [{}] * 3, **{field: [1.0, 2.0]})
+        MERGE_METHODS[name]({}, [{}] * 3, **{field: [1.0, 2.0]})
 
 
 def test_random_search_scores_as_often_as_asked_and_returns_its_best():
@@ -98,7 +102,7 @@ def test_random_search_scores_as_often_as_asked_and_returns_its_best():
         seen.append((utility(mixture), mixture.weights))
         return seen[-1][0]
 
-    search = merge_method("random_search")
+    search = MERGE_METHODS["random_search"]
     weights = search(base, checkpoints, utility=recorded, draws=12, seed=3)
     assert len(seen) == 12
     assert tuple(weights) == max(seen)[1]
@@ -110,7 +114,7 @@ def test_random_search_scores_as_often_as_asked_and_returns_its_best():
 
 def test_random_search_draws_uniformly_from_the_simplex():
     drawn = []
-    merge_method("random_search")(
+    MERGE_METHODS["random_search"](
         {}, [{}] * 4, utility=lambda mixture: drawn.append(mixture.weights) or 0.0, draws=4000, seed=0
     )
     weights = torch.tensor(drawn)
@@ -130,7 +134,7 @@ def test_on_a_quadratic_the_game_of_means_beats_uniform_weights_and_the_game_of_
             return utility(Combination(base, checkpoints, weights))
 
         values = shapley_values(score_coalitions(PLAYERS, play), PLAYERS)
-        weights = merge_method("shapley")(base, checkpoints, values=list(values.values()))
+        weights = MERGE_METHODS["shapley"](base, checkpoints, values=list(values.values()))
         return utility(Combination(base, checkpoints, weights))
 
     uniform = utility(Combination(base, checkpoints, coalition_weights(PLAYERS, PLAYERS)))

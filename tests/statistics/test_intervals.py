@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fcot.metrics import (
+from fcot.statistics import (
     Interval,
     bootstrap_interval,
     bootstrap_interval_by_group,
@@ -79,7 +79,7 @@ def test_five_hundred_samples_take_milliseconds():
 
 
 def test_more_draws_than_fit_at_once_make_one_interval():
-    scores = np.tile([0.0, 1.0], 20_000)  # 50 resamples of it are drawn in two pieces
+    scores = np.tile([0.0, 1.0], 20_000)  # 50 resamples are drawn in two pieces
     interval = bootstrap_interval(scores, resamples=50)
     assert interval.low == pytest.approx(0.5, abs=0.01)
     assert interval.high == pytest.approx(0.5, abs=0.01)
@@ -88,7 +88,7 @@ def test_more_draws_than_fit_at_once_make_one_interval():
 def test_difference_is_paired():
     interval = paired_difference(STUDENT, TEACHER)
     assert interval.mean == pytest.approx((STUDENT - TEACHER).mean())
-    assert interval.high < 0  # each mean alone is less sure than the difference:
+    assert interval.high < 0  # each mean alone varies more than the difference:
     assert interval.high - interval.low < 0.2 * (bootstrap_interval(TEACHER).high - bootstrap_interval(TEACHER).low)
 
 
@@ -126,7 +126,7 @@ def test_order_of_groups_does_not_matter():
 
 
 def test_independent_groups_narrow_the_interval():
-    # Four groups with the spread of one: their mean has half its interval.
+    # Four groups of equal spread: the interval of their mean is half as wide.
     one = bootstrap_interval(TEACHER)
     four = bootstrap_interval_by_group({name: TEACHER for name in "abcd"})
     assert (four.high - four.low) / (one.high - one.low) == pytest.approx(0.5, abs=0.05)

@@ -1,4 +1,4 @@
-"""How sure a mean of scores is: percentile bootstrap over samples, for one model and for two.
+"""Percentile bootstrap intervals of mean scores over samples, for one model and for two.
 
 Shapes: R resamples, N samples of a group, S series that share their samples (two models on one test set).
 """
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fcot.errors import UserError
 
-Scores: TypeAlias = npt.ArrayLike  # one number a sample: a list, an array or a CPU tensor
+Scores: TypeAlias = npt.ArrayLike  # one number per sample: a list, an array or a CPU tensor
 _Array: TypeAlias = npt.NDArray[np.float64]
 
 _DRAWS_AT_ONCE = 1 << 20  # bounds the memory of a resampling to some tens of megabytes
@@ -39,9 +39,9 @@ def bootstrap_interval(scores: Scores, *, seed: int = 0, resamples: int = 2000, 
     """Return the mean of per-sample scores with its interval.
 
     Args:
-        scores: One score a sample, `[samples]`.
+        scores: One score per sample, `[samples]`.
         seed: Seed of the resampling; the same seed gives the same interval.
-        resamples: How many times the samples are drawn anew, with replacement.
+        resamples: How many times the samples are redrawn, with replacement.
         confidence: Share of the resampled means inside the interval.
 
     Returns:
@@ -56,13 +56,13 @@ def bootstrap_interval(scores: Scores, *, seed: int = 0, resamples: int = 2000, 
 def bootstrap_interval_by_group(
     scores_by_group: Mapping[str, Scores], *, seed: int = 0, resamples: int = 2000, confidence: float = 0.95
 ) -> Interval:
-    """Return the mean of the groups' means with its interval, drawing samples anew within each group.
+    """Return the mean of the groups' means with its interval, resampling within each group.
 
     Args:
-        scores_by_group: The scores of each group (a task, a benchmark), `[samples]` each. Every group
-            weighs the same whatever its size; their order does not matter.
+        scores_by_group: The scores of each group (a task, a benchmark), `[samples]` each. Groups weigh the same
+            whatever their size and order.
         seed: Seed of the resampling.
-        resamples: How many times the samples are drawn anew.
+        resamples: How many times the samples are redrawn.
         confidence: Share of the resampled means inside the interval.
 
     Returns:
@@ -80,13 +80,13 @@ def bootstrap_interval_by_group(
 def paired_difference(
     a: Scores, b: Scores, *, seed: int = 0, resamples: int = 2000, confidence: float = 0.95
 ) -> Interval:
-    """Return the mean of `a - b` with its interval, drawing samples anew in pairs.
+    """Return the mean of `a - b` with its interval, resampling pairs.
 
     Args:
         a: Scores of one model, `[samples]`.
         b: Scores of the other on the same samples in the same order, `[samples]`.
         seed: Seed of the resampling.
-        resamples: How many times the pairs are drawn anew.
+        resamples: How many times the pairs are redrawn.
         confidence: Share of the resampled differences inside the interval.
 
     Returns:
@@ -108,13 +108,13 @@ def paired_difference_by_group(
     resamples: int = 2000,
     confidence: float = 0.95,
 ) -> Interval:
-    """Return the difference of two means over groups with its interval, drawing pairs anew within each group.
+    """Return the difference of two means over groups with its interval, resampling pairs within each group.
 
     Args:
         a_by_group: Scores of one model in each group, `[samples]` each.
         b_by_group: Scores of the other on the same groups and samples, in the same order.
         seed: Seed of the resampling.
-        resamples: How many times the pairs are drawn anew.
+        resamples: How many times the pairs are redrawn.
         confidence: Share of the resampled differences inside the interval.
 
     Returns:
@@ -135,12 +135,12 @@ def paired_ratio(a: Scores, b: Scores, *, seed: int = 0, resamples: int = 2000, 
         a: Scores of one model, `[samples]`.
         b: Scores of the other on the same samples in the same order, `[samples]`.
         seed: Seed of the resampling.
-        resamples: How many times the pairs are drawn anew.
+        resamples: How many times the pairs are redrawn.
         confidence: Share of the resampled ratios inside the interval.
 
     Returns:
-        The ratio of the means and its interval. `high` is infinite where so few samples have a score in
-        `b` that many a resample has none.
+        The ratio of the means and its interval. `high` is infinite if so few scores in `b` are not 0 that many
+        resamples have none of them.
 
     Raises:
         UserError: The lengths differ, there are no scores, one is not a finite number, or mean `b` is 0.
@@ -156,13 +156,13 @@ def paired_ratio_by_group(
     resamples: int = 2000,
     confidence: float = 0.95,
 ) -> Interval:
-    """Return the ratio of two means over groups with its interval, drawing pairs anew within each group.
+    """Return the ratio of two means over groups with its interval, resampling pairs within each group.
 
     Args:
         a_by_group: Scores of one model in each group, `[samples]` each.
         b_by_group: Scores of the other on the same groups and samples, in the same order.
         seed: Seed of the resampling.
-        resamples: How many times the pairs are drawn anew.
+        resamples: How many times the pairs are redrawn.
         confidence: Share of the resampled ratios inside the interval.
 
     Returns:
@@ -184,7 +184,7 @@ def paired_ratio_by_group(
 
 
 def _aligned_groups(series: Sequence[Mapping[str, Scores]]) -> list[_Array]:
-    """Stack series over their common groups, in the order of the names: one `[S, N]` array a group."""
+    """Stack series over their common groups, ordered by name: one `[S, N]` array per group."""
     names = sorted(series[0])
     if not names:
         raise UserError("There are no groups of scores; pass at least one.")
@@ -197,7 +197,7 @@ def _aligned_groups(series: Sequence[Mapping[str, Scores]]) -> list[_Array]:
         if len({len(column) for column in columns}) > 1:
             lengths = " and ".join(str(len(column)) for column in columns)
             raise UserError(
-                f"The paired {name!r} have {lengths} samples; pass two scores of each sample, in one order."
+                f"The paired {name!r} have {lengths} samples; pass both scores of every sample, in the same order."
             )
         groups.append(np.stack(columns))
     return groups
@@ -207,7 +207,7 @@ def _checked(name: str, scores: Scores) -> _Array:
     """Return the scores of a group as an array `[N]` of at least one finite number."""
     column = np.asarray(scores, dtype=np.float64)
     if column.ndim != 1:
-        raise UserError(f"{name!r} has the shape {column.shape}; pass one score a sample.")
+        raise UserError(f"{name!r} has the shape {column.shape}; pass one score per sample.")
     if not column.size:
         raise UserError(f"{name!r} is empty, so it has no mean; pass at least one score.")
     if not np.isfinite(column).all():
@@ -223,9 +223,9 @@ def _means(groups: Sequence[_Array]) -> _Array:
 
 
 def _resampled_means(groups: Sequence[_Array], seed: int, resamples: int) -> _Array:
-    """Draw the samples of each group anew, the same for all series, and average: `[S, R]`."""
+    """Resample each group, with the same draws for all series, and average: `[S, R]`."""
     if resamples < 1:
-        raise UserError(f"resamples is {resamples}; draw the samples anew at least once.")
+        raise UserError(f"resamples is {resamples}; give at least 1.")
     rng = np.random.default_rng(seed)
     total = np.zeros((len(groups[0]), resamples))
     for group in groups:
@@ -240,7 +240,7 @@ def _resampled_means(groups: Sequence[_Array], seed: int, resamples: int) -> _Ar
 
 
 def _interval(mean: float, resampled: _Array, groups: Sequence[_Array], confidence: float) -> Interval:
-    """Cut the tails off the resampled figures `[R]`, at figures that were drawn, so that inf may be one."""
+    """Cut the tails off the resampled figures `[R]` without interpolating, so that an end may be inf."""
     if not 0 < confidence < 1:
         raise UserError(f"confidence is {confidence}; pass a share between 0 and 1, such as 0.95.")
     ordered = np.sort(resampled)
