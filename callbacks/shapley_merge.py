@@ -16,7 +16,7 @@ from fcot.files.atomic_folder import check_output
 from fcot.files.weights import open_weights
 from fcot.merge import MERGED, MergeReport, Utility, check_count, check_method, check_readable, merge_snapshots
 from fcot.models.sharding import is_sharded
-from fcot.models.student import save_student
+from fcot.models.student_folder import save_student
 from fcot.runtime.processes import first_alone
 from fcot.runtime.run_folder import run_folder
 from fcot.training.base_task import BaseTask

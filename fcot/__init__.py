@@ -17,9 +17,9 @@ _PUBLIC = {
     "StudentTeacher": "fcot.models.student_teacher",
     "Trainer": "fcot.runtime.trainer",
     "UserError": "fcot.errors",
-    "load_student": "fcot.models.student",
+    "load_student": "fcot.models.student_folder",
     "merge_snapshots": "fcot.merge",
-    "save_student": "fcot.models.student",
+    "save_student": "fcot.models.student_folder",
 }
 __all__ = sorted(_PUBLIC)
 

@@ -80,7 +80,7 @@ def pages(tiny_shards: Path) -> Shards:
 @pytest.fixture(scope="session")
 def student_folder(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A student as re-alignment saves it."""
-    from fcot.models.student import save_student
+    from fcot.models.student_folder import save_student
     from fcot.models.student_teacher import StudentTeacher
 
     folder = tmp_path_factory.mktemp("student")

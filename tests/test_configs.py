@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from fcot.cli.main import main
-from fcot.models.student import save_student
+from fcot.models.student_folder import save_student
 from fcot.models.student_teacher import StudentTeacher
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from fcot.cli.main import main
 from fcot.merge import MERGE_METHODS
-from fcot.models.student import load_student
+from fcot.models.student_folder import load_student
 from shards.importers import IMPORTERS
 
 SOURCE = '''\

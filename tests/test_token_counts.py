@@ -22,7 +22,7 @@ from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.decode import open_image
 from fcot.internvl.tiling import cut
 from fcot.internvl.tokens import denormalize, normalize, token_steps
-from fcot.models.student import load_student, save_student
+from fcot.models.student_folder import load_student, save_student
 from fcot.models.student_teacher import StudentTeacher
 from fcot.models.token_counts import TokenCounts
 from fcot.serve.dialogue import Dialogue

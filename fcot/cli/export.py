@@ -57,7 +57,7 @@ def restore(checkpoint: Path, folder: Path) -> None:
     from fcot.cli.train import make_cli
     from fcot.errors import UserError
     from fcot.export.origin import RUN_FILE, read_yaml, run_of
-    from fcot.models.student import save_student
+    from fcot.models.student_folder import save_student
     from fcot.runtime.checkpoints.folder import read_checkpoint
     from fcot.training.base_task import BaseTask
 

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # where torch's own do
 from transformers import AutoModelForImageTextToText
 
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.models.student import visual_tokens
+from fcot.models.projector import visual_tokens
 from fcot.models.student_teacher import PARTS, StudentTeacher, part_of
 from fcot.models.token_counts import TokenCounts
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from fcot.batch import Batch
 from fcot.errors import UserError
 from fcot.models.prefix import Answerer, positions_of
-from fcot.models.student import CompressedProjector, visual_tokens
+from fcot.models.projector import CompressedProjector, visual_tokens
 from fcot.reduce import BeforeReducer
 from fcot.reduce.before import Seen
 from fcot.reduce.tower import feature_layer, look_of, looking

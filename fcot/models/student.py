@@ -1,10 +1,5 @@
 """The student as a transformers model: InternVL with a compressor inside its projector."""
 
-import json
-import shutil
-import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,23 +14,16 @@ from transformers import (
     InternVLForConditionalGeneration,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.models.internvl.modeling_internvl import InternVLMultiModalProjector
 
 from fcot.compress import Compressor
 from fcot.errors import UserError
-from fcot.files.json_files import read_optional, write_json
-from fcot.files.weights import SINGLE_FILE, write_weights
-from fcot.internvl.checkpoint import NESTED, PROCESSOR_FILE, ModelFolder, image_settings
 from fcot.internvl.tokens import positions, token_steps
-from fcot.internvl.video_token import mend_video_token
 from fcot.models.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
+from fcot.models.projector import CompressedProjector
 from fcot.models.spec import StudentSpec
-from fcot.models.token_counts import TokenCounts, compressor_of, compressor_settings
+from fcot.models.token_counts import TokenCounts
 from fcot.models.transformers_api import CACHE, STUDENT, refusal, require_api, require_known_arguments
 from fcot.models.vision import vision_features
-from fcot.models.weight_checks import require_parts
-
-OF_ANOTHER_MODEL = ("config", "model", "merge.json")  # files whose names start so are not copied
 
 
 class CompressedInternVLConfig(InternVLConfig):
@@ -57,66 +45,6 @@ class CompressedInternVLConfig(InternVLConfig):
     ratio: int = 2
     placement: str = "before"
     keep_positions: bool = False
-
-
-class CompressedProjector(InternVLMultiModalProjector):
-    """InternVL's projector with a compressor before or after it.
-
-    Args:
-        config: Configuration of the student.
-
-    Raises:
-        UserError: If the compressor, its ratio or its placement is unknown.
-    """
-
-    def __init__(self, config: CompressedInternVLConfig) -> None:
-        super().__init__(config)
-        self.compressor = compressor_of(config)
-        self.placement = config.placement
-
-    def forward(self, image_features: Tensor, counts: Sequence[int] | None = None) -> Tensor:
-        """Map pixel-shuffled features `[tiles, N, C]` to language rows `[tiles, N // ratio, H]`.
-
-        Args:
-            image_features: Features of the vision tower.
-            counts: Tokens of each tile if they may differ; the result is then the rows of all tiles, concatenated,
-                `[sum(counts), H]`.
-
-        Raises:
-            UserError: If tiles may differ and counts are not given.
-        """
-        if self.compressor.varies and counts is None:
-            raise UserError(
-                "This student gives tiles different numbers of visual tokens, and tile_tokens is missing.\n"
-                "Pass on tile_tokens, which its processor returns."
-            )
-        return self.rows_of(self.tokens_of(image_features, counts))
-
-    def tokens_of(self, features: Tensor, counts: Sequence[int] | None = None) -> Tensor:
-        """Return the compressor's tokens, projected already if it stands behind the projector; arguments as above."""
-        given = (counts,) if self.compressor.varies else ()
-        tokens = features if self.placement == "before" else super().forward(features)
-        compressed: Tensor = self.compressor(tokens, *given)
-        return compressed
-
-    def rows_of(self, tokens: Tensor) -> Tensor:
-        """Return language rows `[…, H]` of the compressor's tokens."""
-        rows: Tensor = super().forward(tokens) if self.placement == "before" else tokens
-        return rows
-
-
-def visual_tokens(projector: Any, features: Tensor, counts: Sequence[int]) -> Tensor:
-    """Return the visual tokens of tiles, `[tiles, tokens, H]`, or `[tokens, H]` where their numbers may differ.
-
-    Args:
-        projector: Projector of a student or of a native InternVL.
-        features: Pixel-shuffled features `[tiles, N, C]`.
-        counts: Tokens of each tile; used where tiles differ.
-    """
-    features = features.to(projector.linear_1.weight.dtype)
-    varies = isinstance(projector, CompressedProjector) and projector.compressor.varies
-    visual: Tensor = projector(features, counts) if varies else projector(features)
-    return visual
 
 
 class CompressedInternVL(InternVLForConditionalGeneration):
@@ -341,70 +269,3 @@ def student_of(teacher: InternVLForConditionalGeneration, spec: StudentSpec) -> 
     student.lm_head = teacher.lm_head
     student.generation_config = teacher.generation_config
     return student
-
-
-def save_student(
-    model: InternVLForConditionalGeneration,
-    folder: Path,
-    source: Path,
-    weights: Mapping[str, Tensor] | None = None,
-    *,
-    max_tiles: int | None = None,
-) -> None:
-    """Write a complete model folder: weights, configuration, tokenizer and preprocessing.
-
-    Args:
-        model: The student (or a native InternVL).
-        folder: Where to write; created if missing.
-        source: Folder from which tokenizer, preprocessing and generation files are copied.
-        weights: Weights to save in place of the model's, by the names of its `state_dict`.
-        max_tiles: Most tiles of an image in training (default: as in the source's files).
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in sorted(source.iterdir()):
-        if file.suffix in (".json", ".jinja", ".model", ".txt") and not file.name.startswith(OF_ANOTHER_MODEL):
-            shutil.copyfile(file, folder / file.name)
-    mend_video_token(folder)
-    model.config.save_pretrained(folder)
-    _write_token_count(folder / PROCESSOR_FILE, model.config)
-    if max_tiles:
-        _write_max_tiles(folder, max_tiles)
-    tensors = (model.state_dict() if weights is None else weights).items()
-    write_weights(folder / SINGLE_FILE, ((name, tensor.cpu()) for name, tensor in tensors), max_shard_bytes=sys.maxsize)
-
-
-def _write_token_count(file: Path, config: Any) -> None:
-    """Write the number of visual tokens of a tile for transformers' processor, which otherwise assumes 256."""
-    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"processor_class": "InternVLProcessor"}
-    file.write_text(json.dumps({**known, **said_of_tokens(config)}, indent=2) + "\n", encoding="utf-8")
-
-
-def said_of_tokens(config: Any) -> dict[str, Any]:
-    """Return a processor's settings of visual tokens: their number per tile, and the compressor where tiles differ."""
-    counts = TokenCounts(config)
-    told: dict[str, Any] = {"image_seq_length": counts.most}
-    return told | {"compressor": compressor_settings(config)} if counts.varies else told
-
-
-def _write_max_tiles(folder: Path, most: int) -> None:
-    """Write the most tiles of an image into the image settings, unless they already have this number."""
-    name, settings = image_settings(folder)
-    if settings.get("max_patches") == most:
-        return
-    changed = {**settings, "max_patches": most}
-    if name == PROCESSOR_FILE:
-        changed = {**read_optional(folder / name), NESTED: changed}
-    write_json(folder / name, changed)
-
-
-def load_student(path: Path | str, **kwargs: Any) -> InternVLForConditionalGeneration:
-    """Load a model folder, compressed or native, from disk alone, without running code in it.
-
-    Raises:
-        UserError: If a tensor is missing, unknown or of another shape.
-    """
-    folder = ModelFolder(Path(path))
-    require_parts(folder)
-    return AutoModelForImageTextToText.from_pretrained(
-        folder.path, local_files_only=True, trust_remote_code=False, **kwargs
-    )

@@ -17,12 +17,14 @@ from fcot.internvl.tokens import check_placeholders, normalize, raster_side
 from fcot.models.branches import student_branches
 from fcot.models.decoder import allow_packing, answer_rows
 from fcot.models.generation import answer
+from fcot.models.projector import visual_tokens
 from fcot.models.reduced_pages import Left
 from fcot.models.sampling import Sampling
 from fcot.models.sharded_tensors import most_over_processes, whole
 from fcot.models.sharding import is_sharded
 from fcot.models.spec import StudentSpec
-from fcot.models.student import CompressedInternVL, load_student, student_of, visual_tokens
+from fcot.models.student import CompressedInternVL, student_of
+from fcot.models.student_folder import load_student
 from fcot.models.vision import vision_features
 from fcot.models.weight_checks import require_numbers
 from fcot.reduce import Reducer

@@ -8,7 +8,7 @@ from transformers import InternVLForConditionalGeneration
 
 from fcot.files.atomic_folder import Kind, prepare_output, whole_folder
 from fcot.models.sharded_tensors import gathered
-from fcot.models.student import save_student
+from fcot.models.student_folder import save_student
 from fcot.training.base_task import BaseTask
 
 MODEL = Kind("a model", "config.json")

@@ -5,7 +5,7 @@ import pytest
 from callbacks import SaveStudent, ShapleyMerge, Snapshots
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.models.student import load_student
+from fcot.models.student_folder import load_student
 from fcot.training.sft import SFT
 
 

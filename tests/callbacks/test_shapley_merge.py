@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 
 from callbacks import ShapleyMerge, Snapshots
 from fcot.errors import UserError
-from fcot.models.student import CompressedInternVL, load_student
+from fcot.models.student import CompressedInternVL
+from fcot.models.student_folder import load_student
 from fcot.training.sft import SFT
 
 

@@ -20,7 +20,7 @@ from fcot.doctor.checks import problems
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tiling import cut
 from fcot.internvl.tokens import expand, normalize
-from fcot.models.student import save_student
+from fcot.models.student_folder import save_student
 from fcot.models.student_teacher import StudentTeacher
 
 PAGES = {"one": (56, 56), "three": (112, 56), "seven": (168, 112)}  # pixels that give so many tiles

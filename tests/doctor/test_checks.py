@@ -8,7 +8,7 @@ import pytest
 from fcot.doctor.checks import problems, too_long
 from fcot.doctor.page import page_cost
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.models.student import save_student
+from fcot.models.student_folder import save_student
 from fcot.models.student_teacher import StudentTeacher
 
 

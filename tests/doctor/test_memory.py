@@ -7,7 +7,7 @@ from transformers import AutoConfig
 
 from fcot.doctor.memory import Step, _kept_by_forward, cast, parameters_by_part, training_steps
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.models.student import load_student, save_student
+from fcot.models.student_folder import load_student, save_student
 from fcot.models.student_teacher import StudentTeacher, part_of
 from fcot.tiny import write_architecture
 from fcot.training.realign import Realign

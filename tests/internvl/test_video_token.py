@@ -10,7 +10,7 @@ from fcot.export.origin import Origin
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import CONTEXT, END, START
 from fcot.internvl.video_token import video_token
-from fcot.models.student import save_student
+from fcot.models.student_folder import save_student
 
 TEXT = f"<|im_start|>user\n{START}{CONTEXT}{END} two <quad>1</quad>?<|im_end|>"
 

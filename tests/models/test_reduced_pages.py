@@ -100,7 +100,7 @@ def test_all_tokens_kept_is_the_plain_model(reader, batch, name, positions):
 
 @pytest.mark.parametrize("name", BEFORE)
 def test_a_conversation_is_reduced_as_a_test_is(reader, checkpoint, batch, name, tmp_path):
-    from fcot.models.student import save_student
+    from fcot.models.student_folder import save_student
 
     save_student(reader.student, tmp_path / "saved", checkpoint)
     page = batch(SAMPLES[0])

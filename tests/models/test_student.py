@@ -9,7 +9,8 @@ from transformers.utils.generic import find_labels
 from fcot.compress import COMPRESSORS, Conv
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import normalize
-from fcot.models.student import CompressedInternVL, load_student, save_student
+from fcot.models.student import CompressedInternVL
+from fcot.models.student_folder import load_student, save_student
 from fcot.models.student_teacher import StudentTeacher
 
 PAGES = (("What?", "a short one", 2), ("Total", "a longer answer", 1))

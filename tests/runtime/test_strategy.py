@@ -10,7 +10,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from safetensors.torch import load_file
 
 from fcot.errors import UserError
-from fcot.models.student import load_student
+from fcot.models.student_folder import load_student
 from fcot.runtime.checkpoints.folder import read_checkpoint
 from fcot.runtime.strategy import FSDP2Strategy
 from fcot.runtime.trainer import Trainer

@@ -12,7 +12,8 @@ from lightning.pytorch.loggers import CSVLogger
 from callbacks import SaveStudent
 from fcot.errors import UserError
 from fcot.internvl.tokens import IGNORED, normalize
-from fcot.models.student import CompressedInternVL, load_student, save_student
+from fcot.models.student import CompressedInternVL
+from fcot.models.student_folder import load_student, save_student
 from fcot.models.student_teacher import part_of
 from fcot.runtime.checkpoints.folder import read_checkpoint, write_checkpoint
 from fcot.training.realign import Realign

@@ -7,7 +7,7 @@ import torch
 
 from callbacks import Predictions, SaveStudent, ShapleyMerge, Snapshots
 from fcot.errors import UserError
-from fcot.models.student import load_student
+from fcot.models.student_folder import load_student
 from fcot.training.realign import Realign
 from fcot.training.sft import SFT
 
