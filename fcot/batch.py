@@ -30,6 +30,11 @@ class PageLayout:
     tile_size: int
     max_tiles: int
     tokens_per_tile: Mapping[str, TileTokens]
+    limit: Callable[[int, int], int] | None = None
+
+    def most_tiles(self, size: tuple[int, int]) -> int:
+        """Return the most tiles of a page of a width and height in pixels, thumbnail not counted."""
+        return self.max_tiles if self.limit is None else self.limit(*size)
 
     def counts(self, branch: str, tiles: Tensor) -> Tensor:
         """Return how many visual tokens a branch gives each of the tiles, int64 `[tiles]`.

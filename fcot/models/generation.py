@@ -49,7 +49,7 @@ def answer(
     sampling = sampling or Sampling()
     options |= sampling.options(prompts, batch.tiles.split(batch.num_tiles.tolist()))
     copies = sampling.num_answers
-    if reducer is not None:
+    if isinstance(reducer, BeforeReducer | InsideReducer):
         new = answer_reduced(
             pair, batch, branch, first, prompts, options, copies, reducer, [] if left is None else left
         )

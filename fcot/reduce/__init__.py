@@ -8,6 +8,7 @@ from fcot.reduce.dart import Dart
 from fcot.reduce.divprune import Divprune
 from fcot.reduce.fastv import Fastv
 from fcot.reduce.fastv_random import FastvRandom
+from fcot.reduce.fewer_tiles import FewerTiles
 from fcot.reduce.hired import Hired
 from fcot.reduce.inside import InsideReducer
 from fcot.reduce.pool import Pool
@@ -28,6 +29,7 @@ __all__ = [
     "Divprune",
     "Fastv",
     "FastvRandom",
+    "FewerTiles",
     "Hired",
     "InsideReducer",
     "Pool",

@@ -55,14 +55,19 @@ def chat(
     pictures = {path: open_image(path) for path in image or []}
     from fcot.models.sampling import Sampling
     from fcot.models.token_counts import TokenCounts
-    from fcot.reduce import reducer_of
+    from fcot.reduce import FewerTiles, reducer_of
     from fcot.serve.dialogue import Dialogue
     from fcot.serve.screen import Screen
 
     sampling, reducer = Sampling(temperature, top_p, seed), reducer_of(reduce, reduce_options)
     most = max_tiles or folder.max_tiles
-    grids = [grid(*picture.size, most, tile_size=folder.tile_size) for picture in pictures.values()]
-    pages = {path: cut(picture, most, tile_size=folder.tile_size) for path, picture in pictures.items()}
+    size = folder.tile_size
+    limits = {
+        path: reducer.limit(*picture.size, most, size) if isinstance(reducer, FewerTiles) else most
+        for path, picture in pictures.items()
+    }
+    grids = [grid(*picture.size, limits[path], tile_size=size) for path, picture in pictures.items()]
+    pages = {path: cut(picture, limits[path], tile_size=size) for path, picture in pictures.items()}
     disable_progress_bar()
     dialogue = Dialogue(
         folder, list(pages.values()), device=chosen_device(device), dtype=dtype, reducer=reducer, grids=grids

@@ -3,10 +3,10 @@
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import fmean as mean
 from typing import Any
@@ -23,7 +23,7 @@ from fcot.models.reduced_pages import Left
 from fcot.models.sampling import GREEDY, Sampling
 from fcot.models.student_teacher import StudentTeacher, answer_labels, answer_samples
 from fcot.models.token_counts import TokenCounts
-from fcot.reduce import Reducer
+from fcot.reduce import FewerTiles, Reducer
 from fcot.runtime.run_folder import run_folder
 
 
@@ -79,8 +79,17 @@ class PageReader(LightningModule, ABC):
             encoder=self.folder.encoder(self.max_length),
             tile_size=self.folder.tile_size,
             max_tiles=self.max_tiles or self.folder.max_tiles,
+            limit=self._tile_limit,
             tokens_per_tile=teacher | {branch: TokenCounts(config) for branch, config in self.configs.items()},
         )
+
+    @property
+    def _tile_limit(self) -> Callable[[int, int], int] | None:
+        """The most tiles of a page by its size, where a reducer gives pages fewer."""
+        if not isinstance(self.reducer, FewerTiles):
+            return None
+        most, size = self.max_tiles or self.folder.max_tiles, self.folder.tile_size
+        return partial(self.reducer.limit, max_tiles=most, tile_size=size)
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of generated ids."""

@@ -81,7 +81,8 @@ def prepare(
     grids = _check_tiles([image_size(raw[name], name) for name in images], layout)
     cuts = []
     for name in images:
-        tiles = cut(decode_image(raw[name], name), layout.max_tiles, tile_size=layout.tile_size)
+        image = decode_image(raw[name], name)
+        tiles = cut(image, layout.most_tiles(image.size), tile_size=layout.tile_size)
         cuts.append(tiles if augment is None else augment(tiles))
         _check_time(start, max_seconds)
     counts = [len(tiles) for tiles in cuts]
@@ -167,7 +168,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _check_tiles(sizes: list[tuple[int, int]], layout: PageLayout) -> list[tuple[int, int]]:
     """Return the grids of images; refuse those over the context, before the time and memory to decode them."""
-    grids = [grid(*size, layout.max_tiles, tile_size=layout.tile_size) for size in sizes]
+    grids = [grid(*size, layout.most_tiles(size), tile_size=layout.tile_size) for size in sizes]
     tiles = sum(num_tiles(*each) for each in grids)
     tokens = layout.encoder.teacher_tokens(tiles)
     if tokens > layout.encoder.max_length:
