@@ -5,7 +5,7 @@ from abc import ABC
 from fcot.registry import Registry
 
 
-class Reducer(ABC):
+class Reducer(ABC):  # noqa: B024  # each kind has abstract methods of its own
     """Drops or merges visual tokens of a model that was not trained for it.
 
     There are two kinds: `fcot.reduce.before.BeforeReducer` acts on the features of the vision tower, before the
