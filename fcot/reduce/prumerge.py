@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from fcot.errors import UserError
 from fcot.reduce.before import BeforeReducer
 from fcot.reduce.seen import Kept, Seen, top
 
@@ -38,6 +39,8 @@ class Prumerge(BeforeReducer):
         positions: str = "renumbered",
     ) -> None:
         super().__init__(1.0 if keep is None else keep, score=score, scope=scope, positions=positions)
+        if neighbours < 0:
+            raise UserError(f"neighbours is {neighbours}. Give a whole number from 0 on.")
         self.adaptive, self.neighbours = keep is None, neighbours
 
     def reduce(self, seen: Seen) -> Kept:

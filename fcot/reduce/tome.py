@@ -35,14 +35,14 @@ class Tome(BeforeReducer):
         features, keys = seen.features.flatten(0, 1), seen.keys().flatten(0, 1)
 
         def reduce_part(part: slice) -> tuple[Tensor, Tensor]:
-            rows, metric = features[part], keys[part]
+            rows, metric = features[part].float(), keys[part]
             sizes, places = torch.ones_like(metric[:, 0]), torch.arange(len(rows), device=rows.device)
             target = self.count(len(rows))
             while len(rows) > target:
                 sources, into = match(metric, len(rows) - target)
                 (rows, metric), sizes, left = merge((rows, metric), sizes, sources, into)
                 places = places[left]
-            return rows, places
+            return rows.to(features.dtype), places
 
         return self.over_parts(seen, reduce_part)
 
@@ -88,8 +88,8 @@ def merge(
     changed[targets] = True
     merged = []
     for each in values:
-        weights = sizes[:, None].to(each.dtype)
+        weights = sizes[:, None]
         weighted = each * weights
-        mean = weighted.index_add(0, targets, weighted[sources]) / total[:, None].to(each.dtype)
+        mean = weighted.index_add(0, targets, weighted[sources]) / total[:, None]
         merged.append(torch.where(changed[:, None], mean, each)[left])  # what is not merged stays to the bit
     return merged, total[left], left.nonzero()[:, 0]

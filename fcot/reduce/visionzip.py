@@ -97,10 +97,9 @@ def visionzip(
     targets, others = rest[is_target], rest[~is_target]
     directions = normalize(keys.float(), dim=-1)
     joined = (directions[others] @ directions[targets].T).argmax(1)
-    total = features.new_zeros(contextual, features.shape[1]).index_add_(0, joined, features[others])
+    target_rows, other_rows = features[targets].float(), features[others].float()
+    total = torch.zeros_like(target_rows).index_add_(0, joined, other_rows)
     counts = joined.bincount(minlength=contextual)[:, None]
-    if merge == "sum":
-        merged = features[targets] + total / counts.clamp(min=1)
-    else:
-        merged = (features[targets] + total) / (counts + 1)
-    return torch.cat([features[dominant_places], merged]), torch.cat([dominant_places, targets])
+    merged = target_rows + total / counts.clamp(min=1) if merge == "sum" else (target_rows + total) / (counts + 1)
+    rows = torch.cat([features[dominant_places], merged.to(features.dtype)])
+    return rows, torch.cat([dominant_places, targets])

@@ -56,6 +56,12 @@ def model(request):
     return tiny_model(request.param)
 
 
+@pytest.fixture(scope="session")
+def make_model():
+    """Return the function that makes such a model."""
+    return tiny_model
+
+
 # tiles of each image of each row, and the grid of these without the thumbnail
 TILES = [[3], [7], [1, 5], [], [1]]
 GRIDS = [[(1, 2)], [(2, 3)], [(1, 1), (2, 2)], [], [(1, 1)]]

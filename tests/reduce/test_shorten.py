@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from transformers import LlamaConfig
 
 from fcot.errors import UserError
 from fcot.reduce import REDUCERS, BeforeReducer, Kept
-from fcot.reduce.shorten import shorten
+from fcot.reduce.shorten import find_images, reduce_images, shorten
 
 METHODS = [name for name, member in REDUCERS.items() if issubclass(member, BeforeReducer)]
 ADAPTIVE = ("prumerge", "prumerge_plus")
@@ -40,6 +41,29 @@ def test_rows_of_a_batch_are_read_as_alone(model, batch, method, positions):
         torch.testing.assert_close(of_all[row, -length:], logits(model, alone)[0], rtol=0, atol=1e-5)
         answer = model.generate(**alone, max_new_tokens=6, do_sample=False)
         assert torch.equal(tokens[row, -6:], answer[0, -6:])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@torch.no_grad()
+def test_original_positions_are_those_of_the_whole_page_with_the_dropped_tokens_hidden(model, batch, method):
+    """The other way: rows are written over the tokens they stand for, and no attention falls on the others."""
+    reducer = REDUCERS[method](keep=0.5, positions="original")
+    inputs, grids, keys = batch()
+    ids, mask = inputs["input_ids"], inputs["attention_mask"].clone()
+    spans = find_images(model, ids, mask.bool(), inputs["pixel_values"])
+    embeds = model.get_input_embeddings()(ids)
+    for span, kept in zip(
+        spans, reduce_images(model, inputs["pixel_values"], spans, reducer, grids, keys), strict=True
+    ):
+        mask[span.row, span.start : span.start + span.tiles * 16] = 0
+        mask[span.row, span.start + kept.places] = 1
+        embeds[span.row, span.start + kept.places] = model.model.multi_modal_projector(kept.rows)
+    positions = numbered(inputs)["position_ids"]
+    hidden = logits(model, {"inputs_embeds": embeds, "attention_mask": mask, "position_ids": positions})
+    short = shorten(model, inputs, reducer, grids, keys)
+    ours = logits(model, short)
+    for row in range(len(keys)):
+        torch.testing.assert_close(ours[row, short["attention_mask"][row] == 1], hidden[row, mask[row] == 1])
 
 
 @pytest.mark.parametrize("positions", ["renumbered", "original"])
@@ -82,30 +106,32 @@ def test_a_method_that_adapts_keeps_what_its_outliers_are(model, batch, method):
     assert (now >= before // 16 * 2).all()  # of each tile at least one, and the rest merged
 
 
+@pytest.mark.parametrize("layer", [-1, -2])
+@pytest.mark.parametrize("qk_norm", [False, True], ids=["plain", "qk norm"])
 @pytest.mark.parametrize("score", ["cls", "received"])
 @pytest.mark.parametrize("scope", ["per_tile", "per_image"])
 @torch.no_grad()
-def test_scores_are_those_of_the_attention_map_of_the_layer_that_made_the_features(model, batch, score, scope):
+def test_scores_are_those_of_the_attention_map_of_the_layer_that_made_the_features(
+    make_model, batch, score, scope, qk_norm, layer
+):
+    model = make_model(LlamaConfig, use_qk_norm=qk_norm)
+    model.config.vision_feature_layer = layer
     inputs, _, _ = batch(2)
-    model.model.vision_tower.set_attn_implementation("eager")
-    maps = model.model.vision_tower(inputs["pixel_values"], output_attentions=True).attentions[-1]
-    model.model.vision_tower.set_attn_implementation("sdpa")
+    tower = model.model.vision_tower
+    tower.set_attn_implementation("eager")
+    maps = tower(inputs["pixel_values"], output_attentions=True).attentions[layer]
+    tower.set_attn_implementation("sdpa")
     patches = maps.mean(1)[:, 0, 1:] if score == "cls" else maps.mean((1, 2))[:, 1:]
     tokens = patches.view(-1, 4, 2, 4, 2).sum((2, 4)).flatten(1)
     parts = [tokens[:1], tokens[1:]] if scope == "per_image" else tokens.split(1)
-    expected = []
-    for part in parts:
-        scores, size = part.flatten(), part.numel() // 4
-        expected.append((scores >= scores.sort(descending=True).values[size - 1]).flatten())
-    short = shorten(
-        model,
-        inputs,
-        REDUCERS["vispruner"](keep=0.25, important=1.0, score=score, scope=scope, positions="original"),
-    )
-    ids = short["input_ids"][0]
+    expected = torch.cat([part.flatten() >= part.flatten().topk(part.numel() // 4).values[-1] for part in parts])
+    options = {"important": 1.0, "score": score, "scope": scope, "positions": "original"}
+    short = shorten(model, inputs, REDUCERS["vispruner"](keep=0.25, **options))
     spots = (inputs["input_ids"][0] == model.config.image_token_id).nonzero()[:, 0]
-    kept = short["position_ids"][0][ids == model.config.image_token_id]
-    assert kept.tolist() == spots[torch.cat(expected)].tolist()
+    kept = short["position_ids"][0][short["input_ids"][0] == model.config.image_token_id]
+    assert kept.tolist() == spots[expected].tolist()
+    whole = shorten(model, inputs, REDUCERS["vispruner"](keep=1.0))
+    assert torch.equal(logits(model, whole), logits(model, numbered(inputs)))
 
 
 @torch.no_grad()
