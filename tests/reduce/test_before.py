@@ -8,6 +8,7 @@ import torch
 from fcot.errors import UserError
 from fcot.internvl.tiling import grid, num_tiles
 from fcot.reduce import REDUCERS, Attention, BeforeReducer, Seen, fewer_tiles
+from fcot.reduce.vispruner import vispruner
 
 SIDE = 8  # patches along a side of a tile
 METHODS = [name for name, member in REDUCERS.items() if issubclass(member, BeforeReducer)]
@@ -127,7 +128,20 @@ def test_tome_merges_pairs_of_alike_tokens_into_their_mean():
     kept = REDUCERS["tome"](keep=0.5).reduce(seen)
     assert kept.places.tolist() == list(range(1, 16, 2))
     torch.testing.assert_close(kept.rows, seen.features[0].view(8, 2, 6).mean(1))
-    assert len(REDUCERS["tome"](keep=0.25).reduce(seen).rows) == 4
+    assert REDUCERS["tome"](keep=0.25).reduce(seen).places.tolist() == [3, 7, 11, 15]
+
+
+def test_vispruner_looks_again_before_it_drops_more_than_half_of_what_is_left():
+    features = torch.eye(5)[[0, 1, 2, 1, 4]]  # tokens 1 and 3 are twins
+    assert vispruner(features, torch.arange(5, 0, -1.0), important=0, diverse=2).tolist() == [1, 4]
+
+
+def test_received_attention_of_more_queries_than_are_looked_at_together_is_that_of_the_map():
+    torch.manual_seed(0)
+    queries, keys = torch.randn(2, 2, 577, 8)
+    per_head = (each.view(2, 577, 2, 4).transpose(1, 2) for each in (queries, keys))
+    maps = (next(per_head) @ next(per_head).transpose(2, 3) / 2).softmax(-1)
+    torch.testing.assert_close(Attention(queries, keys, heads=2).received(), maps.mean((1, 2))[:, 1:])
 
 
 def test_random_differs_between_seeds_samples_and_images_but_not_between_batches():
