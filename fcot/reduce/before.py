@@ -21,8 +21,8 @@ CHOICES = {
 class BeforeReducer(Reducer):
     """Leaves some of the visual tokens of an image, before the projector.
 
-    A subclass names in `layers` whose attention it looks at ("last", the layer that made the features, and "first")
-    and lists in its constructor those of the options below that it has.
+    A subclass names in `layers` whose attention it looks at, by the fields of `Seen`, and lists in its constructor
+    those of the options below that it has.
 
     Args:
         keep: Share of the visual tokens that remain.

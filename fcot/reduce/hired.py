@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fcot.errors import UserError
 from fcot.reduce.before import BeforeReducer, check_share, kept
-from fcot.reduce.seen import Kept, Seen, top
+from fcot.reduce.seen import Kept, Seen, required, top
 
 
 class Hired(BeforeReducer):
@@ -61,10 +61,8 @@ class Hired(BeforeReducer):
                 f"Image {seen.image} of sample {seen.key!r} has {tiles} tiles, which is no grid of "
                 f"{rows}x{columns} and a thumbnail. Hired needs the rows and columns of each image: give `grids`."
             )
-        if seen.first is None:
-            raise ValueError("Hired names the layer 'first' in its `layers`.")
         whole, rest = split_budget(tiles, tokens, self.keep, self.alpha)
-        attention = seen.first.tiles(slice(tiles - 1, tiles)).cls()[0]
+        attention = required(seen.first, "first").tiles(slice(tiles - 1, tiles)).cls()[0]
         credits = block_credits(important(attention, self.alpha), rows, columns)
         return [*(min(each, tokens) for each in share_out(credits, rest)), whole]
 

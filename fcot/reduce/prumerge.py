@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from fcot.errors import UserError
 from fcot.reduce.before import BeforeReducer
-from fcot.reduce.seen import Kept, Seen, top
+from fcot.reduce.seen import Kept, Seen, required, top
 
 
 class Prumerge(BeforeReducer):
@@ -27,7 +27,7 @@ class Prumerge(BeforeReducer):
         UserError: If an option has no such value.
     """
 
-    layers: ClassVar = frozenset({"last"})
+    layers: ClassVar = frozenset({"behind"})
 
     def __init__(
         self,
@@ -45,8 +45,9 @@ class Prumerge(BeforeReducer):
 
     def reduce(self, seen: Seen) -> Kept:
         """Return kept tokens in the order of their places, then the one for the rest, part by part."""
-        features, keys = seen.features.flatten(0, 1), seen.keys(one_head=True).flatten(0, 1)
-        scores = seen.scores(self.score, one_head=True).flatten()
+        attention = required(seen.behind, "behind").one_head()
+        features, keys = seen.features.flatten(0, 1), seen.keys_of(attention).flatten(0, 1)
+        scores = seen.scores_of(attention, self.score).flatten()
 
         def reduce_part(part: slice) -> tuple[Tensor, Tensor]:
             chosen = self.choose(scores[part]).sort().values

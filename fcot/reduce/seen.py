@@ -69,6 +69,8 @@ class Seen:
         features: `[T, N, C]`: tiles, tokens that the language model would read of each, width.
         project: The projector: `[…, C]` to the language model's `[…, H]`.
         last: Attention of the layer that made the features; None if the reducer does not ask for it.
+        behind: Attention of the layer that reads the features where the tower goes on behind them, as LLaVA's does,
+            otherwise of the last one; None if the reducer does not ask for it.
         first: Attention of the tower's first layer; None if the reducer does not ask for it.
         grid: Rows and columns of tiles of the image, without the thumbnail; None if not known.
         key: Key of the sample, for seeds.
@@ -78,36 +80,40 @@ class Seen:
     features: Tensor
     project: Callable[[Tensor], Tensor]
     last: Attention | None = None
+    behind: Attention | None = None
     first: Attention | None = None
     grid: tuple[int, int] | None = None
     key: str = ""
     image: int = 0
 
-    def scores(self, kind: str, *, one_head: bool = False) -> Tensor:
-        """Return the attention to each token, the sum over its patches `[T, N]`.
+    def scores(self, kind: str) -> Tensor:
+        """Return the attention to each token in the layer that made the features, the sum over its patches `[T, N]`.
 
         Args:
             kind: "cls" for the attention of the CLS token, "received" for the mean over all queries.
-            one_head: Take all heads of the layer as a single one.
         """
-        attention = self._last(one_head)
-        patches = attention.cls() if kind == "cls" else attention.received()
-        return self.by_token(patches).sum(2)
+        return self.scores_of(required(self.last, "last"), kind)
 
-    def keys(self, *, one_head: bool = False) -> Tensor:
-        """Return the keys of each token, mean over heads and over its patches `[T, N, width of a head]`."""
-        return self.by_token(self._last(one_head).mean_keys()).mean(2)
+    def scores_of(self, attention: Attention, kind: str) -> Tensor:
+        """Return the same of a given layer."""
+        return self.by_token(attention.cls() if kind == "cls" else attention.received()).sum(2)
+
+    def keys(self) -> Tensor:
+        """Return the keys of each token in the layer that made the features `[T, N, width of a head]`.
+
+        They are the mean over heads and over a token's patches.
+        """
+        return self.keys_of(required(self.last, "last"))
+
+    def keys_of(self, attention: Attention) -> Tensor:
+        """Return the same of a given layer."""
+        return self.by_token(attention.mean_keys()).mean(2)
 
     def by_token(self, patches: Tensor) -> Tensor:
         """Group values of patches `[T, P, …]` by the token they become: `[T, N, P / N, …]`."""
         tokens = self.features.shape[1]
         side, block = math.isqrt(patches.shape[1]), math.isqrt(patches.shape[1] // tokens)
         return patches[:, patches_of_tokens(side, block).to(patches.device)]
-
-    def _last(self, one_head: bool) -> Attention:
-        if self.last is None:
-            raise ValueError("A reducer that needs attention names the layer 'last' in its `layers`.")
-        return self.last.one_head() if one_head else self.last
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,13 @@ class Kept:
         """Return the same with rows in the order of their places."""
         order = self.places.argsort(stable=True)
         return Kept(self.rows[order], self.places[order], self.counts, self.projected)
+
+
+def required(attention: Attention | None, name: str) -> Attention:
+    """Return a layer's attention, which is there if the reducer has named the layer."""
+    if attention is None:
+        raise ValueError(f"A reducer that needs the attention of the layer {name!r} names it in its `layers`.")
+    return attention
 
 
 def patches_of_tokens(side: int, block: int = 2) -> Tensor:

@@ -7,13 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fcot.errors import UserError
-from fcot.internvl.tokens import tokens_per_tile
 from fcot.reduce.before import BeforeReducer
 from fcot.reduce.seen import Attention, Kept, Seen
-from fcot.reduce.tower import look
+from fcot.reduce.tower import encoded, look, tokens_of_tile
 
 Grid = tuple[int, int]
 
@@ -41,7 +39,7 @@ def shorten(
     any batch.
 
     Args:
-        model: An `InternVLForConditionalGeneration`.
+        model: An `InternVLForConditionalGeneration`, or a `LlavaForConditionalGeneration`.
         inputs: `input_ids` and `attention_mask` `[batch, length]`, padded on either side, and `pixel_values`
             `[tiles, 3, S, S]` of all images in order, unless there is only text.
         reducer: Says what remains of an image.
@@ -66,7 +64,7 @@ def shorten(
         stays = real[row].clone()
         for span, each in zip(spans, left, strict=True):
             if span.row == row:
-                stays[span.start : span.start + span.tiles * tokens_per_tile(model.config)] = False
+                stays[span.start : span.start + span.tiles * tokens_of_tile(model.config)] = False
                 stays[span.start + each.places] = True
         kept_ids.append(ids[row, stays])
         kept_places.append(places[row, stays] if reducer.positions == "original" else torch.arange(len(kept_ids[-1])))
@@ -76,7 +74,7 @@ def shorten(
         "position_ids": left_pad([each.to(ids.device) for each in kept_places], 0),
     }
     if left:
-        shortened["mm_encoder_outputs"] = {"image": visual_rows(model, left)}
+        shortened["mm_encoder_outputs"] = {"image": encoded(model, projected(model, left))}
     return shortened
 
 
@@ -86,7 +84,7 @@ def find_images(model: Any, ids: Tensor, real: Tensor, pixel_values: Tensor | No
     Raises:
         UserError: If a run is no whole number of tiles, or tiles and placeholders differ in number.
     """
-    per_tile = tokens_per_tile(model.config)
+    per_tile = tokens_of_tile(model.config)
     visual = ((ids == model.config.image_token_id) & real).int()
     edges = visual.diff(dim=1, prepend=torch.zeros_like(visual[:, :1]), append=torch.zeros_like(visual[:, :1]))
     spans, tile = [], 0
@@ -135,15 +133,11 @@ def reduce_images(
     return kept
 
 
-def visual_rows(model: Any, kept: Sequence[Kept]) -> BaseModelOutputWithPooling:
-    """Return the rows that the language model reads, all of the batch projected at once.
-
-    Each row passes for an image of one token: by that, transformers' `generate` deals them out to beams rightly.
-    """
+def projected(model: Any, kept: Sequence[Kept]) -> Tensor:
+    """Return the rows that the language model reads `[tokens, H]`, all of the batch projected at once."""
     rows = torch.cat([each.rows for each in kept])
     with torch.no_grad():
-        projected = rows if kept[0].projected else model.model.multi_modal_projector(rows)
-    return BaseModelOutputWithPooling(pooler_output=projected[:, None])
+        return rows if kept[0].projected else model.model.multi_modal_projector(rows)
 
 
 def left_pad(rows: Sequence[Tensor], value: int) -> Tensor:

@@ -71,9 +71,10 @@ def vispruner(features: Tensor, scores: Tensor, *, important: int, diverse: int)
     order = top(scores, len(scores))
     chosen, rest = order[:important], order[important:]
     directions = normalize(features.float(), dim=-1)
+    likeness = directions @ directions.T
     while len(rest) > diverse > 0:
         drop = min(AT_A_TIME, len(rest) - diverse, len(rest) // 2)
         even, odd = rest[::2], rest[1::2]
-        likeness = (directions[even] @ directions[odd].T).max(1).values
-        rest = torch.cat([even[top(likeness, len(even))[drop:]], odd])
+        nearest = likeness[even[:, None], odd].max(1).values
+        rest = torch.cat([even[top(nearest, len(even))[drop:]], odd])
     return torch.cat([chosen, rest[:diverse]]).sort().values

@@ -1,6 +1,7 @@
 """What each reducer before the language model leaves of an image that a test can see through."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -30,6 +31,7 @@ def image(tiles, *, last=None, first=None, **given):
         features=torch.randn(tiles, SIDE * SIDE // 4, 6),
         project=torch.nn.Linear(6, 5),
         last=attended(noise if last is None else last),
+        behind=attended(noise if last is None else last),
         first=attended(noise if first is None else first),
         grid=(1, tiles - 1),
         **given,
@@ -59,7 +61,7 @@ def test_the_least_share_leaves_something(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_rows_keep_the_precision_of_the_features(method):
     seen = image(2)
-    seen = Seen(seen.features.bfloat16(), seen.project.bfloat16(), seen.last, seen.first, seen.grid)
+    seen = replace(seen, features=seen.features.bfloat16(), project=seen.project.bfloat16())
     assert REDUCERS[method](keep=0.5).reduce(seen).rows.dtype == torch.bfloat16
 
 
@@ -110,10 +112,10 @@ def test_hired_gives_the_tile_that_the_thumbnail_points_at_its_budget():
     raster = pointed[4].view(SIDE, SIDE)
     raster[:4, 4:] = 0.2  # the upper right quarter: with alpha at three quarters, all of the important patches
     seen = image(5, first=pointed)
-    seen = Seen(seen.features, seen.project, seen.last, seen.first, grid=(2, 2))
+    seen = replace(seen, grid=(2, 2))
     kept = REDUCERS["hired"](keep=0.2, alpha=0.75).reduce(seen)
     assert kept.counts.tolist() == [0, 4, 0, 0, 12]
-    one_row = Seen(seen.features, seen.project, seen.last, seen.first, grid=(1, 4))
+    one_row = replace(seen, grid=(1, 4))
     assert REDUCERS["hired"](keep=0.2, alpha=0.75).reduce(one_row).counts.tolist() == [0, 0, 2, 2, 12]
 
 

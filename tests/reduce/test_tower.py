@@ -20,9 +20,9 @@ def test_attention_is_that_of_the_maps_and_features_are_what_the_projector_reads
     tower.set_attn_implementation("eager")
     maps = tower(pixels, output_attentions=True).attentions
     tower.set_attn_implementation("sdpa")
-    features, attention = look(model, pixels, ["first", "last"])
+    features, attention = look(model, pixels, ["first", "last", "behind"])
     assert torch.equal(features, read[0])
-    for name, expected in (("first", maps[0]), ("last", maps[-1])):
+    for name, expected in (("first", maps[0]), ("last", maps[-1]), ("behind", maps[-1])):
         torch.testing.assert_close(attention[name].cls(), expected.mean(1)[:, 0, 1:], rtol=0, atol=1e-6)
         torch.testing.assert_close(attention[name].received(), expected.mean((1, 2))[:, 1:], rtol=0, atol=1e-6)
 
