@@ -67,6 +67,22 @@ def test_original_positions_are_those_of_the_whole_page_with_the_dropped_tokens_
 
 
 @pytest.mark.parametrize("positions", ["renumbered", "original"])
+@torch.no_grad()
+def test_an_answer_goes_on_from_the_last_position_of_the_prompt(model, batch, positions):
+    short = shorten(model, batch()[0], REDUCERS["divprune"](keep=0.5, positions=positions))
+    steps = model.generate(**short, max_new_tokens=5, do_sample=False, return_dict_in_generate=True, output_logits=True)
+    answer = steps.sequences[:, -5:]
+    behind = short["position_ids"][:, -1:] + torch.arange(1, 6)
+    whole = {
+        "input_ids": torch.cat([short["input_ids"], answer], 1),
+        "attention_mask": torch.cat([short["attention_mask"], torch.ones_like(answer)], 1),
+        "position_ids": torch.cat([short["position_ids"], behind], 1),
+        "mm_encoder_outputs": short["mm_encoder_outputs"],
+    }
+    torch.testing.assert_close(torch.stack(steps.logits, 1), logits(model, whole)[:, -6:-1], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("positions", ["renumbered", "original"])
 @pytest.mark.parametrize("method", KEEPS_ALL)
 def test_what_keeps_all_is_the_plain_model_to_the_bit(model, batch, method, positions):
     inputs, grids, keys = batch()
