@@ -3,6 +3,7 @@
 Two towers are known, InternVL's InternViT and the CLIP of LLaVA-1.5, where each image is one tile.
 """
 
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -72,10 +73,12 @@ def queries_and_keys(layers: dict[str, Any]) -> Iterator[dict[str, dict[str, Any
     nothing is computed twice.
     """
     held: dict[str, dict[str, Any]] = {}
+    owner = threading.get_ident()  # a server's other threads may run the same tower meanwhile
 
     def keep(name: str, what: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, states: Tensor) -> None:
-            held[name][what] = states
+            if threading.get_ident() == owner:
+                held[name][what] = states
 
         return hook
 

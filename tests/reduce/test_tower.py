@@ -1,10 +1,12 @@
 """What is held of the vision tower is what it computes with."""
 
+from threading import Thread
+
 import pytest
 import torch
 from transformers import LlamaConfig
 
-from fcot.reduce.tower import look
+from fcot.reduce.tower import layers_of, look, queries_and_keys
 
 
 @pytest.mark.parametrize("qk_norm", [False, True], ids=["plain", "qk norm"])
@@ -32,3 +34,17 @@ def test_nothing_stays_on_the_tower(make_model, batch):
     model = make_model(LlamaConfig)
     look(model, batch(0)[0]["pixel_values"], ["first", "last"])
     assert not any(module._forward_hooks for module in model.modules())
+
+
+@torch.no_grad()
+def test_what_another_thread_looks_at_meanwhile_is_not_taken_for_our_own(make_model, batch):
+    model = make_model(LlamaConfig)
+    first, other = (batch(row)[0]["pixel_values"] for row in (0, 4))
+    tower = model.model.vision_tower
+    with queries_and_keys({"last": layers_of(tower)[-1]}) as held:
+        tower(first)
+        ours = held["last"]["keys"]
+        thread = Thread(target=lambda: tower(other))
+        thread.start()
+        thread.join()
+        assert held["last"]["keys"] is ours
