@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -14,8 +15,8 @@ from fcot.errors import UserError
 from fcot.models.prefix import Answerer, positions_of
 from fcot.models.projector import CompressedProjector, visual_tokens
 from fcot.reduce import BeforeReducer
-from fcot.reduce.before import Seen
-from fcot.reduce.tower import feature_layer, look_of, looking
+from fcot.reduce.seen import Attention, Seen
+from fcot.reduce.tower import layers_held
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,11 @@ def reduced_prompts(
         UserError: If the student's compressor does not say which tokens its own stand for.
     """
     model, seen = pair.student.model, sorted(set(first))
-    pages = batch.take(seen)
-    with looking(model, {feature_layer(model.config), *reducer.layers}) as found:
+    pages, projector = batch.take(seen), pair.projector(branch)
+    with layers_held(pair.student, reducer.layers) as held:
         features = pair.features(pages.tiles)
-    projector = pair.projector(branch)
-    tokens = projector_tokens(projector, features)
-    whole = look_of(model, found, windows_of(projector))
+    attention = {name: Attention(**states) for name, states in held.items() if states.keys() >= {"queries", "keys"}}
+    tokens, windows = projector_tokens(projector, features), windows_of(projector)
     starts = [0, *pages.num_tiles.cumsum(0).tolist()]
     image_id, ids, rows, positions, index = model.config.image_token_id, [], [], [], []
     for sample, prompt in enumerate(prompts):
@@ -114,18 +114,26 @@ def reduced_prompts(
         tile, left = starts[page], []
         for number, tiles in enumerate(tiles_of_images(prompt, image_id, tokens.shape[1])):
             place = slice(tile, tile + tiles)
-            grids = batch.grids[sample] if batch.grids else [(1, 1)] * (number + 1)
-            key = str(zlib.crc32(pages.tiles[place].cpu().numpy().tobytes()))  # a page's draw is the same everywhere
-            left.append(reducer.reduce(Seen(tokens[place], whole.take(place), grids[number], key)))
+            shown = Seen(
+                features=tokens[place],
+                project=partial(projected, projector),
+                grid=batch.grids[sample][number][::-1] if batch.grids else None,
+                windows=windows,
+                key=str(zlib.crc32(pages.tiles[place].cpu().numpy().tobytes())),  # a page's draw is the same everywhere
+                image=number,
+                **{name: each.tiles(place) for name, each in attention.items()},
+            )
+            each = reducer.reduce(shown)
+            left.append(each.by_place() if reducer.positions == "original" else each)
             tile += tiles
         counts = batch.by_sample(batch.tile_tokens[branch])[sample]
         where = positions_of(pair, branch, *as_row(prompt, tokens.device), counts)[0]
         index.append(index_of_left(prompt, image_id, [each.places for each in left], tokens.device))
         ids.append([prompt[i] for i in index[-1].tolist()])
         positions.append(kept_positions(reducer, where, index[-1]))
-        rows += [each.rows for each in left]
-    joined = torch.cat([tokens.new_zeros(0, tokens.shape[2]), *rows])
-    return Prompts(ids, projected(projector, joined), positions, index)
+        rows += [each.rows if each.projected else projected(projector, each.rows) for each in left]
+    nothing = pair.student.get_input_embeddings().weight[:0]
+    return Prompts(ids, torch.cat([nothing, *(each.to(nothing.dtype) for each in rows)]), positions, index)
 
 
 def kept_positions(reducer: BeforeReducer, positions: Tensor, index: Tensor) -> Tensor:

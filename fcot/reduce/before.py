@@ -1,149 +1,78 @@
-"""The contract of reducers that act before the language model reads anything."""
+"""Reducers that act on the features of the vision tower, before the language model reads anything."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from fcot.reduce.budget import check_choice, check_share
-from fcot.reduce.inside import POSITIONS
+from fcot.errors import UserError
+from fcot.reduce.budget import check_share
 from fcot.reduce.reducer import Reducer
-from fcot.reduce.tower import Look
+from fcot.reduce.seen import Kept, Seen
 
-SCOPES = ("per_tile", "per_image")
-
-
-@dataclass(frozen=True)
-class Seen:
-    """An image as the vision tower saw it.
-
-    Attributes:
-        features: Of its tiles, as the projector takes them `[tiles, tokens, width]`.
-        look: Queries and keys of the tower for these tiles.
-        grid: Columns and rows of its tiles; the last tile is a thumbnail if there are more than one.
-        key: What random choices are seeded with.
-    """
-
-    features: Tensor
-    look: Look
-    grid: tuple[int, int] = (1, 1)
-    key: str = ""
-
-    @cached_property
-    def flat(self) -> Tensor:
-        """Features of all tokens `[tiles · tokens, width]`."""
-        return self.features.flatten(0, 1)
-
-    def groups(self, scope: str) -> Iterator["Group"]:
-        """Yield the tokens of each tile, or of the whole image."""
-        tiles, tokens = self.features.shape[:2]
-        size = tokens if scope == "per_tile" else tiles * tokens
-        for start in range(0, tiles * tokens, size):
-            yield Group(self, slice(start, start + size))
-
-
-@dataclass(frozen=True)
-class Group:
-    """Tokens of an image that share a budget.
-
-    Attributes:
-        seen: The image.
-        places: Which of its tokens.
-    """
-
-    seen: Seen
-    places: slice
-
-    def __len__(self) -> int:
-        return int(self.places.stop - self.places.start)
-
-    @property
-    def features(self) -> Tensor:
-        """`[tokens, width]`."""
-        return self.seen.flat[self.places]
-
-    def scores(self, kind: str) -> Tensor:
-        """Return the attention that each token gets `[tokens]`: see `Look.scores`."""
-        return self.seen.look.scores(kind).flatten()[self.places]
-
-    def keys(self) -> Tensor:
-        """Return the tower's keys, mean over heads `[tokens, head width]`."""
-        return self.seen.look.token_keys().flatten(0, 1)[self.places]
-
-    def one_head(self) -> tuple[Tensor, Tensor]:
-        """Return attention `[tokens]` and keys `[tokens, width]` as if the tower had one head."""
-        attention, keys = self.seen.look.one_head()
-        return attention.flatten()[self.places], keys.flatten(0, 1)[self.places]
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What is left of an image's visual tokens.
-
-    Attributes:
-        rows: In the order in which the language model reads them, as the projector takes them `[kept, width]`.
-        places: Which token each was, or stands for `[kept]`.
-        counts: How many each tile has left `[tiles]`.
-    """
-
-    rows: Tensor
-    places: Tensor
-    counts: Tensor
+CHOICES = {
+    "score": ("cls", "received"),
+    "scope": ("per_tile", "per_image"),
+    "positions": ("renumbered", "original"),
+}
 
 
 class BeforeReducer(Reducer):
-    """Drops or merges the visual tokens of one image on the features of the vision tower.
+    """Leaves some of the visual tokens of an image, before the projector.
 
-    Attributes:
-        layers: Layers of the tower that it looks at besides the one that makes the features.
+    A subclass names in `layers` whose attention it looks at, by the fields of `Seen`, and lists in its constructor
+    those of the options below that it has.
 
     Args:
-        keep: Share of the visual tokens that is left, in (0, 1].
-        scope: "per_tile" gives each tile the same budget, "per_image" ranks all tiles together.
-        positions: "renumbered" counts positions anew, "original" keeps those of the tokens that are left.
+        keep: Share of the visual tokens that remain.
+        score: Attention that ranks tokens: of the CLS token ("cls"), or the mean over all queries ("received").
+        scope: Rank the tokens of each tile ("per_tile"), or of all tiles of an image together ("per_image").
+        positions: "renumbered" counts what remains anew; with "original" each token keeps the position it had.
 
     Raises:
-        UserError: If a value is not allowed.
+        UserError: If an option has no such value.
     """
 
-    layers: tuple[int, ...] = ()
+    layers: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, *, keep: float, scope: str, positions: str) -> None:
-        self.keep = check_share("keep", keep)
-        self.scope = check_choice("scope", scope, SCOPES)
-        self.positions = check_choice("positions", positions, POSITIONS)
+    def __init__(
+        self, keep: float = 0.5, *, score: str = "cls", scope: str = "per_tile", positions: str = "renumbered"
+    ) -> None:
+        check_share("keep", keep)
+        for option, value in (("score", score), ("scope", scope), ("positions", positions)):
+            if value not in CHOICES[option]:
+                raise UserError(f"{option} is {value!r}. Use {' or '.join(map(repr, CHOICES[option]))}.")
+        self.keep, self.score, self.scope, self.positions = keep, score, scope, positions
 
     @abstractmethod
     def reduce(self, seen: Seen) -> Kept:
-        """Return what is left of an image."""
+        """Return what remains of one image."""
 
-    def kept_by_group(self, seen: Seen, choose: Callable[[Group], Tensor]) -> Kept:
-        """Return the tokens that are chosen from each group, unchanged and in order."""
+    def count(self, tokens: int) -> int:
+        """Return how many of some tokens remain: the nearest number, but at least one."""
+        return max(1, round(self.keep * tokens))
 
-        def chosen(group: Group) -> tuple[Tensor, Tensor]:
-            places = choose(group).sort().values
-            return places, group.features[places]
-
-        return self.merged_by_group(seen, chosen)
-
-    def merged_by_group(self, seen: Seen, merge: Callable[[Group], tuple[Tensor, Tensor]]) -> Kept:
-        """Return the tokens that each group becomes; with original positions in the order of these.
+    def over_parts(self, seen: Seen, reduce_part: Callable[[slice], tuple[Tensor, Tensor]]) -> Kept:
+        """Reduce each part of an image that is ranked on its own.
 
         Args:
             seen: The image.
-            merge: Gives the place in the group of each token that is left, and its features.
+            reduce_part: Gets where the part stands in the image's T·N tokens; returns rows, and their places in the
+                part.
         """
-        places, rows = [], []
-        for group in seen.groups(self.scope):
-            its_places, its_rows = merge(group)
-            if self.positions == "original":
-                order = its_places.argsort(stable=True)
-                its_places, its_rows = its_places[order], its_rows[order]
-            places.append(its_places + group.places.start)
-            rows.append(its_rows)
-        where = torch.cat(places)
         tiles, tokens = seen.features.shape[:2]
-        return Kept(torch.cat(rows), where, torch.bincount(where // tokens, minlength=tiles))
+        size = tokens if self.scope == "per_tile" else tiles * tokens
+        rows, places = [], []
+        for start in range(0, tiles * tokens, size):
+            part_rows, part_places = reduce_part(slice(start, start + size))
+            rows.append(part_rows)
+            places.append(part_places + start)
+        return kept(seen, torch.cat(rows), torch.cat(places))
+
+
+def kept(seen: Seen, rows: Tensor, places: Tensor, *, projected: bool = False) -> Kept:
+    """Return what remains of an image, rows counted by tile."""
+    tiles, tokens = seen.features.shape[:2]
+    return Kept(rows, places, (places // tokens).bincount(minlength=tiles), projected)

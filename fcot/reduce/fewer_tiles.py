@@ -1,4 +1,4 @@
-"""Pages are cut into fewer tiles: the control that saves the vision tower's work too."""
+"""Control: pages are cut into fewer tiles, which saves work in the vision tower too."""
 
 from fcot.internvl.tiling import grid, num_tiles
 from fcot.reduce.budget import check_share
@@ -6,12 +6,10 @@ from fcot.reduce.reducer import Reducer
 
 
 class FewerTiles(Reducer):
-    """Gives each page the largest grid whose tiles, thumbnail included, are at most a share of what it had.
-
-    A page's tiles are a step function of its shape, so the mean share that is reached may be lower than asked.
+    """Lowers the limit of tiles of each page: see `fewer_tiles`.
 
     Args:
-        keep: Share of a page's tiles that is left, in (0, 1]; a page always has one.
+        keep: Share of a page's tiles that remain at most, in (0, 1]; a page always has one.
 
     Raises:
         UserError: If it is no share.
@@ -21,18 +19,33 @@ class FewerTiles(Reducer):
         self.keep = check_share("keep", keep)
 
     def limit(self, width: int, height: int, max_tiles: int, tile_size: int) -> int:
-        """Return the most tiles of a page, thumbnail not counted.
+        """Return the most tiles of a page, thumbnail not counted; arguments as of `fewer_tiles`."""
+        return fewer_tiles(width, height, max_tiles, self.keep, tile_size=tile_size)
 
-        Args:
-            width: Of the page in pixels.
-            height: Of the page in pixels.
-            max_tiles: What it may have without this.
-            tile_size: Side of a tile in pixels.
-        """
-        budget = self.keep * num_tiles(*grid(width, height, max_tiles, tile_size=tile_size))
-        fits = (
-            most
-            for most in range(max_tiles, 1, -1)
-            if num_tiles(*grid(width, height, most, tile_size=tile_size)) <= budget
-        )
-        return next(fits, 1)
+
+def fewer_tiles(width: int, height: int, max_tiles: int, keep: float, *, tile_size: int = 448) -> int:
+    """Return the largest limit of tiles at which a page has no more than a share of the tiles it has now.
+
+    Thumbnails count. What is reached is a step function of the page's shape, often less than the share, so report the
+    mean over pages. A page always has one tile, even where that is more than the share.
+
+    Args:
+        width: Image width in pixels.
+        height: Image height in pixels.
+        max_tiles: The limit now, thumbnail not counted.
+        keep: Share of the tiles that remain at most.
+        tile_size: Side of a tile in pixels.
+
+    Returns:
+        A limit from 1 to `max_tiles`.
+
+    Raises:
+        UserError: If a size, the limit or the share is out of range.
+    """
+    check_share("keep", keep)
+
+    def tiles(limit: int) -> int:
+        return num_tiles(*grid(width, height, limit, tile_size=tile_size))
+
+    budget = keep * tiles(max_tiles)
+    return next((limit for limit in range(max_tiles, 1, -1) if tiles(limit) <= budget), 1)

@@ -1,92 +1,110 @@
-"""HiRED: an image's budget is shared out to tiles by what its thumbnail looks at (arXiv 2408.10945)."""
+"""HiRED (arXiv 2408.10945): the thumbnail's attention shares a page's budget out among its tiles."""
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from fcot.errors import UserError
-from fcot.reduce.before import BeforeReducer, Kept, Seen
-from fcot.reduce.budget import check_choice, check_share
-from fcot.reduce.tower import SCORES
+from fcot.reduce.before import BeforeReducer, kept
+from fcot.reduce.budget import check_share
+from fcot.reduce.seen import Kept, Seen, required, top
 
 
 class Hired(BeforeReducer):
-    """HiRED gives the thumbnail a fixed part of the budget, and tiles what their region of it attracts.
+    """Gives each tile a budget by what CLS attends to in the thumbnail's first layer, and keeps a tile's best.
 
-    The thumbnail's attention in the tower's first layer says where there is much to see; in each tile the tokens with
-    most attention in its last layer stay. Numbers are rounded down, so a budget may not be used up.
+    Budgets are rounded down and never exceed a tile, so that fewer tokens than asked for may remain.
 
     Args:
-        keep: Share of an image's visual tokens that stays.
-        alpha: Share of the budget for the thumbnail.
-        score: "cls" for the class token's attention, "received" for the mean over all patches.
+        keep: Share of the visual tokens that remain at most.
+        alpha: The thumbnail's share of the budget.
+        score: Attention that ranks the tokens of a tile: "cls" or "received".
         positions: "renumbered" or "original".
 
     Raises:
-        UserError: If a value is not allowed.
+        UserError: If an option has no such value.
     """
 
-    layers = (0,)
+    layers: ClassVar = frozenset({"first", "last"})
 
     def __init__(
-        self, keep: float = 0.5, alpha: float = 0.5, score: str = "cls", positions: str = "renumbered"
+        self, keep: float = 0.5, *, alpha: float = 0.5, score: str = "cls", positions: str = "renumbered"
     ) -> None:
-        super().__init__(keep=keep, scope="per_tile", positions=positions)
-        self.alpha, self.score = check_share("alpha", alpha), check_choice("score", score, SCORES)
+        super().__init__(keep, score=score, positions=positions)
+        check_share("alpha", alpha)
+        self.alpha = alpha
 
     def reduce(self, seen: Seen) -> Kept:
-        """Keep the best tokens of each tile, as many as its budget.
+        """Return tokens in the order of their places.
 
         Raises:
-            UserError: If the grid of an image's tiles is not known.
+            UserError: If the grid of an image of several tiles is not given, or does not fit its tiles.
         """
         tiles, tokens = seen.features.shape[:2]
-        first, last = seen.look.scores(self.score, 0), seen.look.scores(self.score)
-        total = int(tiles * tokens * self.keep)
-        columns, rows = seen.grid
-        if tiles not in (1, columns * rows + 1):
-            raise UserError(
-                f"hired has to know how an image was cut, and {tiles} tiles came with a grid of {columns}x{rows}.\n"
-                "Give `Batch.grids`, which the data module does."
-            )
+        scores = seen.scores(self.score)
+        chosen = []
+        for tile, budget in enumerate(self._budgets(seen)):
+            chosen.append(tile * tokens + top(scores[tile], budget).sort().values)
+        places = torch.cat(chosen)
+        if not len(places):  # an image without any token cannot be read at all
+            places = (tiles - 1) * tokens + top(scores[-1], 1)
+        return kept(seen, seen.features.flatten(0, 1)[places], places)
+
+    def _budgets(self, seen: Seen) -> list[int]:
+        """Return how many tokens each tile keeps, the thumbnail last."""
+        tiles, tokens = seen.features.shape[:2]
         if tiles == 1:
-            budgets = [max(1, total)]
-        else:
-            whole, *others = tile_budgets(first[-1], total, (rows, columns), self.alpha)
-            budgets = [*others, whole]
-        places = [
-            scores.argsort(descending=True, stable=True)[:budget].sort().values + tile * tokens
-            for tile, (scores, budget) in enumerate(zip(last, budgets, strict=True))
-        ]
-        kept = torch.cat(places)
-        return Kept(seen.flat[kept], kept, torch.tensor([len(each) for each in places], device=kept.device))
+            return [int(tokens * self.keep)]
+        rows, columns = seen.grid or (0, 0)
+        if rows * columns + 1 != tiles:
+            raise UserError(
+                f"Image {seen.image} of sample {seen.key!r} has {tiles} tiles, which is no grid of "
+                f"{rows}x{columns} and a thumbnail. Hired needs the rows and columns of each image: give `grids`."
+            )
+        whole, rest = split_budget(tiles, tokens, self.keep, self.alpha)
+        attention = required(seen.first, "first").tiles(slice(tiles - 1, tiles)).cls()[0]
+        credits = block_credits(important(attention, self.alpha), rows, columns)
+        return [*(min(each, tokens) for each in share_out(credits, rest)), whole]
 
 
-def tile_budgets(
-    scores: Tensor, total: int, grid: tuple[int, int], alpha: float, *, stripes: bool = False
-) -> list[int]:
-    """Return how many tokens stay of the whole image's tile, and of each tile in raster order.
+def split_budget(tiles: int, tokens: int, keep: float, alpha: float) -> tuple[int, int]:
+    """Return what the thumbnail may keep of a budget, and what the other tiles may keep together.
 
     Args:
-        scores: What the whole image's tile attends to `[tokens]`.
-        total: Tokens that stay in all.
-        grid: Rows and columns of tiles.
-        alpha: Share for the whole image's tile.
-        stripes: Take a tile's region for a stripe of consecutive tokens, as the reference does, not for a block.
+        tiles: Tiles of the image, thumbnail included.
+        tokens: Tokens of a tile.
+        keep: Share of all tokens.
+        alpha: Share of the thumbnail in that.
     """
-    tokens = len(scores)
+    total = int(tiles * tokens * keep)
     whole = min(int(total * alpha), tokens)
-    counts = region_counts(scores, int(tokens * (1 - alpha)), grid, stripes=stripes)
-    found, rest = int(counts.sum()), total - whole
-    return [whole, *(min(int(rest * int(count) / found), tokens) if found else 0 for count in counts)]
+    return whole, total - whole
 
 
-def region_counts(scores: Tensor, best: int, grid: tuple[int, int], *, stripes: bool = False) -> Tensor:
-    """Return how many of the best tokens lie in each region of a tile `[rows · columns]`; arguments as above."""
-    rows, columns = grid
-    side = int(len(scores) ** 0.5)
-    places = scores.argsort(descending=True, stable=True)[:best]
-    if stripes:
-        regions = places // (len(scores) // (rows * columns))
-    else:
-        regions = (places // side) * rows // side * columns + (places % side) * columns // side
-    return torch.bincount(regions, minlength=rows * columns)[: rows * columns]
+def important(attention: Tensor, alpha: float) -> Tensor:
+    """Return the places of the patches of the thumbnail that CLS attends to most, a share 1 − alpha of `[P]`.
+
+    Returns:
+        bool `[P]`.
+    """
+    mask = torch.zeros_like(attention, dtype=torch.bool)
+    mask[top(attention, int(len(attention) * (1 - alpha)))] = True
+    return mask
+
+
+def block_credits(mask: Tensor, rows: int, columns: int) -> list[int]:
+    """Count the marked patches of the thumbnail `[P]` that show each tile of a grid, tiles row by row."""
+    side = math.isqrt(len(mask))
+    line = torch.arange(side, device=mask.device)
+    tile = (line * rows // side)[:, None] * columns + line * columns // side
+    counts: list[int] = tile.flatten()[mask].bincount(minlength=rows * columns).tolist()
+    return counts
+
+
+def share_out(credits: Sequence[int], budget: int) -> list[int]:
+    """Divide a budget in proportion to credits, rounded down; nothing of what is left over is given out."""
+    total = sum(credits)
+    return [int(budget * each / total) if total else 0 for each in credits]

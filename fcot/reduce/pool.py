@@ -1,42 +1,56 @@
-"""Neighbouring visual tokens are averaged: the control that a trained compressor starts from."""
+"""Control: means over neighbours, which is what a trained compressor starts from."""
+
+import math
 
 import torch
-from torch import Tensor
 
 from fcot.errors import UserError
-from fcot.reduce.before import BeforeReducer, Group, Kept, Seen
+from fcot.reduce.before import BeforeReducer, kept
+from fcot.reduce.seen import Kept, Seen
 
-WINDOWS = {1.0: (1, 1), 0.5: (1, 2), 0.25: (2, 2)}  # rows and columns of a window by share
+WINDOWS = {1.0: (1, 1), 0.5: (1, 2), 0.25: (2, 2)}  # rows and columns of tokens that become one
 
 
 class Pool(BeforeReducer):
-    """Takes the mean of 1x2 or 2x2 neighbours in a tile.
+    """Takes the mean over 1x2 or 2x2 neighbours of a tile's raster.
 
     Args:
-        keep: Share of visual tokens that is left: 0.5 or 0.25.
-        positions: "renumbered", or "original": a mean takes the first position of its window.
+        keep: Share of the visual tokens that remain: 0.5, 0.25 or 1.
+        placement: "before" the projector or "after" it.
+        positions: "renumbered", or "original", where a mean has the position of the upper left of its tokens.
 
     Raises:
-        UserError: If a value is not allowed.
+        UserError: If an option has no such value.
     """
 
-    def __init__(self, keep: float = 0.5, positions: str = "renumbered") -> None:
-        super().__init__(keep=keep, scope="per_tile", positions=positions)
+    def __init__(self, keep: float = 0.5, *, placement: str = "before", positions: str = "renumbered") -> None:
+        super().__init__(keep, positions=positions)
         if keep not in WINDOWS:
-            raise UserError(f"keep is {keep}, which no window of neighbours gives.\nGive 0.5 or 0.25.")
+            raise UserError(f"keep is {keep}, and pool takes means over 2 or 4 tokens. Use 0.5 or 0.25.")
+        if placement not in ("before", "after"):
+            raise UserError(f"placement is {placement!r}. Use 'before' or 'after' (the projector).")
+        self.placement = placement
 
     def reduce(self, seen: Seen) -> Kept:
-        """Take means in each tile."""
-        rows, columns = WINDOWS[self.keep]
+        """Return means in the order of their places.
 
-        def pooled(group: Group) -> tuple[Tensor, Tensor]:
-            side = int(len(group) ** 0.5)
-            if side**2 == len(group):
-                cut = (side // rows, rows, side // columns, columns)
-            else:  # a compressor's tokens, which form no square: neighbours in their order
-                cut = (1, 1, len(group) // (rows * columns), rows * columns)
-            means = group.features.unflatten(0, cut).mean((1, 3)).flatten(0, 1)
-            places = torch.arange(len(group), device=means.device).reshape(cut)[:, 0, :, 0].flatten()
-            return places, means
-
-        return self.merged_by_group(seen, pooled)
+        Raises:
+            UserError: If the raster of a tile cannot be divided into such windows.
+        """
+        tiles, tokens = seen.features.shape[:2]
+        side, (rows, columns) = math.isqrt(tokens), WINDOWS[self.keep]
+        height, width = (side, side) if side**2 == tokens else (1, tokens)  # a compressor's tokens may form no square
+        if height == 1:
+            rows, columns = 1, rows * columns
+        if height % rows or width % columns:
+            raise UserError(
+                f"A raster of {height}x{width} tokens cannot be divided into windows of {rows}x{columns}. "
+                "Use another reducer."
+            )
+        raster = torch.arange(tokens, device=seen.features.device).view(height // rows, rows, width // columns, columns)
+        windows = raster.transpose(1, 2).reshape(-1, rows * columns)
+        after = self.placement == "after"
+        features = seen.project(seen.features) if after else seen.features
+        means = features[:, windows].mean(2).flatten(0, 1)
+        places = torch.arange(tiles, device=windows.device)[:, None] * tokens + windows[:, 0]
+        return kept(seen, means, places.flatten(), projected=after)

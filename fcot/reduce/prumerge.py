@@ -1,126 +1,101 @@
-"""LLaVA-PruMerge: outliers of the class token's attention stay and take in tokens like them (arXiv 2403.15388)."""
+"""LLaVA-PruMerge (arXiv 2403.15388): outliers of attention, each with what lies nearest to it merged in."""
+
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fcot.reduce.before import BeforeReducer, Group, Kept, Seen
-from fcot.reduce.budget import check_share, share_of
-
-NEIGHBOURS = 32
+from fcot.errors import UserError
+from fcot.reduce.before import BeforeReducer
+from fcot.reduce.seen import Kept, Seen, required, top
 
 
 class Prumerge(BeforeReducer):
-    """PruMerge keeps the tokens that stand out in the class token's attention, and merges the others into them.
-
-    Queries and keys count as one head of the tower's whole width. One more token holds all that was not kept.
+    """Keeps the outliers of attention, adds their neighbours to them, and one token for all the rest.
 
     Args:
-        keep: Share of visual tokens that is left, that one counted; without it as many stay as stand out.
-        positions: "renumbered" or "original": the last token takes the position behind the kept ones.
+        keep: Share of the visual tokens that remain, the one for the rest included; None, as published, keeps what
+            the outliers of each part are, whose number differs from page to page.
+        neighbours: How many of the nearest tokens are added to a kept one.
+        score: Attention that ranks tokens, all heads taken as one: "cls" or "received".
+        scope: "per_tile" or "per_image".
+        positions: "renumbered", the token for the rest last, or "original".
 
     Raises:
-        UserError: If a value is not allowed.
+        UserError: If an option has no such value.
     """
 
-    def __init__(self, keep: float | None = None, positions: str = "renumbered") -> None:
-        super().__init__(keep=1.0 if keep is None else keep, scope="per_tile", positions=positions)
-        self.share = None if keep is None else check_share("keep", keep)
+    layers: ClassVar = frozenset({"behind"})
+
+    def __init__(
+        self,
+        keep: float | None = None,
+        *,
+        neighbours: int = 32,
+        score: str = "cls",
+        scope: str = "per_tile",
+        positions: str = "renumbered",
+    ) -> None:
+        super().__init__(1.0 if keep is None else keep, score=score, scope=scope, positions=positions)
+        if neighbours < 0:
+            raise UserError(f"neighbours is {neighbours}. Give a whole number from 0 on.")
+        self.adaptive, self.neighbours = keep is None, neighbours
 
     def reduce(self, seen: Seen) -> Kept:
-        """Keep and merge in each tile."""
+        """Return kept tokens in the order of their places, then the one for the rest, part by part."""
+        attention = required(seen.behind, "behind").one_head()
+        features, keys = seen.features.flatten(0, 1), seen.keys_of(attention).flatten(0, 1)
+        scores = seen.scores_of(attention, self.score).flatten()
 
-        def merged(group: Group) -> tuple[Tensor, Tensor]:
-            attention, keys = group.one_head()
-            kept = self.chosen(attention).sort().values
-            tokens = with_neighbours(group.features, attention, keys, kept)
-            return torch.cat([kept, kept.new_full((1,), len(group) - 1)]), tokens
+        def reduce_part(part: slice) -> tuple[Tensor, Tensor]:
+            chosen = self.choose(scores[part]).sort().values
+            rows = merge_neighbours(features[part], scores[part], keys[part], chosen, neighbours=self.neighbours)
+            return rows, with_rest(chosen, len(scores[part]))
 
-        return self.merged_by_group(seen, merged)
+        return self.over_parts(seen, reduce_part)
 
-    def chosen(self, attention: Tensor) -> Tensor:
-        """Return the places of the tokens that stay, besides the last one, by the attention of each `[tokens]`."""
-        if self.share is None:
-            return outliers(attention)
-        return best(attention, max(1, share_of(len(attention), self.share) - 1))
-
-
-class PrumergePlus(Prumerge):
-    """PruMerge+ keeps tokens at even distances besides those that stand out.
-
-    Args:
-        keep: Share of visual tokens that is left, a quarter of them by attention, as in the paper's setting; without
-            it as many as stand out, and three times as many at even distances.
-        positions: "renumbered" or "original".
-
-    Raises:
-        UserError: If a value is not allowed.
-    """
-
-    def chosen(self, attention: Tensor) -> Tensor:
-        """Return tokens that stand out and tokens at even distances."""
-        if self.share is None:
-            kept = outliers(attention)
-            return torch.cat([kept, samples_between(kept, len(attention))])
-        budget = max(1, share_of(len(attention), self.share) - 1)
-        kept = best(attention, max(1, round(budget / 4)))
-        others = torch.ones_like(attention, dtype=torch.bool)
-        others[kept] = False
-        rest, number = others.nonzero()[:, 0], budget - len(kept)
-        even = torch.arange(number, device=rest.device) * len(rest) // max(1, number)
-        return torch.cat([kept, rest[even]])
+    def choose(self, scores: Tensor) -> Tensor:
+        """Return which tokens of a part are kept."""
+        return top(scores, outliers(scores) if self.adaptive else max(1, self.count(len(scores)) - 1))
 
 
-def outliers(attention: Tensor) -> Tensor:
-    """Return the tokens whose attention is above the third quartile by 1.5 interquartile ranges, at least one.
+def outliers(scores: Tensor) -> int:
+    """Return how many scores lie above the third quartile by more than 1.5 interquartile ranges, at least 1."""
+    values = scores.float().cpu().numpy()
+    lower, upper = np.percentile(values, [25, 75])
+    return max(1, int((values > upper + 1.5 * (upper - lower)).sum()))
+
+
+def merge_neighbours(features: Tensor, scores: Tensor, keys: Tensor, chosen: Tensor, *, neighbours: int = 32) -> Tensor:
+    """Add to each kept token its nearest others, weighted by their scores, and append the weighted sum of the rest.
 
     Args:
-        attention: `[tokens]`.
+        features: `[N, C]`.
+        scores: `[N]`; the weights, which are not normalised.
+        keys: `[N, D]`, what tokens are compared by.
+        chosen: Which are kept `[k]`, in the order of the result.
+        neighbours: How many of the others are added to one; kept ones are among them.
 
     Returns:
-        Places in falling order of attention.
+        `[k + 1, C]`; `[N, C]` if all are kept, as no rest is left then.
     """
-    values = attention.float().cpu().numpy()
-    low, high = np.percentile(values, 25), np.percentile(values, 75)
-    return best(attention, max(1, int((values > high + 1.5 * (high - low)).sum())))
+    directions = normalize(keys.float(), dim=-1)
+    likeness = directions[chosen] @ directions.T
+    likeness[torch.arange(len(chosen), device=chosen.device), chosen] = -torch.inf  # a token is not its own neighbour
+    nearest = likeness.argsort(dim=1, descending=True, stable=True)[:, : min(neighbours, len(features) - 1)]
+    weighted = features.float() * scores.float()[:, None]
+    rows = features[chosen].float() + weighted[nearest].sum(1)
+    if len(chosen) < len(features):
+        rest = torch.ones_like(scores, dtype=torch.bool)
+        rest[chosen] = False
+        rows = torch.cat([rows, weighted[rest].sum(0, keepdim=True)])
+    return rows.to(features.dtype)
 
 
-def best(scores: Tensor, keep: int) -> Tensor:
-    """Return the places of the highest scores in falling order; of equal ones the lower comes first."""
-    return scores.argsort(descending=True, stable=True)[:keep]
-
-
-def samples_between(kept: Tensor, tokens: int) -> Tensor:
-    """Return places at even distances that are not kept, three times as dense as the kept ones; never the last token.
-
-    Args:
-        kept: Places `[kept]`.
-        tokens: How many there are.
-    """
-    step = max(1, int(int(1 / (len(kept) / tokens)) / 3))
-    every = torch.arange(0, tokens - 1, step, device=kept.device)
-    return every[~torch.isin(every, kept)]
-
-
-def with_neighbours(features: Tensor, attention: Tensor, keys: Tensor, kept: Tensor) -> Tensor:
-    """Return each kept token plus its 32 nearest others by their attention, and one token of all that was not kept.
-
-    Args:
-        features: `[tokens, width]`.
-        attention: Weights of the sums `[tokens]`.
-        keys: Say what is near, by cosine `[tokens, width of keys]`.
-        kept: Places `[kept]`.
-
-    Returns:
-        `[kept + 1, width]`.
-    """
-    rows = normalize(keys.float(), dim=-1)
-    likeness = rows[kept] @ rows.T
-    likeness[torch.arange(len(kept)), kept] = -torch.inf
-    near = likeness.topk(min(NEIGHBOURS, features.shape[0] - 1), dim=1).indices
-    weighted = features.float() * attention.float()[:, None]
-    tokens = features[kept].float() + weighted[near].sum(1)
-    others = torch.ones_like(attention, dtype=torch.bool)
-    others[kept] = False
-    return torch.cat([tokens, weighted[others].sum(0, keepdim=True)]).to(features.dtype)
+def with_rest(chosen: Tensor, tokens: int) -> Tensor:
+    """Append the place of the token for the rest: the last one that is not kept. Nothing if all are kept."""
+    free = torch.ones(tokens, dtype=torch.bool, device=chosen.device)
+    free[chosen] = False
+    return torch.cat([chosen, free.nonzero()[-1:, 0]])

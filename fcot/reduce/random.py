@@ -1,39 +1,40 @@
-"""Random visual tokens stay: the control that every selection has to beat."""
+"""Control: tokens chosen by chance. A method that does not beat it has found nothing."""
 
-import zlib
+import hashlib
 
 import torch
 from torch import Tensor
 
-from fcot.reduce.before import BeforeReducer, Group, Kept, Seen
-from fcot.reduce.budget import check_count, share_of
+from fcot.reduce.before import BeforeReducer
+from fcot.reduce.budget import check_count
+from fcot.reduce.seen import Kept, Seen
 
 
 class Random(BeforeReducer):
-    """Keeps tokens by lot; an image's draw is the same in every batch.
+    """Keeps tokens of each tile by chance, the same ones of an image whatever batch it is in.
 
     Args:
-        keep: Share of visual tokens that stays.
-        seed: Another one gives other draws.
-        scope: "per_tile" or "per_image".
+        keep: Share of the visual tokens that remain.
+        seed: Another seed keeps others.
         positions: "renumbered" or "original".
 
     Raises:
-        UserError: If a value is not allowed.
+        UserError: If an option has no such value.
     """
 
-    def __init__(
-        self, keep: float = 0.5, seed: int = 0, scope: str = "per_tile", positions: str = "renumbered"
-    ) -> None:
-        super().__init__(keep=keep, scope=scope, positions=positions)
+    def __init__(self, keep: float = 0.5, *, seed: int = 0, positions: str = "renumbered") -> None:
+        super().__init__(keep, positions=positions)
         self.seed = check_count("seed", seed, 0)
 
     def reduce(self, seen: Seen) -> Kept:
-        """Draw from each group."""
-        draw = torch.Generator().manual_seed(zlib.crc32(seen.key.encode(), self.seed))
+        """Return tokens in the order of their places."""
+        features = seen.features.flatten(0, 1)
+        name = f"{self.seed}/{seen.image}/{seen.key}".encode()
+        chance = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name).digest()[:7], "big"))
 
-        def chosen(group: Group) -> Tensor:
-            lots = torch.rand(len(group), generator=draw)
-            return lots.argsort(stable=True)[: share_of(len(group), self.keep)].to(group.features.device)
+        def reduce_part(part: slice) -> tuple[Tensor, Tensor]:
+            size = len(features[part])
+            places = torch.randperm(size, generator=chance)[: self.count(size)].sort().values.to(features.device)
+            return features[part][places], places
 
-        return self.kept_by_group(seen, chosen)
+        return self.over_parts(seen, reduce_part)

@@ -1,93 +1,95 @@
-"""Token merging: the most alike visual tokens become one, round by round (ToMe, arXiv 2210.09461)."""
+"""Token merging (arXiv 2210.09461) on the tokens that the language model would read."""
 
-from typing import NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fcot.reduce.before import BeforeReducer, Group, Kept, Seen
-from fcot.reduce.budget import share_of
+from fcot.reduce.before import BeforeReducer
+from fcot.reduce.seen import Kept, Seen
 
 
 class Tome(BeforeReducer):
-    """ToMe's matching behind the vision tower, where merging saves tokens of the language model.
+    """Merges the tokens that are most alike, in rounds that at most halve their number.
 
-    Within the tower it would save none of these: InternVL's pixel unshuffle needs the whole raster.
+    The paper merges within the vision tower. InternVL's tower needs its whole raster to the end, so the same matching
+    acts on its result here, with the keys of its last layer; the keys of a merged token are the mean of those merged.
 
     Args:
-        keep: Share of visual tokens that is left.
-        positions: "renumbered" or "original".
+        keep: Share of the visual tokens that remain.
+        scope: "per_tile" or "per_image".
+        positions: "renumbered" or "original", where a merged token has the position of the one merged into.
 
     Raises:
-        UserError: If a value is not allowed.
+        UserError: If an option has no such value.
     """
 
-    def __init__(self, keep: float = 0.5, positions: str = "renumbered") -> None:
-        super().__init__(keep=keep, scope="per_tile", positions=positions)
+    layers: ClassVar = frozenset({"last"})
+
+    def __init__(self, keep: float = 0.5, *, scope: str = "per_tile", positions: str = "renumbered") -> None:
+        super().__init__(keep, scope=scope, positions=positions)
 
     def reduce(self, seen: Seen) -> Kept:
-        """Merge in each tile, at most half of the tokens in a round."""
+        """Return merged tokens in the order of their places."""
+        features, keys = seen.features.flatten(0, 1), seen.keys().flatten(0, 1)
 
-        def merged(group: Group) -> tuple[Tensor, Tensor]:
-            left = share_of(len(group), self.keep)
-            rows, keys, place = group.features, group.keys(), torch.arange(len(group), device=group.features.device)
-            size = torch.ones(len(rows), device=rows.device)
-            while len(rows) > left:
-                match = matching(keys, len(rows) - left)
-                keys = merge(keys, size, match)[0]
-                rows, size = merge(rows, size, match)
-                place = place[match.left]
-            return place, rows
+        def reduce_part(part: slice) -> tuple[Tensor, Tensor]:
+            rows, metric = features[part].float(), keys[part]
+            sizes, places = torch.ones_like(metric[:, 0]), torch.arange(len(rows), device=rows.device)
+            target = self.count(len(rows))
+            while len(rows) > target:
+                sources, into = match(metric, len(rows) - target)
+                (rows, metric), sizes, left = merge((rows, metric), sizes, sources, into)
+                places = places[left]
+            return rows.to(features.dtype), places
 
-        return self.merged_by_group(seen, merged)
-
-
-class Matching(NamedTuple):
-    """What is merged into what.
-
-    Attributes:
-        sources: Tokens that go, most alike first.
-        targets: What each is merged into.
-        left: Tokens that are left, in order.
-    """
-
-    sources: Tensor
-    targets: Tensor
-    left: Tensor
+        return self.over_parts(seen, reduce_part)
 
 
-def matching(metric: Tensor, number: int, protected: int = 0) -> Matching:
-    """Match tokens at even places with the most alike ones at odd places, and take the most alike pairs.
+def match(metric: Tensor, count: int, *, protected: int = 0) -> tuple[Tensor, Tensor]:
+    """Find the tokens at even places that are most like one at an odd place.
 
     Args:
-        metric: What likeness is the cosine of `[tokens, width]`.
-        number: How many are to go; at most half of what is not protected do.
-        protected: Tokens at the beginning that are never merged, 1 for a class token; they count as even.
+        metric: What tokens are compared by, cosine `[n, D]`.
+        count: How many tokens to merge; at most half of those not protected are.
+        protected: 1 if the first token, CLS, is not to be merged.
+
+    Returns:
+        Places of the tokens to merge and of those to merge them into `[r]`, most alike first.
     """
-    tokens = len(metric)
-    number = min(number, (tokens - protected) // 2)
-    rows = normalize(metric.float(), dim=-1)
-    even, odd = (torch.arange(start, tokens, 2, device=metric.device) for start in (0, 1))
-    likeness = rows[even] @ rows[odd].T
+    count = min(count, (len(metric) - protected) // 2)
+    directions = normalize(metric.float(), dim=-1)
+    likeness = directions[::2] @ directions[1::2].T
     likeness[:protected] = -torch.inf
-    best, to = likeness.max(1)
-    order = best.argsort(descending=True, stable=True)[:number]
-    sources = even[order]
-    left = torch.ones(tokens, dtype=torch.bool, device=metric.device)
-    left[sources] = False
-    return Matching(sources, odd[to[order]], left.nonzero()[:, 0])
+    best, odd = likeness.max(1)
+    even = best.argsort(descending=True, stable=True)[:count]
+    return 2 * even, 2 * odd[even] + 1
 
 
-def merge(rows: Tensor, size: Tensor, match: Matching) -> tuple[Tensor, Tensor]:
-    """Return means weighted by size `[left, width]`, and how many tokens each stands for `[left]`.
+def merge(
+    values: tuple[Tensor, ...], sizes: Tensor, sources: Tensor, targets: Tensor
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Merge tokens into others, as means weighted by how many tokens each stands for already.
 
     Args:
-        rows: `[tokens, width]`.
-        size: How many tokens each stands for `[tokens]`.
-        match: What is merged into what.
+        values: Each `[n, …]`.
+        sizes: `[n]`.
+        sources: Which are merged `[r]`.
+        targets: Into which `[r]`.
+
+    Returns:
+        Values `[n - r, …]` in the order of places, sizes `[n - r]`, and the places that are left.
     """
-    total, sizes = rows.float() * size[:, None], size.clone()
-    total = total.index_add(0, match.targets, total[match.sources])
-    sizes = sizes.index_add(0, match.targets, size[match.sources])
-    return (total / sizes[:, None])[match.left].to(rows.dtype), sizes[match.left]
+    left = torch.ones_like(sizes, dtype=torch.bool)
+    left[sources] = False
+    total = sizes.index_add(0, targets, sizes[sources])
+    changed = torch.zeros_like(left)
+    changed[targets] = True
+    merged = []
+    for each in values:
+        weights = sizes[:, None]
+        weighted = each * weights
+        mean = weighted.index_add(0, targets, weighted[sources]) / total[:, None]
+        merged.append(torch.where(changed[:, None], mean, each)[left])  # what is not merged stays to the bit
+    return merged, total[left], left.nonzero()[:, 0]

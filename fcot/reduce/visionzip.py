@@ -1,81 +1,106 @@
-"""VisionZip: the most looked-at visual tokens stay, the others are merged into a few (arXiv 2412.04467)."""
+"""VisionZip (arXiv 2412.04467): the tokens that CLS attends to, and a few merged from the rest."""
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fcot.reduce.before import BeforeReducer, Group, Kept, Seen
-from fcot.reduce.budget import check_choice, share_of
-from fcot.reduce.tower import SCORES
+from fcot.errors import UserError
+from fcot.reduce.before import BeforeReducer
+from fcot.reduce.budget import check_share
+from fcot.reduce.seen import Kept, Seen, top
 
-CONTEXTUAL = 10 / 64  # share of the budget, the paper's 54 dominant and 10 contextual
 MERGES = ("sum", "mean")
 
 
 class Visionzip(BeforeReducer):
-    """VisionZip keeps dominant tokens by attention, and merges the rest into contextual ones by likeness of keys.
+    """Keeps the dominant tokens and merges the others into contextual ones.
 
     Args:
-        keep: Share of visual tokens that is left, contextual ones counted.
-        score: "cls" for the class token's attention, "received" for the mean over all patches.
-        merge: "sum" adds the mean of the tokens that join to the one they join, as the reference does; "mean" takes
-            the mean of all of them.
-        positions: "renumbered" or "original": a contextual token takes the position of the one that others join.
+        keep: Share of the visual tokens that remain, contextual ones included.
+        contextual: Share of contextual tokens among those that remain; the paper has 10 of 64.
+        merge: A contextual token is its target plus the mean of what joins it ("sum", the reference), or the mean of
+            all of them ("mean").
+        score: Attention that ranks tokens: "cls" or "received".
+        scope: "per_tile" or "per_image".
+        positions: "renumbered", contextual tokens behind the dominant ones, or "original".
 
     Raises:
-        UserError: If a value is not allowed.
+        UserError: If an option has no such value.
     """
+
+    layers: ClassVar = frozenset({"last"})
 
     def __init__(
-        self, keep: float = 0.5, score: str = "cls", merge: str = "sum", positions: str = "renumbered"
+        self,
+        keep: float = 0.5,
+        *,
+        contextual: float = 10 / 64,
+        merge: str = "sum",
+        score: str = "cls",
+        scope: str = "per_tile",
+        positions: str = "renumbered",
     ) -> None:
-        super().__init__(keep=keep, scope="per_tile", positions=positions)
-        self.score, self.merge = check_choice("score", score, SCORES), check_choice("merge", merge, MERGES)
+        super().__init__(keep, score=score, scope=scope, positions=positions)
+        if contextual != 0:
+            check_share("contextual", contextual)
+        if merge not in MERGES:
+            raise UserError(f"merge is {merge!r}. Use 'sum' or 'mean'.")
+        self.contextual, self.merge = contextual, merge
 
     def reduce(self, seen: Seen) -> Kept:
-        """Keep and merge in each tile, contextual tokens behind the dominant ones."""
+        """Return dominant tokens in the order of their places, then contextual ones, part by part."""
+        features, keys = seen.features.flatten(0, 1), seen.keys().flatten(0, 1)
+        scores = seen.scores(self.score).flatten()
 
-        def zipped(group: Group) -> tuple[Tensor, Tensor]:
-            budget = share_of(len(group), self.keep)
-            contextual = min(round(budget * CONTEXTUAL), budget - 1)
-            kept, targets, merged = dominant_and_contextual(
-                group.scores(self.score), group.features, group.keys(), budget - contextual, contextual, self.merge
+        def reduce_part(part: slice) -> tuple[Tensor, Tensor]:
+            total = self.count(len(scores[part]))
+            contextual = 0 if total == len(scores[part]) else round(total * self.contextual)
+            return visionzip(
+                features[part],
+                scores[part],
+                keys[part],
+                dominant=total - contextual,
+                contextual=contextual,
+                merge=self.merge,
             )
-            return torch.cat([kept, targets]), torch.cat([group.features[kept], merged])
 
-        return self.merged_by_group(seen, zipped)
+        return self.over_parts(seen, reduce_part)
 
 
-def dominant_and_contextual(
-    scores: Tensor, features: Tensor, keys: Tensor, dominant: int, contextual: int, merge: str = "sum"
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the dominant tokens in order, the places of the contextual ones, and their merged features.
+def visionzip(
+    features: Tensor, scores: Tensor, keys: Tensor, *, dominant: int, contextual: int, merge: str = "sum"
+) -> tuple[Tensor, Tensor]:
+    """Reduce tokens to dominant and contextual ones.
 
     Args:
-        scores: `[tokens]`.
-        features: `[tokens, width]`.
-        keys: Mean over heads `[tokens, head width]`.
-        dominant: How many stay as they are.
-        contextual: How many the others are merged into.
+        features: `[N, C]`.
+        scores: `[N]`.
+        keys: `[N, D]`, what tokens are compared by.
+        dominant: How many of the highest scores stay as they are.
+        contextual: How many tokens the rest is merged into; fewer if the rest is smaller.
         merge: "sum" or "mean".
+
+    Returns:
+        Rows `[dominant + contextual, C]` and the place of each; that of a contextual token is its target's.
     """
-    kept = scores.argsort(descending=True, stable=True)[:dominant].sort().values
-    others = torch.ones_like(scores, dtype=torch.bool)
-    others[kept] = False
-    rest = others.nonzero()[:, 0]
-    step = max(1, len(rest) // max(1, contextual))
-    centres = torch.arange(0, len(rest), step, device=rest.device)[:contextual]
-    if not len(centres):
-        return kept, rest[:0], features[:0]
-    joins = torch.ones(len(rest), dtype=torch.bool, device=rest.device)
-    joins[centres] = False
-    rows = normalize(keys[rest].float(), dim=-1)
-    to = (rows[joins] @ rows[centres].T).argmax(1)
-    target, joined = features[rest[centres]], features[rest[joins]]
-    counts = torch.zeros(len(centres), device=rest.device).index_add_(0, to, torch.ones(len(to), device=rest.device))
-    total = torch.zeros_like(target, dtype=torch.float32).index_add_(0, to, joined.float())
-    if merge == "mean":
-        merged = (target.float() + total) / (1 + counts[:, None])
-    else:
-        merged = target.float() + total / counts.clamp(min=1)[:, None]
-    return kept, rest[centres], merged.to(features.dtype)
+    dominant_places = top(scores, dominant).sort().values
+    left = torch.ones_like(scores, dtype=torch.bool)
+    left[dominant_places] = False
+    rest = left.nonzero()[:, 0]
+    contextual = min(contextual, len(rest))
+    if not contextual:
+        return features[dominant_places], dominant_places
+    is_target = torch.zeros_like(rest, dtype=torch.bool)
+    is_target[:: max(1, len(rest) // contextual)] = True
+    is_target &= is_target.cumsum(0) <= contextual
+    targets, others = rest[is_target], rest[~is_target]
+    directions = normalize(keys.float(), dim=-1)
+    joined = (directions[others] @ directions[targets].T).argmax(1)
+    target_rows, other_rows = features[targets].float(), features[others].float()
+    total = torch.zeros_like(target_rows).index_add_(0, joined, other_rows)
+    counts = joined.bincount(minlength=contextual)[:, None]
+    merged = target_rows + total / counts.clamp(min=1) if merge == "sum" else (target_rows + total) / (counts + 1)
+    rows = torch.cat([features[dominant_places], merged.to(features.dtype)])
+    return rows, torch.cat([dominant_places, targets])

@@ -1,72 +1,80 @@
-"""VisPruner: the most looked-at visual tokens stay, and of the others those unlike their like (arXiv 2412.01818)."""
+"""VisPruner (arXiv 2412.01818): important tokens by attention, diverse ones by what they look like."""
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fcot.reduce.before import BeforeReducer, Group, Kept, Seen
-from fcot.reduce.budget import check_choice, share_of
-from fcot.reduce.tower import SCORES
+from fcot.errors import UserError
+from fcot.reduce.before import BeforeReducer
+from fcot.reduce.seen import Kept, Seen, top
 
-STEP = 8  # most tokens dropped in a round
+AT_A_TIME = 8  # most duplicates dropped between two looks at what is left
 
 
 class Vispruner(BeforeReducer):
-    """VisPruner keeps part of its budget by attention, the rest by dropping duplicates among the others.
+    """Keeps the tokens attended to most, and of the others those that are least like each other.
 
     Args:
-        keep: Share of visual tokens that stays.
-        important: Share of those that is chosen by attention.
-        score: "cls" for the class token's attention, "received" for the mean over all patches.
+        keep: Share of the visual tokens that remain.
+        important: Share of those chosen by attention among those that remain.
+        score: Attention that ranks tokens: "cls" or "received".
         scope: "per_tile" or "per_image".
         positions: "renumbered" or "original".
 
     Raises:
-        UserError: If a value is not allowed.
+        UserError: If an option has no such value.
     """
+
+    layers: ClassVar = frozenset({"last"})
 
     def __init__(
         self,
         keep: float = 0.5,
+        *,
         important: float = 0.5,
         score: str = "cls",
         scope: str = "per_tile",
         positions: str = "renumbered",
     ) -> None:
-        super().__init__(keep=keep, scope=scope, positions=positions)
-        self.important, self.score = important, check_choice("score", score, SCORES)
+        super().__init__(keep, score=score, scope=scope, positions=positions)
+        if not 0 <= important <= 1:
+            raise UserError(f"important is {important}. It is a share: give a number from 0 to 1.")
+        self.important = important
 
     def reduce(self, seen: Seen) -> Kept:
-        """Keep important and diverse tokens of each group."""
+        """Return tokens in the order of their places."""
+        features, scores = seen.features.flatten(0, 1), seen.scores(self.score).flatten()
 
-        def chosen(group: Group) -> Tensor:
-            keep = share_of(len(group), self.keep)
-            return important_and_diverse(group.features, group.scores(self.score), keep, int(keep * self.important))
+        def reduce_part(part: slice) -> tuple[Tensor, Tensor]:
+            total = self.count(len(scores[part]))
+            important = int(total * self.important)
+            places = vispruner(features[part], scores[part], important=important, diverse=total - important)
+            return features[part][places], places
 
-        return self.kept_by_group(seen, chosen)
+        return self.over_parts(seen, reduce_part)
 
 
-def important_and_diverse(features: Tensor, scores: Tensor, keep: int, important: int) -> Tensor:
-    """Return the tokens that stay `[keep]`: the best by score, then what is left after duplicates are dropped.
-
-    Of the others, in falling order of score, up to 8 are dropped at a time until as many are left as are needed: the
-    list is cut into even and odd places, and the evens most like some odd are dropped; the other evens, in falling
-    likeness, and the odds are the next list. The reference fails on an odd number of tokens, and where a round could
-    drop more than there are odds; here it drops as many as there are.
+def vispruner(features: Tensor, scores: Tensor, *, important: int, diverse: int) -> Tensor:
+    """Choose tokens by score and by diversity.
 
     Args:
-        features: `[tokens, width]`.
-        scores: `[tokens]`.
-        keep: How many stay.
-        important: How many of them by score.
+        features: `[N, C]`, compared by cosine.
+        scores: `[N]`.
+        important: How many are chosen by score.
+        diverse: How many of the others remain when duplicates are dropped.
+
+    Returns:
+        Places of the chosen tokens, in order `[important + diverse]`.
     """
-    order = scores.argsort(descending=True, stable=True)
+    order = top(scores, len(scores))
     chosen, rest = order[:important], order[important:]
-    rows = normalize(features.float(), dim=-1)
-    while len(rest) > keep - important:
-        even, odd = rest[0::2], rest[1::2]
-        dropped = min(STEP, len(rest) - (keep - important), len(odd))
-        likeness = (rows[even] @ rows[odd].T).max(1).values
-        left = likeness.argsort(descending=True, stable=True)[dropped:]
-        rest = torch.cat([even[left], odd])
-    return torch.cat([chosen, rest])
+    directions = normalize(features.float(), dim=-1)
+    likeness = directions @ directions.T
+    while len(rest) > diverse > 0:
+        drop = min(AT_A_TIME, len(rest) - diverse, len(rest) // 2)
+        even, odd = rest[::2], rest[1::2]
+        nearest = likeness[even[:, None], odd].max(1).values
+        rest = torch.cat([even[top(nearest, len(even))[drop:]], odd])
+    return torch.cat([chosen, rest[:diverse]]).sort().values

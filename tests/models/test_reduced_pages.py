@@ -123,7 +123,7 @@ def test_a_compressor_without_windows_is_refused(checkpoint, make_batch):
         ("visionzip", {"keep": 0}, "keep is 0"),
         ("visionzip", {"score": "clz"}, "score is 'clz'"),
         ("vispruner", {"scope": "page"}, "scope is 'page'"),
-        ("pool", {"keep": 0.3}, "keep is 0.3, which no window"),
+        ("pool", {"keep": 0.3}, "keep is 0.3, and pool takes"),
         ("hired", {"alpha": 2}, "alpha is 2"),
         ("random", {"seed": -1}, "seed is -1"),
         ("divprune", {"positions": "new"}, "positions is 'new'"),
