@@ -36,7 +36,7 @@ def fail(*args, **options):
 
 shards.feed.reader.prepare = slow
 fcot.training.sft.SFT.losses = fail
-fcot.training.base_task.BaseTask.answers = fail
+fcot.training.base_task.BaseTask.drawn = fail
 if sys.argv[1] == "merge":
     shards.feed.ledger.Ledger.counts = fail
 main(sys.argv[1:])
