@@ -39,6 +39,7 @@ VERBS = {
     "report": Verb("Compare the models of a run on one page", "fcot.report:report"),
     "export": Verb("Write a folder that transformers loads without fcot", "fcot.cli.export:export"),
     "chat": Verb("Ask a model about pages, in a terminal", "fcot.serve.chat:chat"),
+    "reproduce rivals": Verb("Training-free reducers beside trained students", "fcot.reproduce.rivals:rivals"),
     "doctor": Verb("Check versions, devices and a model; count what a page costs", "fcot.doctor:doctor"),
     "bench step": Verb("Cost of a re-alignment step, beside a naive one", "fcot.bench.step:step"),
     "bench infer": Verb("Time of an answer by part, and the gain that FLOPs allow", "fcot.bench.infer:infer"),

@@ -36,6 +36,7 @@ class BeforeReducer(Reducer):
     """
 
     layers: ClassVar[frozenset[str]] = frozenset()
+    scores = CHOICES["score"]
 
     def __init__(
         self, keep: float = 0.5, *, score: str = "cls", scope: str = "per_tile", positions: str = "renumbered"

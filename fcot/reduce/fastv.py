@@ -26,6 +26,8 @@ class Fastv(InsideReducer):
         UserError: If a value is not allowed.
     """
 
+    scores = tuple(SCORES)
+
     def __init__(
         self,
         keep: float | None = None,

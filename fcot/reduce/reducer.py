@@ -2,7 +2,7 @@
 
 from abc import ABC
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from fcot.errors import UserError
 from fcot.registry import Registry
@@ -14,7 +14,12 @@ class Reducer(ABC):  # noqa: B024 - its two kinds say what is abstract
     There are two kinds: `fcot.reduce.before.BeforeReducer` acts on the features of the vision tower, before the
     language model reads anything; `fcot.reduce.inside.InsideReducer` acts between two layers of the language model.
     The parameters of a subclass's constructor are its options.
+
+    Attributes:
+        scores: Values of its option `score`, if it has one.
     """
+
+    scores: ClassVar[tuple[str, ...]] = ()
 
 
 REDUCERS: Registry[type[Reducer]] = Registry("reducer", base=Reducer)

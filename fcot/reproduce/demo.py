@@ -1,24 +1,17 @@
 """The whole method on the tiny world, as ordinary commands; those that do not wait for each other run side by side."""
 
 import json
-import os
-import shlex
 import shutil
-import subprocess
-import sys
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from fcot.errors import UserError
+from fcot.reproduce.runner import Command, Runner
 
 CONFIGS = Path("configs")
 TEACHER = "fcot/tiny/teacher"
 MARKER = "demo.json"  # in the folder of a demo, which may be replaced
-Command = tuple[str, list[str]]  # why it is run, and its words after `fcot`
 
 
 @dataclass(frozen=True)
@@ -81,7 +74,7 @@ def draw(preset: Preset) -> list[Command]:
         sizes = [word for split, count in counts.items() for word in (f"--{split}", str(count))]
         seed = ["--seed", str(preset.seed)] if preset.seed else []
         words = ["shards", "build", "--output", f"{preset.data}/{recipe}", "--recipe", recipe, *sizes, *seed]
-        return f"Draw the pages of {recipe}", words
+        return Command(f"Draw the pages of {recipe}", words)
 
     return [build("reading"), build("questions")]
 
@@ -94,7 +87,8 @@ def chains(preset: Preset, output: Path) -> dict[str, list[Command]]:
     def measure(name: str, checkpoint: str | Path, label: str) -> Command:
         options = ["--model.checkpoint", str(checkpoint), "--model.label", label]
         where = ["--trainer.default_root_dir", str(output / "eval" / name)]
-        return f"Measure: {label} on test pages", ["test", "--config", sft, *options, *where, *questions]
+        words = ["test", "--config", sft, *options, *where, *questions]
+        return Command(f"Measure: {label} on test pages", words, output / "eval" / name / "test.json")
 
     def length(steps: int) -> list[str]:
         return ["--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(max(1, steps // 3))]
@@ -106,7 +100,7 @@ def chains(preset: Preset, output: Path) -> dict[str, list[Command]]:
 
     def control() -> list[Command]:
         return [
-            ("Post-train the teacher itself: the control", post_train(1, TEACHER)),
+            Command("Post-train the teacher itself: the control", post_train(1, TEACHER)),
             measure("teacher-sft", output / "sft-r1" / "merged", "teacher + same SFT"),
         ]
 
@@ -118,10 +112,18 @@ def chains(preset: Preset, output: Path) -> dict[str, list[Command]]:
         last = trained / "snapshots" / f"step-{preset.sft_steps[ratio]:06d}"
         untrained = f"Measure: the student at 1/{ratio} of the tokens before any training"
         return [
-            (untrained, ["test", *chosen, *start, *questions]),
-            (f"Re-align at 1/{ratio} of the tokens", ["fit", *chosen, *trained_for, *reading]),
+            Command(untrained, ["test", *chosen, *start, *questions], output / f"eval/start-r{ratio}/test.json"),
+            Command(
+                f"Re-align at 1/{ratio} of the tokens",
+                ["fit", *chosen, *trained_for, *reading],
+                run / "student" / "config.json",
+            ),
             measure(f"realigned-r{ratio}", run / "student", "re-aligned"),
-            (f"Post-train and merge at 1/{ratio} of the tokens", post_train(ratio, run / "student")),
+            Command(
+                f"Post-train and merge at 1/{ratio} of the tokens",
+                post_train(ratio, run / "student"),
+                trained / "merged" / "config.json",
+            ),
             measure(f"sft-r{ratio}", last, "SFT, last snapshot"),
             measure(f"merged-r{ratio}", trained / "merged", "SFT + merge"),
         ]
@@ -129,88 +131,6 @@ def chains(preset: Preset, output: Path) -> dict[str, list[Command]]:
     work = {f"1/{ratio}": control() if ratio == 1 else student(ratio) for ratio in preset.sft_steps}
     next(reversed(work.values())).insert(0, measure("teacher", TEACHER, "teacher"))  # the first is the longest
     return work
-
-
-class Runner:
-    """Runs commands as processes of their own, and says before each what it is for.
-
-    Args:
-        total: How many there will be.
-    """
-
-    def __init__(self, total: int) -> None:
-        self.total, self.begun, self.started = total, time.monotonic(), 0
-        self.running: set[subprocess.Popen[str]] = set()
-        self.stopped, self.lock = False, threading.Lock()
-
-    def clock(self) -> str:
-        """Return minutes and seconds since the beginning."""
-        return "{} min {} s".format(*divmod(int(time.monotonic() - self.begun), 60))
-
-    def run(self, commands: list[Command], *, mark: str = "", threads: int | None = None) -> None:
-        """Run commands one after another.
-
-        Args:
-            commands: With the reason for each.
-            mark: What each line of their output begins with.
-            threads: Threads each may compute with (default: all).
-
-        Raises:
-            UserError: If one fails.
-        """
-        environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
-        to, errors_to = (subprocess.PIPE, subprocess.STDOUT) if mark else (None, None)
-        for reason, words in commands:
-            line = shlex.join(["fcot", *words])
-            with self.lock:
-                if self.stopped:
-                    return
-                self.started += 1
-                print(f"\n{mark}[{self.started}/{self.total}, {self.clock()}] {reason}\n{mark}$ {line}", flush=True)
-                program = [sys.executable, "-m", "fcot", *words]
-                process = subprocess.Popen(
-                    program, env=environment, stdout=to, stderr=errors_to, text=True, errors="replace"
-                )
-                self.running.add(process)
-            for told in process.stdout or ():
-                print(mark + told, end="", flush=True)
-            code = process.wait()
-            self.running.discard(process)
-            if code and not self.stopped:
-                raise UserError(f"This command ended with exit code {code}: {line}\nIts own lines above say why.")
-
-    def run_chains(self, work: dict[str, list[Command]]) -> None:
-        """Run chains of commands side by side, as many as there are cores; these are shared out among them.
-
-        Several processes of a few threads train small models faster than one after another with all threads each.
-
-        Raises:
-            UserError: If a command fails; the others are stopped.
-        """
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        lanes = min(len(work), cores)
-        if lanes == 1:
-            for commands in work.values():
-                self.run(commands)
-            return
-        with ThreadPoolExecutor(lanes) as pool:
-            jobs = [
-                pool.submit(self.run, commands, mark=f"{name:5}| ", threads=max(1, cores // lanes))
-                for name, commands in work.items()
-            ]
-            try:
-                for job in as_completed(jobs):
-                    job.result()
-            except BaseException:
-                self.stop()
-                raise
-
-    def stop(self) -> None:
-        """Start nothing more, and end what runs."""
-        with self.lock:
-            self.stopped = True
-            for process in list(self.running):
-                process.terminate()
 
 
 def make_room(output: Path, preset: Preset) -> None:
@@ -254,5 +174,5 @@ def demo(preset: Literal["demo", "tables"] = "demo", output: Path = Path("runs/d
     runner = Runner(len(drawn) + sum(map(len, work.values())) + 1)
     runner.run(drawn)
     runner.run_chains(work)
-    runner.run([("Write the report", ["report", str(output)])])
+    runner.run([Command("Write the report", ["report", str(output)])])
     print(f"\nDone in {runner.clock()}.")

@@ -8,7 +8,8 @@ import pytest
 from fcot.cli.main import main
 from fcot.errors import UserError
 from fcot.reproduce import demo as demo_module
-from fcot.reproduce.demo import Preset, Runner, chains, demo, make_room
+from fcot.reproduce.demo import Preset, chains, demo, make_room
+from fcot.reproduce.runner import Command, Runner
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,13 +77,13 @@ def test_only_an_earlier_demo_is_replaced(report, tmp_path):
 
 def test_commands_are_ordinary(tmp_path):
     work = chains(demo_module.PRESETS["tables"], tmp_path)
-    assert {words[0] for commands in work.values() for _, words in commands} == {"test", "fit"}
+    assert {words[0] for commands in work.values() for _, words, _ in commands} == {"test", "fit"}
 
 
 def test_failing_command_stops_the_others_and_is_named(monkeypatch, capfd):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
-    fails = [("Fail", ["shards", "verify", "no/such/folder"])]
-    others = [("Look", ["doctor", "--checkpoint", "8b"])] * 40
+    fails = [Command("Fail", ["shards", "verify", "no/such/folder"])]
+    others = [Command("Look", ["doctor", "--checkpoint", "8b"])] * 40
     with pytest.raises(UserError, match="exit code 2: fcot shards verify no/such/folder"):
         Runner(41).run_chains({"a": fails, "b": others})
     told = capfd.readouterr().out
@@ -94,7 +95,7 @@ def test_a_seed_has_pages_and_runs_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setattr(Runner, "run", lambda self, some, **_: commands.extend(some))
     monkeypatch.chdir(ROOT)
     demo(output=tmp_path / "run", seed=3)
-    lines = [" ".join(words) for _, words in commands if words[0] != "report"]
+    lines = [" ".join(words) for _, words, _ in commands if words[0] != "report"]
     assert all(" --seed 3" in line or " --data.recipe_seed 3" in line for line in lines)
     assert all("data/demo-seed3/" in line for line in lines)
     assert json.loads((tmp_path / "run" / "demo.json").read_text())["seed"] == 3
