@@ -127,7 +127,7 @@ def rivals(output: Path = Path("runs/rivals"), seed: int = 0) -> None:
         raise UserError("There is no folder configs here. Run this from the folder of the project's clone.")
     preset = replace(PRESET, seed=seed, data=f"{PRESET.data}-seed{seed}") if seed else PRESET
     take_up(output, preset)
-    drawn = [each._replace(made=Path(each.words[3]) / "test" / "manifest.json") for each in draw(preset)]
+    drawn = [each._replace(made=Path(each.words[3]) / "dev" / "manifest.json") for each in draw(preset)]
     work, bench = work_of(preset, output), bench_of(output)
     runner = Runner(len(drawn) + sum(map(len, work.values())) + len(bench))
     runner.run(drawn)
