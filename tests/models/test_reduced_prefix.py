@@ -3,10 +3,15 @@
 import pytest
 import torch
 
+from fcot.batch import Segments
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import normalize
+from fcot.models.prefix import positions_of, unpack
+from fcot.models.reduced_pages import whole_prompts
+from fcot.models.reduced_prefix import PackedPass
 from fcot.models.sampling import Sampling
 from fcot.models.student_teacher import StudentTeacher
+from fcot.models.transformers_api import CACHE
 from fcot.reduce import REDUCERS, InsideReducer, reduced
 from fcot.tiny import write_architecture
 
@@ -98,3 +103,40 @@ def test_a_page_of_several_questions_is_looked_at_once(reader, make_batch):
     with reader.student.model.vision_tower.register_forward_hook(lambda _, args, out: tiles.append(len(args[0]))):
         reader.answer(batch, "student", reducer=REDUCERS["fastv"](layer=1), max_new_tokens=2)
     assert tiles == [2]
+
+
+@pytest.mark.parametrize("positions", ["original", "renumbered"])
+@pytest.mark.parametrize("name", INSIDE)
+def test_the_cache_of_packed_prompts_is_that_of_padded_ones(reader, checkpoint, make_batch, name, positions):
+    reducer = REDUCERS[name](**INSIDE[name], keep=0.3, positions=positions)
+    batch = make_batch(*SAMPLES, ratio=getattr(reader.student.config, "ratio", 1))
+    sequences, counts = batch.sequences["student"], batch.tile_tokens["student"]
+    ids, mask = sequences.prompt_ids, sequences.prompt_mask
+    prompts = [row[kept.bool()].tolist() for row, kept in zip(ids, mask, strict=True)]
+    read = whole_prompts(reader, batch, "student", range(len(prompts)), prompts)
+    lengths = tuple(map(len, prompts))
+    flat = torch.tensor([token for prompt in prompts for token in prompt])
+    visual, segments = flat == reader.student.config.image_token_id, Segments(lengths, (0,) * len(lengths))
+    language = reader.student.model.language_model
+    with torch.no_grad():
+        packed, left = PackedPass(reducer, language, segments, visual, flat).run(
+            read.embeddings(reader.student), torch.cat(read.positions)[None]
+        )
+    unpack(packed, left, range(len(prompts)))
+    folder = ModelFolder(checkpoint)
+    mean, std = (torch.tensor(folder.preprocessing[key]) for key in ("image_mean", "image_std"))
+    where = positions_of(reader, "student", ids, mask, counts)
+    with reduced(reader.student, reducer), torch.no_grad():
+        padded = reader.student(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=where,
+            pixel_values=normalize(batch.tiles, mean, std),
+            use_cache=True,
+        )
+    padded = getattr(padded, CACHE)
+    for layer, (ours, theirs) in enumerate(zip(packed.layers, padded.layers, strict=True)):
+        for row, length in enumerate(each[layer] for each in zip(*left, strict=True)):
+            for states in ("keys", "values"):
+                a, b = (getattr(each, states)[row, :, -length:] for each in (ours, theirs))
+                assert (a - b).abs().max() <= 1e-5 * b.abs().max(), (layer, row, states)
