@@ -19,7 +19,9 @@ _PUBLIC = {
     "UserError": "fcot.errors",
     "load_student": "fcot.models.student_folder",
     "merge_snapshots": "fcot.merge",
+    "reduced": "fcot.reduce",
     "save_student": "fcot.models.student_folder",
+    "shorten": "fcot.reduce",
 }
 __all__ = sorted(_PUBLIC)
 

@@ -6,34 +6,49 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from fcot.errors import UserError
 from fcot.reduce.attention import OBSERVED
+from fcot.reduce.before import BeforeReducer
 from fcot.reduce.engine import Engine
 from fcot.reduce.inside import InsideReducer
-from fcot.reduce.reducer import REDUCERS
+from fcot.reduce.reducer import REDUCERS, Reducer
+from fcot.reduce.shorten import shorten
 
 
 @contextmanager
-def reduced(model: Any, reducer: str | InsideReducer, **options: Any) -> Iterator[Engine]:
+def reduced(model: Any, reducer: str | Reducer, **options: Any) -> Iterator[Engine | None]:
     """Let a reducer act in a model; afterwards the model is as it was.
 
-    Prompts are reduced as they are read, answers are not. The language model attends by SDPA meanwhile. Logits have
-    the prompt's length, zeros at dropped tokens; hidden states have the lengths that stages leave.
+    Prompts are reduced as they are read, answers are not. With a reducer inside the language model, this attends by
+    SDPA meanwhile; logits have the prompt's length, zeros at dropped tokens, and hidden states have the lengths that
+    stages leave. One that acts before it acts in `generate` alone; for `forward`, see `shorten`.
 
     Args:
         model: InternVL, LLaVA or LLaVA-NeXT with a language model of Llama, Qwen2, Qwen3 or Mistral, a student of
             fcot's too.
-        reducer: Short name of a reducer that acts inside the language model, or one made already.
+        reducer: Short name of a reducer, or one made already.
         options: Of the reducer named, by its constructor.
 
     Yields:
-        The engine: its `visual` says which tokens are visual where a prompt comes as embeddings.
+        The engine of a reducer inside the language model: its `visual` says which tokens are visual where a prompt
+        comes as embeddings.
 
     Raises:
         UserError: If there is no such reducer or option, or the model cannot be reduced that way.
     """
     check_model(model)
-    engine = Engine(model, made(reducer, options))
+    chosen = made(reducer, options)
+    if isinstance(chosen, BeforeReducer):
+        model.generate = shortening(model, chosen)
+        try:
+            yield None
+        finally:
+            del model.generate
+        return
+    engine = Engine(model, chosen)
     engine.reducer.check(engine.language.config.num_hidden_layers)
     try:
         engine.attach()
@@ -44,11 +59,11 @@ def reduced(model: Any, reducer: str | InsideReducer, **options: Any) -> Iterato
         engine.detach()
 
 
-def made(reducer: str | InsideReducer, options: dict[str, Any]) -> InsideReducer:
+def made(reducer: str | Reducer, options: dict[str, Any]) -> InsideReducer | BeforeReducer:
     """Return a reducer by name and options.
 
     Raises:
-        UserError: If there is none, it has no such options, or it does not act inside the language model.
+        UserError: If there is none, it has no such options, or it acts on pages before they are tiles.
     """
     if isinstance(reducer, str):
         REDUCERS.check_options(reducer, options)
@@ -60,13 +75,32 @@ def made(reducer: str | InsideReducer, options: dict[str, Any]) -> InsideReducer
         )
     else:
         found = reducer
-    if not isinstance(found, InsideReducer):
-        inside = [name for name, kind in REDUCERS.items() if issubclass(kind, InsideReducer)]
+    if not isinstance(found, InsideReducer | BeforeReducer):
+        known = [name for name, kind in REDUCERS.items() if issubclass(kind, InsideReducer | BeforeReducer)]
         raise UserError(
-            f"{type(found).__name__} does not act inside the language model, so it cannot be attached to one.\n"
-            f"Give one of {', '.join(inside)}."
+            f"{type(found).__name__} acts where a page is cut into tiles, so it cannot be attached to a model.\n"
+            f"Give one of {', '.join(known)}."
         )
     return found
+
+
+def shortening(model: Any, reducer: BeforeReducer) -> Any:
+    """Return a model's `generate` that reads prompts with what a reducer leaves, and returns them whole."""
+
+    def generate(inputs: Tensor | None = None, **given: Any) -> Tensor:
+        if given.get("return_dict_in_generate"):
+            raise UserError(
+                "return_dict_in_generate is set, whose scores would belong to other prompts than those given.\n"
+                "Leave it out, or call `shorten` and the model's own `generate`."
+            )
+        ids = given.pop("input_ids", inputs)
+        names = ("attention_mask", "pixel_values", "image_sizes")
+        shown = {name: given.pop(name) for name in names if given.get(name) is not None}
+        short = shorten(model, {"input_ids": ids, **shown}, reducer)
+        new = type(model).generate(model, **short, **given)[:, short["input_ids"].shape[1] :]
+        return torch.cat([ids.repeat_interleave(len(new) // len(ids), 0), new], 1)
+
+    return generate
 
 
 def check_model(model: Any) -> None:

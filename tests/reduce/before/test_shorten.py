@@ -5,7 +5,7 @@ import torch
 from transformers import LlamaConfig
 
 from fcot.errors import UserError
-from fcot.reduce import REDUCERS, BeforeReducer, Kept
+from fcot.reduce import REDUCERS, BeforeReducer, Kept, reduced
 from fcot.reduce.shorten import find_images, reduce_images, shorten
 
 METHODS = [name for name, member in REDUCERS.items() if issubclass(member, BeforeReducer)]
@@ -197,3 +197,23 @@ def test_a_new_reducer_is_a_class_and_nothing_else(model, batch):
 
     short = shorten(model, batch(0, 1, 2)[0], REDUCERS["first_tile"](keep=0.5))
     assert (short["input_ids"] == 90).sum(1).tolist() == [16, 16, 32]
+
+
+@pytest.mark.parametrize("method", ["visionzip", "random"])
+@torch.no_grad()
+def test_a_plain_generate_is_reduced_for_a_while(model, batch, method):
+    inputs, _, _ = batch()
+    options = {"max_new_tokens": 5, "do_sample": False}
+    plain = model.generate(**inputs, **options)
+    with reduced(model, method, keep=0.5):
+        found = model.generate(**inputs, **options)
+    short = shorten(model, inputs, REDUCERS[method](keep=0.5))
+    length = inputs["input_ids"].shape[1]
+    assert torch.equal(found[:, :length], inputs["input_ids"])
+    assert torch.equal(found[:, length:], model.generate(**short, **options)[:, short["input_ids"].shape[1] :])
+    assert torch.equal(model.generate(**inputs, **options), plain)
+
+
+def test_scores_of_other_prompts_are_refused(model, batch):
+    with reduced(model, "random", keep=0.5), pytest.raises(UserError, match="return_dict_in_generate is set"):
+        model.generate(**batch()[0], return_dict_in_generate=True)
