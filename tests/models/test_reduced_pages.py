@@ -14,34 +14,26 @@ BEFORE = sorted(name for name, kind in REDUCERS.items() if issubclass(kind, Befo
 SAMPLES = [("What?", "a", 3), ("Who??", "b", 1), ("How much is it?", "x", 7), ("2 + 2?", "4", 0)]
 
 
-@pytest.fixture(scope="module", params=["qwen2", "llama"])
-def checkpoint(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
     from transformers import AutoConfig, InternVLForConditionalGeneration
 
-    place = tmp_path_factory.mktemp("pages") / request.param
+    place = tmp_path_factory.mktemp("pages") / "tiny"
     folder = write_architecture(place, tile_size=112, width=32, vision_layers=2, text_layers=2, heads=2)
-    config = AutoConfig.from_pretrained(folder)
-    if request.param == "llama":
-        from transformers import LlamaConfig
-
-        known = config.text_config.to_dict()
-        names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
-                 "num_key_value_heads", "max_position_embeddings", "pad_token_id", "eos_token_id")  # fmt: skip
-        config.text_config = LlamaConfig(**{name: known[name] for name in names if name in known})
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = InternVLForConditionalGeneration(config)
+        model = InternVLForConditionalGeneration(AutoConfig.from_pretrained(folder))
         for parameter in model.model.language_model.layers.parameters():
-            parameter.data *= 6 if parameter.ndim > 1 else 1
+            parameter.data *= 6 if parameter.ndim > 1 else 1  # or hardly any answer would depend on the page
         model.save_pretrained(folder)
     return folder
 
 
-@pytest.fixture(scope="module", params=["teacher", "student", "positions kept", "behind the projector"])
+@pytest.fixture(scope="module", params=["teacher", "student", "behind the projector"])
 def reader(request, checkpoint):
     given = {} if request.param == "teacher" else {"compressor": "conv", "ratio": 2}
     placement = "after" if request.param == "behind the projector" else "before"
-    kept = request.param == "positions kept"
+    kept = request.param == "student"
     torch.manual_seed(2)
     return StudentTeacher(checkpoint, **given, keep_positions=kept, placement=placement).eval()
 

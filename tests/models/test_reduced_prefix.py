@@ -41,7 +41,7 @@ def checkpoint(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=["teacher", "student", "positions kept"])
+@pytest.fixture(scope="module", params=["teacher", "positions kept"])
 def reader(request, checkpoint):
     given = {} if request.param == "teacher" else {"compressor": "conv", "ratio": 2}
     return StudentTeacher(checkpoint, **given, keep_positions=request.param == "positions kept").eval()
