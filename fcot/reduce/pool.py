@@ -51,6 +51,10 @@ class Pool(BeforeReducer):
         windows = raster.transpose(1, 2).reshape(-1, rows * columns)
         after = self.placement == "after"
         features = seen.project(seen.features) if after else seen.features
-        means = features[:, windows].mean(2).flatten(0, 1)
-        places = torch.arange(tiles, device=windows.device)[:, None] * tokens + windows[:, 0]
-        return kept(seen, means, places.flatten(), projected=after)
+        counted = seen.is_counted()[:, windows]  # [tiles, windows, tokens of a window]
+        total = (features[:, windows].float() * counted[..., None]).sum(2)
+        means = total / counted.sum(2).clamp(min=1)[..., None]
+        first = windows.gather(1, counted.int().argmax(2).T).T  # a window stands where its first token does
+        places = torch.arange(tiles, device=windows.device)[:, None] * tokens + first
+        left = counted.any(2)
+        return kept(seen, means[left].to(features.dtype), places[left], projected=after)
