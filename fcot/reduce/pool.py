@@ -14,6 +14,9 @@ WINDOWS = {1.0: (1, 1), 0.5: (1, 2), 0.25: (2, 2)}  # rows and columns of tokens
 class Pool(BeforeReducer):
     """Takes the mean over 1x2 or 2x2 neighbours of a tile's raster.
 
+    Padding that LLaVA-NeXT removes is in no mean. Where its edge cuts a window, the mean is over the rest of it, so
+    somewhat more than the share may remain there.
+
     Args:
         keep: Share of the visual tokens that remain: 0.5, 0.25 or 1.
         placement: "before" the projector or "after" it.
