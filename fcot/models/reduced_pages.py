@@ -114,6 +114,7 @@ def reduced_prompts(
         tile, left = starts[page], []
         for number, tiles in enumerate(tiles_of_images(prompt, image_id, tokens.shape[1])):
             place = slice(tile, tile + tiles)
+            layers: dict[str, Any] = {name: each.tiles(place) for name, each in attention.items()}
             shown = Seen(
                 features=tokens[place],
                 project=partial(projected, projector),
@@ -121,7 +122,7 @@ def reduced_prompts(
                 windows=windows,
                 key=str(zlib.crc32(pages.tiles[place].cpu().numpy().tobytes())),  # a page's draw is the same everywhere
                 image=number,
-                **{name: each.tiles(place) for name, each in attention.items()},
+                **layers,
             )
             each = reducer.reduce(shown)
             left.append(each.by_place() if reducer.positions == "original" else each)

@@ -55,21 +55,24 @@ class BeforeReducer(Reducer):
         """Return how many of some tokens remain: the nearest number, but at least one."""
         return max(1, round(self.keep * tokens))
 
-    def over_parts(self, seen: Seen, reduce_part: Callable[[slice], tuple[Tensor, Tensor]]) -> Kept:
+    def over_parts(self, seen: Seen, reduce_part: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Kept:
         """Reduce each part of an image that is ranked on its own.
 
         Args:
             seen: The image.
-            reduce_part: Gets where the part stands in the image's T·N tokens; returns rows, and their places in the
-                part.
+            reduce_part: Gets which of the image's T·N tokens the part has `[tokens]`; returns rows, and their places
+                in the part.
         """
-        tiles, tokens = seen.features.shape[:2]
-        size = tokens if self.scope == "per_tile" else tiles * tokens
+        counted = seen.is_counted()
+        places_of_parts = [counted.flatten().nonzero()[:, 0]]
+        if self.scope == "per_tile":
+            places_of_parts = list(places_of_parts[0].split(counted.sum(1).tolist()))
         rows, places = [], []
-        for start in range(0, tiles * tokens, size):
-            part_rows, part_places = reduce_part(slice(start, start + size))
-            rows.append(part_rows)
-            places.append(part_places + start)
+        for part in places_of_parts:
+            if len(part):  # a tile may be nothing but padding
+                part_rows, part_places = reduce_part(part)
+                rows.append(part_rows)
+                places.append(part[part_places])
         return kept(seen, torch.cat(rows), torch.cat(places))
 
 

@@ -28,7 +28,7 @@ class Divprune(BeforeReducer):
         features = seen.features.flatten(0, 1)
         projected = seen.project(seen.features).flatten(0, 1)
 
-        def reduce_part(part: slice) -> tuple[Tensor, Tensor]:
+        def reduce_part(part: Tensor) -> tuple[Tensor, Tensor]:
             places = divprune(projected[part], self.count(len(projected[part]))).sort().values
             return features[part][places], places
 

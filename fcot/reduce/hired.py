@@ -43,44 +43,49 @@ class Hired(BeforeReducer):
         Raises:
             UserError: If the grid of an image of several tiles is not given, or does not fit its tiles.
         """
-        tiles, tokens = seen.features.shape[:2]
-        scores = seen.scores(self.score)
+        tokens, thumbnail = seen.features.shape[1], seen.thumbnail % len(seen.features)
+        scores = seen.scores(self.score).masked_fill(~seen.is_counted(), -torch.inf)
         chosen = []
         for tile, budget in enumerate(self._budgets(seen)):
             chosen.append(tile * tokens + top(scores[tile], budget).sort().values)
         places = torch.cat(chosen)
         if not len(places):  # an image without any token cannot be read at all
-            places = (tiles - 1) * tokens + top(scores[-1], 1)
+            places = thumbnail * tokens + top(scores[thumbnail], 1)
         return kept(seen, seen.features.flatten(0, 1)[places], places)
 
     def _budgets(self, seen: Seen) -> list[int]:
-        """Return how many tokens each tile keeps, the thumbnail last."""
-        tiles, tokens = seen.features.shape[:2]
-        if tiles == 1:
-            return [int(tokens * self.keep)]
+        """Return how many tokens each tile keeps."""
+        counted = seen.is_counted()
+        others: list[int] = counted.sum(1).tolist()
+        if len(others) == 1:
+            return [int(others[0] * self.keep)]
         rows, columns = seen.grid or (0, 0)
-        if rows * columns + 1 != tiles:
+        if rows * columns + 1 != len(others):
             raise UserError(
-                f"Image {seen.image} of sample {seen.key!r} has {tiles} tiles, which is no grid of "
+                f"Image {seen.image} of sample {seen.key!r} has {len(others)} tiles, which is no grid of "
                 f"{rows}x{columns} and a thumbnail. Hired needs the rows and columns of each image: give `grids`."
             )
-        whole, rest = split_budget(tiles, tokens, self.keep, self.alpha)
-        attention = required(seen.first, "first").tiles(slice(tiles - 1, tiles)).cls()[0]
-        credits = block_credits(important(attention, self.alpha), rows, columns)
-        return [*(min(each, tokens) for each in share_out(credits, rest)), whole]
+        total, thumbnail = sum(others), seen.thumbnail % len(others)
+        whole, rest = split_budget(total, others.pop(thumbnail), self.keep, self.alpha)
+        attention = required(seen.first, "first").tiles(slice(thumbnail, thumbnail + 1)).cls()[0]
+        # a compressor's tokens may form no raster, but then none is padding
+        shown = None if seen.counted is None else torch.cat([counted[:thumbnail], counted[thumbnail + 1 :]])
+        credits = block_credits(important(attention, self.alpha), rows, columns, shown)
+        budgets = [min(each, most) for each, most in zip(share_out(credits, rest), others, strict=True)]
+        return [*budgets[:thumbnail], whole, *budgets[thumbnail:]]
 
 
-def split_budget(tiles: int, tokens: int, keep: float, alpha: float) -> tuple[int, int]:
+def split_budget(tokens: int, thumbnail: int, keep: float, alpha: float) -> tuple[int, int]:
     """Return what the thumbnail may keep of a budget, and what the other tiles may keep together.
 
     Args:
-        tiles: Tiles of the image, thumbnail included.
-        tokens: Tokens of a tile.
+        tokens: Tokens of the image, of all tiles.
+        thumbnail: Those of the thumbnail.
         keep: Share of all tokens.
         alpha: Share of the thumbnail in that.
     """
-    total = int(tiles * tokens * keep)
-    whole = min(int(total * alpha), tokens)
+    total = int(tokens * keep)
+    whole = min(int(total * alpha), thumbnail)
     return whole, total - whole
 
 
@@ -95,12 +100,24 @@ def important(attention: Tensor, alpha: float) -> Tensor:
     return mask
 
 
-def block_credits(mask: Tensor, rows: int, columns: int) -> list[int]:
-    """Count the marked patches of the thumbnail `[P]` that show each tile of a grid, tiles row by row."""
+def block_credits(mask: Tensor, rows: int, columns: int, shown: Tensor | None = None) -> list[int]:
+    """Count the marked patches of the thumbnail that show each tile of a grid, tiles row by row.
+
+    Args:
+        mask: Which are marked `[P]`.
+        rows: Rows of tiles.
+        columns: Columns of tiles.
+        shown: Which tokens of each tile show the image and no padding around it, `[rows · columns, N]` booleans; None
+            if all do.
+    """
     side = math.isqrt(len(mask))
+    shown = torch.ones(rows * columns, 1, dtype=torch.bool, device=mask.device) if shown is None else shown
+    per_tile = math.isqrt(shown.shape[1])
+    raster = shown.view(rows, columns, per_tile, per_tile).transpose(1, 2).flatten(2, 3).flatten(0, 1)
     line = torch.arange(side, device=mask.device)
-    tile = (line * rows // side)[:, None] * columns + line * columns // side
-    counts: list[int] = tile.flatten()[mask].bincount(minlength=rows * columns).tolist()
+    down, along = (raster.any(dim).nonzero()[:, 0] for dim in (1, 0))  # the thumbnail shows these lines alone
+    y, x = (lines[line * len(lines) // side] // per_tile for lines in (down, along))
+    counts: list[int] = (y[:, None] * columns + x).flatten()[mask].bincount(minlength=rows * columns).tolist()
     return counts
 
 

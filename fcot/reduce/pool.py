@@ -14,6 +14,9 @@ WINDOWS = {1.0: (1, 1), 0.5: (1, 2), 0.25: (2, 2)}  # rows and columns of tokens
 class Pool(BeforeReducer):
     """Takes the mean over 1x2 or 2x2 neighbours of a tile's raster.
 
+    Padding that LLaVA-NeXT removes is in no mean. Where its edge cuts a window, the mean is over the rest of it, so
+    somewhat more than the share may remain there.
+
     Args:
         keep: Share of the visual tokens that remain: 0.5, 0.25 or 1.
         placement: "before" the projector or "after" it.
@@ -51,6 +54,10 @@ class Pool(BeforeReducer):
         windows = raster.transpose(1, 2).reshape(-1, rows * columns)
         after = self.placement == "after"
         features = seen.project(seen.features) if after else seen.features
-        means = features[:, windows].mean(2).flatten(0, 1)
-        places = torch.arange(tiles, device=windows.device)[:, None] * tokens + windows[:, 0]
-        return kept(seen, means, places.flatten(), projected=after)
+        counted = seen.is_counted()[:, windows]  # [tiles, windows, tokens of a window]
+        total = (features[:, windows].float() * counted[..., None]).sum(2)
+        means = total / counted.sum(2).clamp(min=1)[..., None]
+        first = windows.gather(1, counted.int().argmax(2).T).T  # a window stands where its first token does
+        places = torch.arange(tiles, device=windows.device)[:, None] * tokens + first
+        left = counted.any(2)
+        return kept(seen, means[left].to(features.dtype), places[left], projected=after)

@@ -49,7 +49,7 @@ class Prumerge(BeforeReducer):
         features, keys = seen.features.flatten(0, 1), seen.keys_of(attention).flatten(0, 1)
         scores = seen.scores_of(attention, self.score).flatten()
 
-        def reduce_part(part: slice) -> tuple[Tensor, Tensor]:
+        def reduce_part(part: Tensor) -> tuple[Tensor, Tensor]:
             chosen = self.choose(scores[part]).sort().values
             rows = merge_neighbours(features[part], scores[part], keys[part], chosen, neighbours=self.neighbours)
             return rows, with_rest(chosen, len(scores[part]))

@@ -32,7 +32,7 @@ class Random(BeforeReducer):
         name = f"{self.seed}/{seen.image}/{seen.key}".encode()
         chance = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name).digest()[:7], "big"))
 
-        def reduce_part(part: slice) -> tuple[Tensor, Tensor]:
+        def reduce_part(part: Tensor) -> tuple[Tensor, Tensor]:
             size = len(features[part])
             places = torch.randperm(size, generator=chance)[: self.count(size)].sort().values.to(features.device)
             return features[part][places], places

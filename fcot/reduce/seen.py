@@ -77,6 +77,9 @@ class Seen:
             are those of a compressor; each takes as many.
         key: Key of the sample, for seeds.
         image: Which image of the sample it is, from 0, for seeds.
+        counted: Which tokens the language model would read, `[T, N]` booleans; None if all of them, as everywhere but
+            in LLaVA-NeXT, which removes padding.
+        thumbnail: Number of the tile that shows the whole image, where there are several.
     """
 
     features: Tensor
@@ -88,6 +91,14 @@ class Seen:
     windows: Tensor | None = None
     key: str = ""
     image: int = 0
+    counted: Tensor | None = None
+    thumbnail: int = -1
+
+    def is_counted(self) -> Tensor:
+        """Return which tokens the language model would read `[T, N]`."""
+        if self.counted is not None:
+            return self.counted
+        return torch.ones(self.features.shape[:2], dtype=torch.bool, device=self.features.device)
 
     def scores(self, kind: str) -> Tensor:
         """Return the attention to each token in the layer that made the features, the sum over its patches `[T, N]`.

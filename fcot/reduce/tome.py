@@ -34,7 +34,7 @@ class Tome(BeforeReducer):
         """Return merged tokens in the order of their places."""
         features, keys = seen.features.flatten(0, 1), seen.keys().flatten(0, 1)
 
-        def reduce_part(part: slice) -> tuple[Tensor, Tensor]:
+        def reduce_part(part: Tensor) -> tuple[Tensor, Tensor]:
             rows, metric = features[part].float(), keys[part]
             sizes, places = torch.ones_like(metric[:, 0]), torch.arange(len(rows), device=rows.device)
             target = self.count(len(rows))

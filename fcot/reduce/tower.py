@@ -1,6 +1,6 @@
 """What a vision tower shows of tiles: features before the projector, and the attention of its layers.
 
-Two towers are known, InternVL's InternViT and the CLIP of LLaVA-1.5, where each image is one tile.
+Two towers are known, InternVL's InternViT and the CLIP of LLaVA-1.5, where each image is one tile, and LLaVA-NeXT.
 """
 
 import threading
@@ -32,7 +32,7 @@ def look(model: Any, pixel_values: Tensor, layers: Collection[str]) -> tuple[Ten
     """Run the vision tower once.
 
     Args:
-        model: An `InternVLForConditionalGeneration` or a `LlavaForConditionalGeneration`.
+        model: InternVL, LLaVA-1.5 or LLaVA-NeXT.
         pixel_values: Normalised tiles `[T, 3, S, S]`.
         layers: Whose queries and keys to hold: "last", "behind" or "first", as `Seen` has them.
 

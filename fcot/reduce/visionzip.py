@@ -54,7 +54,7 @@ class Visionzip(BeforeReducer):
         features, keys = seen.features.flatten(0, 1), seen.keys().flatten(0, 1)
         scores = seen.scores(self.score).flatten()
 
-        def reduce_part(part: slice) -> tuple[Tensor, Tensor]:
+        def reduce_part(part: Tensor) -> tuple[Tensor, Tensor]:
             total = self.count(len(scores[part]))
             contextual = 0 if total == len(scores[part]) else round(total * self.contextual)
             return visionzip(

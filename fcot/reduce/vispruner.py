@@ -47,7 +47,7 @@ class Vispruner(BeforeReducer):
         """Return tokens in the order of their places."""
         features, scores = seen.features.flatten(0, 1), seen.scores(self.score).flatten()
 
-        def reduce_part(part: slice) -> tuple[Tensor, Tensor]:
+        def reduce_part(part: Tensor) -> tuple[Tensor, Tensor]:
             total = self.count(len(scores[part]))
             important = int(total * self.important)
             places = vispruner(features[part], scores[part], important=important, diverse=total - important)

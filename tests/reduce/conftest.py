@@ -102,13 +102,14 @@ def spans_prompt(spans: list[list[int]], pixels: list[dict[str, Tensor]], seed: 
     return Prompt(ids, mask, pixels)
 
 
-def internvl(language: str, **options: Any) -> Family:
+def internvl(language: str, side: int = 56, heads: int = 2, **options: Any) -> Family:
+    """Tiles of `side` pixels, a tower of `heads` heads; the language model has the options."""
     vision = InternVLVisionConfig(
-        hidden_size=16,
+        hidden_size=8 * heads,
         num_hidden_layers=2,
-        num_attention_heads=2,
+        num_attention_heads=heads,
         intermediate_size=32,
-        image_size=(56, 56),
+        image_size=(side, side),
         patch_size=(14, 14),
         initializer_range=0.3,
         layer_scale_init_value=1.0,
@@ -117,13 +118,15 @@ def internvl(language: str, **options: Any) -> Family:
         vision_config=vision,
         text_config=language_config(language, **options),
         image_token_id=IMAGE,
-        image_seq_length=4,
+        image_seq_length=(side // 28) ** 2,
     )
+    tokens = config.image_seq_length
 
-    def prompt(rows: tuple[tuple[int, ...], ...] = ROWS, seed: int = 1, per_tile: int = 4) -> Prompt:
+    def prompt(rows: tuple[tuple[int, ...], ...] = ROWS, seed: int = 1, per_tile: int = tokens) -> Prompt:
         draw = torch.Generator().manual_seed(seed)
         pixels = [
-            {"pixel_values": torch.randn(sum(images), 3, 56, 56, generator=draw)} if images else {} for images in rows
+            {"pixel_values": torch.randn(sum(images), 3, side, side, generator=draw)} if images else {}
+            for images in rows
         ]
         return spans_prompt([[per_tile * tiles for tiles in images] for images in rows], pixels, seed)
 
@@ -195,7 +198,8 @@ MAKERS: dict[str, Callable[[], Family]] = {
 }
 ROPE = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
 MORE = {  # for single tests
-    "dynamic rope": lambda: internvl("llama", rope_parameters=ROPE, max_position_embeddings=24)
+    "dynamic rope": lambda: internvl("llama", rope_parameters=ROPE, max_position_embeddings=24),
+    "large tiles": lambda: internvl("llama", side=448, heads=8),
 }
 
 

@@ -294,7 +294,7 @@ def test_hired(case):
     params, given, expected = case
     rows, columns = params["grid_rows_cols"]
     tiles, tokens = params["tiles"], params["tokens"]
-    whole, rest = split_budget(tiles, tokens, params["budget"], params["alpha"])
+    whole, rest = split_budget(tiles * tokens, tokens, params["budget"], params["alpha"])
     assert (whole, rest) == (params["whole_image"], params["sub_images"])
     mask = important(given["first_layer_cls"][0].sum(0)[1:], params["alpha"])
     credits = block_credits(mask, rows, columns)

@@ -1,4 +1,4 @@
-"""Tiny InternVLs with random weights on two language models, and a mixed batch for them."""
+"""Tiny InternVLs with random weights on three language models, and a mixed batch for them."""
 
 import pytest
 import torch
@@ -8,6 +8,7 @@ from transformers import (
     InternVLVisionConfig,
     LlamaConfig,
     Qwen2Config,
+    Qwen3Config,
 )
 
 IMAGE, PAD = 90, 0
@@ -40,6 +41,7 @@ def tiny_model(text, *, seed=0, **vision):
             pad_token_id=PAD,
             bos_token_id=None,
             eos_token_id=None,
+            head_dim=8,
         ),
         image_token_id=IMAGE,
         image_seq_length=SIDE * SIDE // 4,
@@ -51,7 +53,7 @@ def tiny_model(text, *, seed=0, **vision):
     return model
 
 
-@pytest.fixture(scope="session", params=[LlamaConfig, Qwen2Config], ids=["llama", "qwen2"])
+@pytest.fixture(scope="session", params=[LlamaConfig, Qwen2Config, Qwen3Config], ids=["llama", "qwen2", "qwen3"])
 def model(request):
     return tiny_model(request.param)
 

@@ -9,6 +9,7 @@ import torch
 from fcot.errors import UserError
 from fcot.internvl.tiling import grid, num_tiles
 from fcot.reduce import REDUCERS, Attention, BeforeReducer, Seen, fewer_tiles
+from fcot.reduce.hired import block_credits
 from fcot.reduce.vispruner import vispruner
 
 SIDE = 8  # patches along a side of a tile
@@ -117,6 +118,38 @@ def test_hired_gives_the_tile_that_the_thumbnail_points_at_its_budget():
     assert kept.counts.tolist() == [0, 4, 0, 0, 12]
     one_row = replace(seen, grid=(1, 4))
     assert REDUCERS["hired"](keep=0.2, alpha=0.75).reduce(one_row).counts.tolist() == [0, 0, 2, 2, 12]
+
+
+def test_hired_finds_the_tile_that_a_patch_of_the_thumbnail_shows_between_padding():
+    raster = torch.zeros(4, 12, dtype=torch.bool)
+    raster[:, 2:10] = True  # of 12 columns of tokens, two on either side are padding
+    shown = raster.view(4, 3, 4).transpose(0, 1).flatten(1)
+    mask = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    mask[:, [1, 2, 5, 6, 7]] = True  # a column of the thumbnail is one of tokens
+    assert block_credits(mask.flatten(), 1, 3, shown) == [SIDE, 2 * SIDE, 2 * SIDE]
+    assert block_credits(mask.flatten(), 1, 3) == [2 * SIDE, SIDE, 2 * SIDE]
+
+
+def test_pool_leaves_padding_out_of_its_means():
+    seen = image(1)
+    counted = torch.ones(1, 4, 4, dtype=torch.bool)
+    counted[:, 0] = counted[:, :, 0] = False
+    kept = REDUCERS["pool"](keep=0.25).reduce(replace(seen, counted=counted.view(1, 16)))
+    assert kept.places.tolist() == [5, 6, 9, 10]
+    wanted = [[5], [6, 7], [9, 13], [10, 11, 14, 15]]
+    torch.testing.assert_close(kept.rows, torch.stack([seen.features[0, each].mean(0) for each in wanted]))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("scope", ["per_tile", "per_image"])
+def test_padding_is_never_kept_and_has_no_share(method, scope):
+    counted = torch.ones(3, 16, dtype=torch.bool)
+    counted[1, :8] = counted[2] = False
+    given = {} if method in ("hired", "pool", "random") else {"scope": scope}
+    kept = REDUCERS[method](keep=0.5, **given).reduce(replace(image(3), counted=counted, thumbnail=0))
+    assert counted.flatten()[kept.places].all()
+    assert len(kept.places) == 12
+    assert kept.counts[2] == 0
 
 
 def test_tome_merges_pairs_of_alike_tokens_into_their_mean():

@@ -70,7 +70,8 @@ def test_original_positions_are_those_of_the_whole_page_with_the_dropped_tokens_
 @torch.no_grad()
 def test_an_answer_goes_on_from_the_last_position_of_the_prompt(model, batch, positions):
     short = shorten(model, batch()[0], REDUCERS["divprune"](keep=0.5, positions=positions))
-    steps = model.generate(**short, max_new_tokens=5, do_sample=False, return_dict_in_generate=True, output_logits=True)
+    said = {"max_new_tokens": 5, "do_sample": False, "suppress_tokens": [model.config.image_token_id]}
+    steps = model.generate(**short, **said, return_dict_in_generate=True, output_logits=True)
     answer = steps.sequences[:, -5:]
     behind = short["position_ids"][:, -1:] + torch.arange(1, 6)
     whole = {
