@@ -238,7 +238,11 @@ class PageReader(LightningModule, ABC):
         """
         if self.reducer is None:
             return {}
-        left = [record.left for record in evaluation.records if record.left is not None]
+        left = [
+            # one that gives pages fewer tiles leaves those tiles whole
+            record.left or dict.fromkeys(("kept", "equivalent"), record.visual_tokens)
+            for record in evaluation.records
+        ]
         means = {name: mean(each[name] for each in left) for name in ("kept", "equivalent")}
         return {"reduce": self.reducer_settings, **means}
 

@@ -64,6 +64,19 @@ def test_a_test_is_reduced_and_says_what_was_left(run, tmp_path):
     ]
 
 
+def test_pages_of_fewer_tiles_are_counted(run, tmp_path):
+    run("test", "fewer", "--reduce", "fewer_tiles", "--reduce.keep", "0.5")
+    row = json.loads((tmp_path / "fewer/test.json").read_text())
+    assert row["reduce"] == {"name": "fewer_tiles", "keep": 0.5}
+    assert row["kept"] == row["equivalent"] == row["visual_tokens"] == 16  # a page of one tile keeps it
+
+
+def test_a_reducer_before_the_language_model_is_counted(run, tmp_path):
+    run("test", "fewer", "--reduce", "visionzip", "--reduce.keep", "0.5")
+    row = json.loads((tmp_path / "fewer/test.json").read_text())
+    assert (row["visual_tokens"], row["kept"], row["equivalent"]) == (16, 8, 8)
+
+
 def test_chat_is_reduced(reader, capsys):
     words = ["chat", str(reader), "--image", "page.png", "--max_new_tokens", "8"]
     questions = ["--question", "What?", "--question", "And then?"]
