@@ -27,7 +27,7 @@ from fcot.internvl.tiling import cut, grid, num_tiles
 from fcot.models.spec import StudentSpec
 from fcot.models.student import student_of
 from fcot.models.student_teacher import StudentTeacher
-from fcot.reduce import reducer_of
+from fcot.reduce import FewerTiles, reducer_of
 
 PARTS = ("decode image", "preprocess", *ANSWER_PARTS)
 NOTE = "gain of model: vit, projector and prefill; its limit: their FLOPs at the first ratio over those at this one"
@@ -79,6 +79,8 @@ def infer(
     if min(prompt, new_tokens) < 2:
         raise UserError(f"prompt is {prompt}, new_tokens {new_tokens}.\nGive two tokens or more of each.")
     reducers = {name: reducer_of(name, reduce_options) for name in reduce.split(",")} if reduce else {}
+    if any(isinstance(each, FewerTiles) for each in reducers.values()):
+        raise UserError("fewer_tiles acts where a page is cut into tiles.\nGive a lower --max_tiles instead.")
     if reducers and place.type == "meta":
         raise UserError("A reducer selects by values, which the meta device has not.\nGive another --device.")
     half = on_accelerator(place) if bf16 is None else bf16

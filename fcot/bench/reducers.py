@@ -11,15 +11,16 @@ from fcot.bench.flops import counting
 from fcot.bench.measure import Gain, Timing, in_turn, peak_memory, seconds
 from fcot.bench.meter import Meter, answer_parts
 from fcot.bench.output import Table
+from fcot.models.reduced_pages import Left
 from fcot.models.student_teacher import StudentTeacher
-from fcot.reduce import InsideReducer
+from fcot.reduce import Reducer
 
 PLAIN = "none"
 
 
 def measure_reducers(
     pair: StudentTeacher,
-    reducers: dict[str, InsideReducer],
+    reducers: dict[str, Reducer],
     pages: Batch,
     new_tokens: int,
     device: torch.device,
@@ -35,9 +36,9 @@ def measure_reducers(
         device: Where to measure.
         repeats: How often each is timed.
     """
-    all_kinds: dict[str, InsideReducer | None] = {PLAIN: None, **reducers}
+    all_kinds: dict[str, Reducer | None] = {PLAIN: None, **reducers}
 
-    def timed(reducer: InsideReducer | None) -> dict[str, float]:
+    def timed(reducer: Reducer | None) -> dict[str, float]:
         meter = Meter(lambda: seconds(device))
         with answer_parts(pair, meter):
             pair.answer(pages, "student", reducer=reducer, max_new_tokens=new_tokens)
@@ -48,7 +49,15 @@ def measure_reducers(
     flops = {name: prefill_flops(pair, pages, each) for name, each in all_kinds.items()}
     read_once = partial(pair.answer, pages, "student", max_new_tokens=1)
     peaks = {name: peak_memory(partial(read_once, reducer=each), device) for name, each in all_kinds.items()}
-    layers, (number, *_) = pair.student.config.text_config.num_hidden_layers, pages.visual_tokens("student")
+    whole = Left(*(pages.visual_tokens("student")[:1] * 2))
+
+    def left_by(reducer: Reducer | None) -> Left:
+        """Return what is left of the first page's visual tokens."""
+        left: list[Left] = []
+        read_once(reducer=reducer, left=left)
+        return left[0] if left else whole
+
+    left = {name: left_by(each) for name, each in all_kinds.items()}
 
     def over_plain(name: str, part: str) -> dict[str, float]:
         """Return the time of a part over the plain model's of the same turn."""
@@ -57,8 +66,8 @@ def measure_reducers(
     return [
         {
             "reduce": name,
-            "kept": number if each is None else each.counts(number, layers)[-1],
-            "equivalent": number if each is None else each.equivalent_of(number, layers),
+            "kept": left[name].kept,
+            "equivalent": left[name].equivalent,
             "prefill": Timing.of([run["prefill"] for run in runs[name]]).json(),
             "prefill_share": over_plain(name, "prefill"),
             "prefill_flops_share": flops[name] / flops[PLAIN],
@@ -66,11 +75,11 @@ def measure_reducers(
             "decode_share": over_plain(name, "decode"),
             "peak_share": peaks[name] / peaks[PLAIN],
         }
-        for name, each in all_kinds.items()
+        for name in all_kinds
     ]
 
 
-def prefill_flops(pair: StudentTeacher, pages: Batch, reducer: InsideReducer | None) -> float:
+def prefill_flops(pair: StudentTeacher, pages: Batch, reducer: Reducer | None) -> float:
     """Return the FLOPs of the language model until the first token, counted as it runs."""
     with torch.no_grad(), counting() as flops:
         meter = Meter(flops)

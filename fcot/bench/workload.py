@@ -67,6 +67,7 @@ class Pages:
             tiles=pixels,
             sequences={name: self._sequences(config.image_token_id, counts[name]) for name, config in configs.items()},
             tile_tokens=counts,
+            grids=[[(max(1, self.tiles - 1), 1)] if self.tiles else []] * self.batch,
         )
 
     def _sequences(self, image_id: int, counts: Tensor) -> Sequences:

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fcot.batch import Batch
 from fcot.errors import UserError
+from fcot.internvl.tokens import check_placeholders
 from fcot.models.prefix import Answerer, positions_of
 from fcot.models.projector import CompressedProjector, visual_tokens
 from fcot.reduce import BeforeReducer
@@ -37,7 +38,7 @@ class Prompts:
 
     def embeddings(self, model: Any) -> Tensor:
         """Return all prompts one after another `[1, tokens, width]`."""
-        ids = torch.tensor([[token for prompt in self.ids for token in prompt]], device=self.rows.device)
+        ids = torch.tensor([list(chain(*self.ids))], device=self.rows.device)
         embedded: Tensor = model.get_input_embeddings()(ids)
         return embedded.masked_scatter((ids == model.config.image_token_id)[..., None], self.rows.to(embedded.dtype))
 
@@ -75,6 +76,8 @@ def whole_prompts(pair: Answerer, batch: Batch, branch: str, first: Sequence[int
     features = pages.by_sample(pair.features(pages.tiles))
     of_all = torch.cat([features[seen.index(page)] for page in first])
     rows = visual_tokens(pair.projector(branch), of_all, batch.tile_tokens[branch].tolist())
+    each = batch.tile_tokens[branch] if rows.ndim == 2 else torch.full((len(rows),), rows.shape[1])
+    check_prompts(prompts, pair.student.config.image_token_id, each, batch)
     counts = batch.by_sample(batch.tile_tokens[branch])
     positions = [
         positions_of(pair, branch, *as_row(prompt, rows.device), its)[0]
@@ -107,6 +110,8 @@ def reduced_prompts(
         features = pair.features(pages.tiles)
     attention = {name: Attention(**states) for name, states in held.items() if states.keys() >= {"queries", "keys"}}
     tokens, windows = projector_tokens(projector, features), windows_of(projector)
+    expected = torch.full((int(batch.num_tiles.sum()),), tokens.shape[1])
+    check_prompts(prompts, model.config.image_token_id, expected, batch)
     starts = [0, *pages.num_tiles.cumsum(0).tolist()]
     image_id, ids, rows, positions, index = model.config.image_token_id, [], [], [], []
     for sample, prompt in enumerate(prompts):
@@ -135,6 +140,22 @@ def reduced_prompts(
         rows += [each.rows if each.projected else projected(projector, each.rows) for each in left]
     nothing = pair.student.get_input_embeddings().weight[:0]
     return Prompts(ids, torch.cat([nothing, *(each.to(nothing.dtype) for each in rows)]), positions, index)
+
+
+def check_prompts(prompts: list[list[int]], image_id: int, expected: Tensor, batch: Batch) -> None:
+    """Check that prompts have as many placeholders as their tiles have visual tokens.
+
+    Args:
+        prompts: Ids of each sample.
+        image_id: Id of the placeholder.
+        expected: Visual tokens of each tile `[tiles]`.
+        batch: The samples.
+
+    Raises:
+        UserError: As `check_placeholders`.
+    """
+    packed = torch.tensor([list(chain(*prompts))])
+    check_placeholders(packed, image_id, expected, batch.num_tiles, batch.keys, [len(prompt) for prompt in prompts])
 
 
 def kept_positions(reducer: BeforeReducer, positions: Tensor, index: Tensor) -> Tensor:

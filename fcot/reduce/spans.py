@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape
 
 from fcot.errors import UserError
+from fcot.internvl.tokens import page_tokens
 from fcot.reduce.seen import Kept
 from fcot.reduce.tower import tokens_of_tile
 
@@ -43,7 +44,7 @@ class Span:
 
     def counted(self, per_tile: int) -> Tensor:
         """Return which of its tokens stand at a placeholder: not those of padding that LLaVA-NeXT removes `[T·N]`."""
-        counted = torch.zeros(self.tiles * per_tile, dtype=torch.bool, device=self.tokens.device)
+        counted = torch.zeros(page_tokens(self.tiles, per_tile), dtype=torch.bool, device=self.tokens.device)
         counted[self.tokens[self.tokens >= 0]] = True
         return counted
 
@@ -173,7 +174,7 @@ def stitched(model: Any, size: list[int]) -> tuple[Tensor, tuple[int, int]]:
     """
     config, per_tile = model.config, tokens_of_tile(model.config)
     rows, columns = get_anyres_image_grid_shape(size, config.image_grid_pinpoints, config.vision_config.image_size)
-    numbers = torch.arange((rows * columns + 1) * per_tile, dtype=torch.float64).view(-1, per_tile, 1)
+    numbers = torch.arange(page_tokens(rows * columns + 1, per_tile), dtype=torch.float64).view(-1, per_tile, 1)
     packed, _ = model.model.pack_image_features(
         [numbers],
         [size],

@@ -1,5 +1,7 @@
 """Reducers that act before the language model: what is left of each page, alone, batched and in a conversation."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -78,11 +80,9 @@ def test_a_row_is_the_same_alone_and_batched_and_fewer_tokens_are_left(reader, b
     assert [each.kept for each in left] == [number // 2 for number in before]
 
 
-@pytest.mark.parametrize("positions", ["renumbered", "original"])
 @pytest.mark.parametrize("name", ["divprune", "hired", "pool", "random", "tome", "vispruner"])
-def test_all_tokens_kept_is_the_plain_model(reader, batch, name, positions):
-    if positions == "renumbered" and reader.student.config.to_dict().get("keep_positions"):
-        pytest.skip("renumbered positions are other ones")
+def test_all_tokens_kept_is_the_plain_model(reader, batch, name):
+    positions = "original"  # which are consecutive ones where the reader does not keep the teacher's
     expected = answers(reader, batch(*SAMPLES))
     left = []
     found = answers(reader, batch(*SAMPLES), name, left, keep=1.0, positions=positions)
@@ -101,6 +101,15 @@ def test_a_conversation_is_reduced_as_a_test_is(reader, checkpoint, batch, name,
     (expected,) = answers(reader, page, name, keep=0.5)
     assert said[0] == dialogue.tokenizer.decode(expected, skip_special_tokens=True)
     assert len(dialogue.turns) == 2
+
+
+@pytest.mark.parametrize("name", ["random", "fastv"])
+def test_prompts_for_another_ratio_are_refused(reader, batch, name):
+    page = batch(("What?", "a", 3))
+    wrong = replace(page.sequences["student"], prompt_ids=page.sequences["student"].prompt_ids[:, 8:])
+    wrong = replace(wrong, prompt_mask=torch.ones_like(wrong.prompt_ids))
+    with pytest.raises(UserError, match=r"Sample 'What\?' \(3 tiles\) has \d+ image placeholders for \d+ visual"):
+        reader.answer(replace(page, sequences={"student": wrong}), "student", None, REDUCERS[name](keep=0.5))
 
 
 def test_a_compressor_without_windows_is_refused(checkpoint, make_batch):
