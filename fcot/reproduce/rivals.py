@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ class Cell:
     @property
     def label(self) -> str:
         """What a table calls it."""
-        return " ".join([self.name, *([self.options["score"]] if "score" in self.options else [])])
+        said = [self.options[each] for each in ("score", "positions") if each in self.options]
+        return " ".join([self.name, *said])
 
     @property
     def folder(self) -> str:
@@ -54,13 +56,16 @@ class Cell:
 
 def cells() -> tuple[list[Cell], list[str]]:
     """Return every reducer at each share of each of its budgets, and what is out of reach in so small a model."""
-    from fcot.reduce import REDUCERS, InsideReducer
+    from fcot.reduce import REDUCERS, BeforeReducer, InsideReducer
 
     found, missing = [], []
     for name, kind in REDUCERS.items():
         options = REDUCERS.options(name)
-        for score in kind.scores if "score" in options else ("",):
-            fixed = {**(EARLY if "layer" in options else {}), **({"score": score} if score else {})}
+        scores = [{"score": each} for each in kind.scores] if "score" in options else [{}]
+        # published before the language model: counted anew; students of this world keep theirs
+        numbered = [{}, {"positions": "original"}] if issubclass(kind, BeforeReducer) else [{}]
+        for score, positions in product(scores, numbered):
+            fixed = {**(EARLY if "layer" in options else {}), **score, **positions}
             for budget in (each for each in ("keep", "equivalent") if each in options):
                 for share in SHARES:
                     cell = Cell(name, fixed, budget, share)

@@ -1,12 +1,14 @@
 """The table of rivals: scores in pairs against the teacher and against the trained student of the same share."""
 
 import json
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from fcot.evaluation.records import as_text
 from fcot.files.markdown import table
-from fcot.report.plots import color_of, dress, new_figure, png
+from fcot.merge.picture import BLUE, GREY, INK, ORANGE
+from fcot.report.plots import GREEN, dress, new_figure, png
 from fcot.report.rows import difference_to, final, plain, provenance, ratio_to, share, signed, with_role
 from fcot.report.runs import TestedModel, find_scored
 
@@ -132,16 +134,19 @@ def winners(rows: list[dict[str, Any]]) -> list[str]:
 
 def draw(rows: list[dict[str, Any]]) -> bytes:
     """Draw score over equivalent visual tokens, one line a method."""
-    figure = new_figure(9.4, 5.4)
+    from matplotlib import colormaps
+
+    figure = new_figure(11.4, 6.4)
     axes: Any = figure.subplots()
     by_label: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         by_label.setdefault(row["label"], []).append(row)
-    palette = iter(f"C{number % 10}" for number in range(100))
+    colors = (colormaps["tab20"](number % 20) for number in count())
+    ours_in = iter((INK, BLUE, ORANGE, GREEN, GREY))
     for label, mine in by_label.items():
         line = sorted(mine, key=lambda row: row["equivalent"])
         ours = line[0]["reduce"] is None
-        color = color_of(2 if ours else None) if ours else next(palette)
+        color = next(ours_in) if ours else next(colors)
         axes.plot(
             [row["equivalent"] for row in line],
             [row["score"]["mean"] for row in line],

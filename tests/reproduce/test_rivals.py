@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fcot.errors import UserError
-from fcot.reduce import REDUCERS
+from fcot.reduce import REDUCERS, BeforeReducer
 from fcot.reproduce import rivals as module
 from fcot.reproduce.demo import Preset
 from fcot.reproduce.rivals import Cell, cells, rivals, take_up, work_of
@@ -24,6 +24,8 @@ def test_every_reducer_is_measured_at_both_shares_by_each_of_its_scores():
         assert {cell.options.get("score") for cell in mine} == {
             *(kind.scores if "score" in REDUCERS.options(name) else [None])
         }
+        numbered = [None, "original"] if issubclass(kind, BeforeReducer) else [None]
+        assert {cell.options.get("positions") for cell in mine} == {*numbered}
     assert all("out of reach" in each for each in missing)
     assert len({cell.folder for cell in found}) == len(found)
 
