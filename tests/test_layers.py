@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "reduce": "errors registry internvl",
     "batch": "internvl",
     "merge": "errors registry files statistics",
-    "evaluation": "metrics",
+    "evaluation": "registry statistics metrics",
     "convert": "errors files internvl",
     "models": "errors batch files internvl compress reduce convert",
     "runtime": "errors files models",

@@ -1,0 +1,160 @@
+"""What a benchmark is: its rows, prompt, budget, rules of scoring and published figures."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from fcot.evaluation.rows import Answer, Row, Scored
+from fcot.registry import Registry
+from fcot.statistics import Interval, bootstrap_interval_by_group
+
+SCORINGS = ("internvl2", "definition")  # the first counts unless a user asks for the other
+PROTOCOLS = ("internvl2", "vlmevalkit", "lmms_eval")  # whose prompts are asked
+SHORT = "Answer the question using a single word or phrase."
+LETTER = "Answer with the option's letter from the given choices directly."
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published score.
+
+    Attributes:
+        model: Such as "InternVL2-2B".
+        column: Name of the column.
+        split: The split it is of.
+        value: As `Column.value` counts.
+        source: Who published it.
+        scoring: The rule that counted; "" if a language model judged or it is not known.
+        share: Of the visual tokens that are left, 1 for an uncompressed model.
+    """
+
+    model: str
+    column: str
+    split: str
+    value: float
+    source: str
+    scoring: str = "internvl2"
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table: scores of units, by group.
+
+    Attributes:
+        name: Such as "docvqa" or "mme_perception".
+        title: Such as "DocVQA".
+        units: Score of each unit by its id, by group. A unit is what is resampled: a row, or MME's picture.
+        scale: The column's value is this times the mean over groups of each group's mean.
+        in_average: Whether it counts in a row's average: its values are from 0 to 100.
+    """
+
+    name: str
+    title: str
+    units: Mapping[str, Mapping[str, float]]
+    scale: float = 100.0
+    in_average: bool = True
+
+    @property
+    def groups(self) -> dict[str, list[float]]:
+        """Scores by group, without ids, in order of ids."""
+        return {name: [scores[key] for key in sorted(scores)] for name, scores in self.units.items() if scores}
+
+    @property
+    def value(self) -> float:
+        """The figure that is printed."""
+        means = [sum(scores) / len(scores) for scores in self.groups.values()]
+        return self.scale * sum(means) / len(means)
+
+    @property
+    def n(self) -> int:
+        """Number of units."""
+        return sum(len(scores) for scores in self.units.values())
+
+    def interval(self, *, seed: int = 0) -> Interval:
+        """Return the figure with its 95 % bootstrap interval, resampled within groups."""
+        found = bootstrap_interval_by_group(self.groups, seed=seed)
+        return Interval(self.scale * found.mean, self.scale * found.low, self.scale * found.high, found.n)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the rows of a split were found.
+
+    Attributes:
+        layout: "official", "parquet", "tsv" or "internvl".
+        files: Files that hold the rows, in order.
+        root: Folder that names of pictures are relative to.
+    """
+
+    layout: str
+    files: tuple[Path, ...]
+    root: Path
+
+
+class Benchmark(ABC):
+    """One of the public benchmarks.
+
+    Attributes:
+        title: As papers write it.
+        splits: Number of rows of each split, the default one first.
+        max_tiles: Most tiles of a picture under InternVL2's protocol, thumbnail not counted.
+        max_new_tokens: Longest answer under that protocol.
+        licence: Of the data.
+        fetch: Command that fetches it.
+        published: Scores to stand beside.
+    """
+
+    title: ClassVar[str]
+    splits: ClassVar[Mapping[str, int]]
+    max_tiles: ClassVar[int]
+    max_new_tokens: ClassVar[int]
+    licence: ClassVar[str]
+    fetch: ClassVar[str]
+    published: ClassVar[Sequence[Published]] = ()
+
+    @abstractmethod
+    def find(self, root: Path, split: str) -> list[Source]:
+        """Return where a split's rows are below a folder, one for each layout there, best first."""
+
+    @abstractmethod
+    def rows(self, source: Source, split: str) -> list[Row]:
+        """Return the rows of a split.
+
+        Raises:
+            UserError: If a file is broken; the message names file and row.
+        """
+
+    @abstractmethod
+    def prompt(self, row: Row, protocol: str = "internvl2") -> str:
+        """Return the user's turn, without the pictures' placeholders."""
+
+    @abstractmethod
+    def score(self, row: Row, answer: str) -> dict[str, float | None]:
+        """Return the score of an answer under each of `SCORINGS`, None where no rule can decide."""
+
+    def ignores(self, row: Row, answer: str) -> bool:
+        """Return whether the benchmark's own rule leaves a row out of the mean."""
+        return False
+
+    def columns(self, scored: Sequence[Scored], scoring: str) -> list[Column]:
+        """Return the columns of scored rows; by default one, with one group for each of the rows' own."""
+        units: dict[str, dict[str, float]] = {}
+        for each in scored:
+            if not each.ignored:
+                units.setdefault(each.row.group, {})[each.row.id] = each.scores[scoring] or 0.0
+        return [Column(self.name(), self.title, units)]
+
+    def submission(self, rows: Sequence[Row], answers: Mapping[str, Answer], split: str) -> dict[str, str]:
+        """Return the files that a test server or an official judge reads, text by name; none by default."""
+        return {}
+
+    @classmethod
+    def name(cls) -> str:
+        """Return its short name."""
+        return next(name for name, kind in BENCHMARKS.items() if kind is cls)
+
+
+BENCHMARKS: Registry[type[Benchmark]] = Registry("benchmark", base=Benchmark)

@@ -1,0 +1,1 @@
+"""Rules that score an answer, one a file, as pure functions."""
