@@ -2,10 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
-
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -39,9 +36,9 @@ class Row:
     pictures: tuple[Picture, ...]
     question: str
     references: tuple[str, ...]
-    choices: Mapping[str, str] = NOTHING
+    choices: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
-    fields: Mapping[str, Any] = NOTHING
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from fcot.evaluation.rows import Answer, Row, Scored
-from fcot.registry import Registry
+from fcot.registry import Registry, snake_case
 from fcot.statistics import Interval, bootstrap_interval_by_group
 
 SCORINGS = ("internvl2", "definition")  # the first counts unless a user asks for the other
@@ -102,6 +102,7 @@ class Benchmark(ABC):
         splits: Number of rows of each split, the default one first.
         max_tiles: Most tiles of a picture under InternVL2's protocol, thumbnail not counted.
         max_new_tokens: Longest answer under that protocol.
+        min_new_tokens: Shortest answer under that protocol.
         licence: Of the data.
         fetch: Command that fetches it.
         published: Scores to stand beside.
@@ -111,6 +112,7 @@ class Benchmark(ABC):
     splits: ClassVar[Mapping[str, int]]
     max_tiles: ClassVar[int]
     max_new_tokens: ClassVar[int]
+    min_new_tokens: ClassVar[int] = 1
     licence: ClassVar[str]
     fetch: ClassVar[str]
     published: ClassVar[Sequence[Published]] = ()
@@ -154,7 +156,7 @@ class Benchmark(ABC):
     @classmethod
     def name(cls) -> str:
         """Return its short name."""
-        return next(name for name, kind in BENCHMARKS.items() if kind is cls)
+        return snake_case(cls.__name__)
 
 
 BENCHMARKS: Registry[type[Benchmark]] = Registry("benchmark", base=Benchmark)
