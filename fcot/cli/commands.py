@@ -3,11 +3,13 @@
 Nothing here imports torch or Lightning: the overview and the help of a tool verb answer at once.
 """
 
+import json
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from inspect import signature
+from inspect import Parameter, signature
+from itertools import takewhile
 from typing import Any
 
 from fcot.errors import UserError, nearest
@@ -37,6 +39,7 @@ VERBS = {
     "merge": Verb("Merge the snapshots of a run by their Shapley values", "fcot.cli.merge:merge"),
     "convert": Verb("Turn InternVL2's original layout into transformers', or back", "fcot.convert.cli:convert"),
     "report": Verb("Compare the models of a run on one page", "fcot.report:report"),
+    "evaluate": Verb("Score models on public benchmarks, in pairs", "fcot.evaluation.evaluate:evaluate"),
     "export": Verb("Write a folder that transformers loads without fcot", "fcot.cli.export:export"),
     "chat": Verb("Ask a model about pages, in a terminal", "fcot.serve.chat:chat"),
     "reproduce rivals": Verb("Training-free reducers beside trained students", "fcot.reproduce.rivals:rivals"),
@@ -45,6 +48,7 @@ VERBS = {
     "bench infer": Verb("Time of an answer by part, and the gain that FLOPs allow", "fcot.bench.infer:infer"),
     "bench loss": Verb("Time and memory of the re-alignment loss, beside full logits", "fcot.bench.loss:loss"),
     "bench preprocess": Verb("Time of cutting a page into tiles", "fcot.bench.preprocess:preprocess"),
+    "bench evaluate": Verb("Rows of a benchmark together, beside one by one", "fcot.bench.evaluate:evaluate"),
     "bench data": Verb("Time of verified, shuffled reading, beside plain webdataset", "shards.bench:data"),
     "shards build": Verb("Draw the tiny world's pages and write them as shards", "shards.cli:build"),
     "shards import": Verb("Convert InternVL, LLaVA, ShareGPT, HF, PDF or image data", "shards.cli:import_"),
@@ -108,7 +112,7 @@ def run_tool(name: str, target: str, options: list[str]) -> None:
     function = getattr(import_module(module), name_there)
     auto_cli(
         function,
-        args=repeatable(function, [underscored(word) for word in options]),
+        args=repeatable(function, one_list(function, [underscored(word) for word in options])),
         prog=f"{PROGRAM} {name}",
         parser_class=Parser,
         formatter_class=PlainHelp,
@@ -140,6 +144,15 @@ def repeatable(function: Callable[..., Any], words: list[str]) -> list[str]:
             raise UserError(f"The value of {option} is empty.\nWrite {option}=VALUE, or leave {option} out.")
         rewritten.append(f"{option}+={value}")
     return rewritten
+
+
+def one_list(function: Callable[..., Any], words: list[str]) -> list[str]:
+    """Let a verb take any number of first words, `evaluate A B --root DATA`: the parser is given one list."""
+    first = next(iter(signature(function).parameters.values()))
+    taken = list(takewhile(lambda word: not word.startswith("-"), words))
+    if not taken or first.default is not Parameter.empty or "list[" not in str(first.annotation):
+        return words
+    return [json.dumps(taken), *words[len(taken) :]]
 
 
 def underscored(word: str) -> str:

@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any, Literal
 
+ALL = "docvqa,chartqa,textvqa,infovqa,ocrbench,ocrbench_v2,ai2d,mathvista,scienceqa,mme"
+
 
 def evaluate(
     model: list[Path],
-    benchmarks: str,
-    root: Path,
+    benchmarks: str = ALL,
+    root: Path = Path("data/benchmarks"),
     protocol: Literal["internvl2", "vlmevalkit", "lmms_eval"] = "internvl2",
     scoring: Literal["internvl2", "definition"] = "internvl2",
     output: Path = Path("runs/evaluate"),
@@ -34,7 +36,7 @@ def evaluate(
     Args:
         model: Folders of models: students at any stage, exported ones, native InternVL or the authors' layout. Further
             ones are compared with the first.
-        benchmarks: Short names, such as docvqa,chartqa; docvqa/test names another split than the default.
+        benchmarks: Short names with commas between them; docvqa/test names another split than the default.
         root: Folder that holds the data, in any layout that people have.
         protocol: Whose prompts, tiles and lengths: those of InternVL2's published scores, or the prompts of
             VLMEvalKit or lmms-eval.

@@ -101,15 +101,16 @@ def work_of(preset: Preset, output: Path) -> dict[str, list[Command]]:
 
 
 def bench_of(output: Path) -> list[Command]:
-    """Return what times the reducers inside the language model at a real size, beside the plain model."""
-    from fcot.reduce import REDUCERS, InsideReducer
+    """Return what times students and reducers at a larger size, beside the plain model."""
+    from fcot.reduce import REDUCERS, FewerTiles
 
-    names = ",".join(name for name, kind in REDUCERS.items() if issubclass(kind, InsideReducer))
-    given = "--model 100m --ratios 1 --batch 1 --questions 1 --new_tokens 9 --device cpu --repeats 3"
+    names = ",".join(name for name, kind in REDUCERS.items() if not issubclass(kind, FewerTiles))
+    given = "--model 100m --batch 1 --questions 1 --new_tokens 9 --device cpu --repeats 3"
     commands = []
-    for share in SHARES:
+    for share, ratio in SHARES.items():
         file = output / f"bench-{share}.json"
-        words = ["bench", "infer", *given.split(), "--reduce", names, "--reduce.keep", str(share), "--json", str(file)]
+        words = ["bench", "infer", *given.split(), "--ratios", f"1,{ratio}"]
+        words += ["--reduce", names, "--reduce.keep", str(share), "--json", str(file)]
         commands.append(Command(f"Time reading a page with {share} of its visual tokens left", words, file))
     return commands
 

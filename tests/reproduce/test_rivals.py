@@ -10,7 +10,7 @@ from fcot.reduce import REDUCERS, BeforeReducer
 from fcot.reproduce import rivals as module
 from fcot.reproduce.demo import Preset
 from fcot.reproduce.rivals import Cell, cells, rivals, take_up, work_of
-from fcot.reproduce.rivals_table import winners
+from fcot.reproduce.rivals_table import benched, best_of_each, winners
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,6 +72,31 @@ def test_whoever_wins_is_said(difference, said):
 def test_what_acts_before_the_language_model_counts_in_both_budgets():
     lines = winners([row("a", -0.2, kept=8, equivalent=8), row("b", -0.3, budget="equivalent")])
     assert [": a " in line for line in lines] == [True, True]
+
+
+def test_students_are_timed_beside_the_reducers(tmp_path):
+    measured = [{"ratio": ratio, "parts": {"prefill": {"median": seconds}}} for ratio, seconds in ((1, 4.0), (2, 3.0))]
+    flops = {ratio: {"parts": {"prefill": tflop}} for ratio, tflop in (("1", 0.5), ("2", 0.2))}
+    reducers = [{"reduce": "fastv", "prefill_flops_share": 0.6, "prefill_share": {"median": 0.7}}]
+    content = {"measured": measured, "flops": flops, "reducers": reducers}
+    (tmp_path / "bench-0.5.json").write_text(json.dumps(content))
+    found = benched(tmp_path)
+    assert found["", 0.5] == {"prefill_flops_share": 0.4, "prefill_share": {"median": 0.75}}
+    assert found["fastv", 0.5] == reducers[0]
+    assert found["", 1.0]["prefill_tflop"] == 0.5
+
+
+def test_the_picture_has_one_line_a_method():
+    def scored(label, name, mean):
+        return {"label": label, "reduce": name and {"name": name}, "score": {"mean": mean}}
+
+    rows = [
+        scored("a cls", "a", 0.2),
+        scored("a received", "a", 0.4),
+        scored("a cls", "a", 0.3),
+        scored("us", None, 0.9),
+    ]
+    assert [*best_of_each(rows)] == ["us", "a received"]
 
 
 @pytest.mark.slow

@@ -41,10 +41,14 @@ class BenchmarkSet:
         stats = [(str(file), file.stat()) for file in self.source.files]
         return " ".join(f"{name}:{stat.st_size}:{stat.st_mtime_ns}" for name, stat in stats) + f" {len(self.rows)}"
 
+    def look(self, seen: Callable[[], object] = lambda: None, threads: int = 4) -> dict[str, list[Page]]:
+        """Return the pages of each row."""
+        return survey(self.rows, seen, threads)
+
     def pages(self, folder: Path, seen: Callable[[], object], threads: int) -> dict[str, list[Page]]:
         """Return the pages of each row, looked at once and kept in a folder."""
         file = folder / f"{self.name}.json"
-        return remembered(file, self.rows, self.made_of, lambda: survey(self.rows, seen, threads))
+        return remembered(file, self.rows, self.made_of, lambda: self.look(seen, threads))
 
     def sha256(self, pages: dict[str, list[Page]]) -> str:
         """Return a hash of what is asked: ids, questions, options and pages."""
