@@ -16,7 +16,7 @@ class RelaxedAccuracy(AnswerMetric):
         return relaxed_accuracy(prediction, references)
 
 
-def relaxed_accuracy(prediction: str, references: Sequence[str]) -> float:
+def relaxed_accuracy(prediction: str, references: Sequence[str], *, of_answer: bool = False) -> float:
     """Return 1 if an answer is close enough to an accepted one, else 0.
 
     A number may be off by five per cent of the accepted one, as ChartQA defines it; InternVL's script swaps the two and
@@ -25,12 +25,14 @@ def relaxed_accuracy(prediction: str, references: Sequence[str]) -> float:
     Args:
         prediction: The generated answer.
         references: The accepted answers, at least one.
+        of_answer: Allow five per cent of the answer, as InternVL's published scores do.
 
     Returns:
         1.0 or 0.0.
     """
     answer = prediction.strip()
-    return float(any(_is_close_enough(answer, reference) for reference in references))
+    pairs = (((reference, answer) if of_answer else (answer, reference)) for reference in references)
+    return float(any(_is_close_enough(found, expected) for found, expected in pairs))
 
 
 def _is_close_enough(prediction: str, reference: str) -> bool:

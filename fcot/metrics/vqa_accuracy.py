@@ -39,6 +39,7 @@ _RESTORED = {
 # ("The March 5, 2019.") keeps it. All pass the flag re.UNICODE (32) in place of a count, so they stop after 32 full
 # stops.
 _FULL_STOP = re.compile(r"(?<!\d)\.(?!\d)")
+_MISSPELLED_FULL_STOP = re.compile(r"\.(?!\d)")
 _MAX_FULL_STOPS = int(re.UNICODE)
 
 
@@ -51,7 +52,7 @@ class VQAAccuracy(AnswerMetric):
         return vqa_accuracy(prediction, references)
 
 
-def vqa_accuracy(prediction: str, references: Sequence[str]) -> float:
+def vqa_accuracy(prediction: str, references: Sequence[str], *, drop_full_stops: bool = False) -> float:
     """Return how far ten annotators agree with an answer.
 
     Each annotator is left out in turn, and the answer counts as right if three of the other nine gave it,
@@ -61,6 +62,7 @@ def vqa_accuracy(prediction: str, references: Sequence[str]) -> float:
     Args:
         prediction: The generated answer.
         references: The answers of ten annotators, repetitions included, or a single accepted answer.
+        drop_full_stops: Drop a full stop behind a digit too, as the misspelled rule behind published scores does.
 
     Returns:
         The agreement, from 0 to 1.
@@ -74,9 +76,14 @@ def vqa_accuracy(prediction: str, references: Sequence[str]) -> float:
             f"references for the prediction {prediction!r}; give all {_NUM_ANNOTATORS} answers with their "
             "repetitions, or a single accepted answer."
         )
-    answer = normalize_answer(prediction)
-    agrees = [normalize_answer(reference) == answer for reference in references]
-    if len(references) == 1:
+    answer = normalize_answer(prediction, drop_full_stops=drop_full_stops)
+    agrees = [normalize_answer(each, drop_full_stops=drop_full_stops) == answer for each in references]
+    return agreement(agrees)
+
+
+def agreement(agrees: Sequence[bool]) -> float:
+    """Return how far annotators agree with an answer, from which of them gave it: see `vqa_accuracy`."""
+    if len(agrees) == 1:
         return float(agrees[0])
     if not any(agrees):
         return 0.0
@@ -84,7 +91,7 @@ def vqa_accuracy(prediction: str, references: Sequence[str]) -> float:
     return sum(min(1.0, (num_agreeing - own) / _AGREEING_FOR_FULL_SCORE) for own in agrees) / len(agrees)
 
 
-def normalize_answer(text: str) -> str:
+def normalize_answer(text: str, *, drop_full_stops: bool = False) -> str:
     """Return an answer in the form in which TextVQA's server compares answers.
 
     Lower case, no commas, question marks or articles, number words up to ten as digits, apostrophes of
@@ -92,13 +99,19 @@ def normalize_answer(text: str) -> str:
 
     Args:
         text: An answer as a model or an annotator wrote it.
+        drop_full_stops: Drop a full stop behind a digit too.
 
     Returns:
         The words of the normalized answer with single spaces between them.
     """
     text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's")
     text = text.strip().replace("\n", " ").replace("\t", " ").strip()
-    text = _FULL_STOP.sub("", _without_punctuation(text), count=_MAX_FULL_STOPS)
+    full_stop = _MISSPELLED_FULL_STOP if drop_full_stops else _FULL_STOP
+    return without_articles(full_stop.sub("", _without_punctuation(text), count=_MAX_FULL_STOPS))
+
+
+def without_articles(text: str) -> str:
+    """Return words without articles, numbers up to ten as digits, apostrophes of contractions restored."""
     words = (_DIGITS.get(word, word) for word in text.split())
     return " ".join(_RESTORED.get(word, word) for word in words if word not in _ARTICLES)
 

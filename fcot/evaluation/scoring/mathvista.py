@@ -1,0 +1,110 @@
+"""MathVista's rules: extract, normalise, compare (Lu et al., arXiv 2310.02255), and what needs a judge."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rapidfuzz.distance import Levenshtein
+
+from fcot.evaluation.scoring.letters import find_letter
+
+_QUICK = re.compile(r'The answer is "(.*)"\.')
+_OPTION = re.compile(r"\(([a-zA-Z])\)")
+_NUMBER = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?|-?\.\d+")
+_CONCLUSION = re.compile(r"(?:Final answer:|Answer:)\s*(.*)", re.IGNORECASE)
+
+
+def extract(answer: str, fields: Mapping[str, Any], choices: Sequence[str] | None, *, quick: bool = False) -> str | None:
+    """Return what the official script extracts by rule, None where it asks a language model.
+
+    Args:
+        answer: The generated answer.
+        fields: The row's `question_type`, `answer_type` and `precision`.
+        choices: Texts of the options.
+        quick: Also take the words in `The answer is "…".`
+    """
+    if answer == "":
+        return ""
+    if fields["question_type"] == "multi_choice" and answer in (choices or ()):
+        return answer
+    kinds = {"integer": int, "float": float}
+    if kind := kinds.get(fields["answer_type"]):
+        try:
+            return str(kind(answer))
+        except ValueError:
+            pass
+    if quick and (found := _QUICK.search(answer)):
+        return found[1]
+    return None
+
+
+def concluded(answer: str) -> str:
+    """Return what follows "Final answer:" or "Answer:" on its line, as InternVL does, or the whole answer."""
+    found = _CONCLUSION.search(answer)
+    return found[1].strip() if found else answer
+
+
+def normalize(
+    extraction: str, fields: Mapping[str, Any], choices: Sequence[str] | None, *, ignore_empty: bool = False
+) -> str | None:
+    """Return an extraction in the form in which answers are compared, None if it has none.
+
+    Args:
+        extraction: What was extracted.
+        fields: The row's `question_type`, `answer_type` and `precision`.
+        choices: Texts of the options.
+        ignore_empty: Let an empty extraction be none, instead of the option that is nearest to nothing: the shortest.
+    """
+    if fields["question_type"] == "multi_choice":
+        return _option(extraction, choices or (), ignore_empty)
+    kind = fields["answer_type"]
+    try:
+        if kind == "integer":
+            return str(int(float(extraction)))
+        if kind == "float":
+            return str(round(float(extraction), int(fields["precision"])))
+    except (ValueError, OverflowError):
+        return None
+    return str(extraction)
+
+
+def _option(extraction: str, choices: Sequence[str], ignore_empty: bool) -> str | None:
+    text = str(extraction).strip()
+    if ignore_empty and not text:
+        return None
+    if found := _OPTION.search(text):
+        text = found[1].upper()
+    letters = [chr(ord("A") + number) for number in range(len(choices))]
+    if text in letters:
+        return choices[letters.index(text)]
+    return min(choices, key=lambda choice: Levenshtein.distance(choice, text))
+
+
+def rule_score(answer: str, fields: Mapping[str, Any], choices: Mapping[str, str], gold: str) -> float | None:
+    """Return the score of an answer where rules can decide, None where a judge is needed.
+
+    Published scores had a language model extract the answer. Here: the official rules; then VLMEvalKit's letter finder,
+    or the last number of the answer. Silence is wrong.
+
+    Args:
+        answer: The generated answer.
+        fields: The row's `question_type`, `answer_type` and `precision`.
+        choices: Text of each option by its letter.
+        gold: The accepted answer, in normal form.
+    """
+    options, answer = list(choices.values()), answer.strip()
+    if not answer:
+        return 0.0
+    extraction = extract(answer, fields, options)
+    if extraction is None and fields["question_type"] == "multi_choice":
+        letter = find_letter(answer, choices)
+        if letter is None:
+            return None
+        extraction = choices.get(letter)
+        return 0.0 if extraction is None else float(extraction == gold)
+    if extraction is None and fields["answer_type"] in ("integer", "float"):
+        numbers = _NUMBER.findall(answer)
+        extraction = numbers[-1].replace(",", "") if numbers else None
+    if extraction is None:
+        return None
+    return float(normalize(extraction, fields, options) == gold)
