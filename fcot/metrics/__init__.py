@@ -6,9 +6,12 @@ from fcot.errors import UserError
 from fcot.metrics.anls import ANLS
 from fcot.metrics.answer_metric import AnswerMetric
 from fcot.metrics.character_error_rate import CharacterErrorRate
+from fcot.metrics.contains import Contains
 from fcot.metrics.exact_match import ExactMatch
+from fcot.metrics.option_letter import OptionLetter
 from fcot.metrics.relaxed_accuracy import RelaxedAccuracy
 from fcot.metrics.vqa_accuracy import VQAAccuracy
+from fcot.metrics.yes_no import YesNo
 from fcot.registry import Registry
 from fcot.statistics import (
     Interval,
@@ -25,10 +28,13 @@ __all__ = [
     "METRICS",
     "AnswerMetric",
     "CharacterErrorRate",
+    "Contains",
     "ExactMatch",
     "Interval",
+    "OptionLetter",
     "RelaxedAccuracy",
     "VQAAccuracy",
+    "YesNo",
     "bootstrap_interval",
     "bootstrap_interval_by_group",
     "check_metrics",

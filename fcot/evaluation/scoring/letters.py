@@ -12,21 +12,16 @@ _REFUSALS = (
     "Cannot determine the answer",
 )
 _SEPARATORS = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
-_BOLD = re.compile(r"(?:correct )?answer is \*\*([A-D])\*\*", re.IGNORECASE)
+_STATED = re.compile(r"answer is \**([A-D])\b", re.IGNORECASE)
 _LETTER_AND_STOP = re.compile(r"\s*([A-Z])\.")
 
 
-def exact_letter(answer: str, letter: str) -> float:
-    """Return 1 if an answer is the letter and nothing else, in any case: InternVL's rule for AI2D."""
-    return float(answer.strip().lower() == letter.strip().lower())
-
-
-def first_letter(answer: str, choices: Mapping[str, str]) -> str | None:
-    """Return the letter that InternVL's script for ScienceQA takes for the answer, None if it finds none.
+def first_letter(answer: str, choices: Mapping[str, str]) -> str:
+    """Return the letter that InternVL's script for ScienceQA takes for the answer, the whole of it if there is none.
 
     An answer of one character is taken as it is; of a longer one, the first character if it is the letter of an option,
-    whatever word it begins; then the first option whose text is in the answer; then the first "X." or "(X)". Where the
-    script fails (a parenthesis without a letter behind it) nothing is found.
+    whatever word it begins; then the first option whose text is in the answer; then X of an answer that begins with
+    "X." or "(X)". Where the script fails (a parenthesis and one character) nothing is found.
 
     Args:
         answer: The generated answer.
@@ -35,17 +30,14 @@ def first_letter(answer: str, choices: Mapping[str, str]) -> str | None:
     answer = answer.strip()
     if len(answer) == 1:
         return answer
-    if not answer:
-        return None
-    if answer[0] in choices:
+    if answer[:1] in choices:
         return answer[0]
     for letter, text in choices.items():
         if text in answer:
             return letter
-    for letter in choices:
-        if f"{letter}." in answer or f"({letter})" in answer:
-            return letter
-    return None
+    if answer[1:2] == ".":
+        return answer[0]
+    return answer[1] if answer[0:1] == "(" and answer[2:3] == ")" else answer
 
 
 def find_letter(answer: str, choices: Mapping[str, str], *, year: int = 2026) -> str | None:
@@ -67,8 +59,9 @@ def find_letter(answer: str, choices: Mapping[str, str], *, year: int = 2026) ->
         return named[0]
     if not named and NONE_FOUND in words:
         return NONE_FOUND
-    if year >= 2026 and (bold := _BOLD.search(answer)):
-        return bold[1].upper()
+    stated = _STATED.search(answer) if year >= 2026 else None
+    if stated and stated[1].upper() in choices:
+        return stated[1].upper()
     return _by_text(answer.lower(), choices, year)
 
 
@@ -90,3 +83,9 @@ def same_but_for_punctuation(answer: str, letter: str) -> float:
     """Return 1 if two texts are equal without case and punctuation, as lmms-eval compares for AI2D."""
     without = str.maketrans("", "", string.punctuation)
     return float(answer.lower().translate(without) == letter.lower().translate(without))
+
+
+def letter_or_begins(answer: str, letter: str) -> float:
+    """Return 1 if an answer is the letter, in any case, or begins with it and a full stop: lmms-eval for ScienceQA."""
+    said = answer.strip().lower()
+    return float(said == letter.lower() or answer.strip().startswith(f"{letter}."))

@@ -14,7 +14,9 @@ _NUMBER = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?|-?\.\d+")
 _CONCLUSION = re.compile(r"(?:Final answer:|Answer:)\s*(.*)", re.IGNORECASE)
 
 
-def extract(answer: str, fields: Mapping[str, Any], choices: Sequence[str] | None, *, quick: bool = False) -> str | None:
+def extract(
+    answer: str, fields: Mapping[str, Any], choices: Sequence[str] | None, *, quick: bool = False
+) -> str | None:
     """Return what the official script extracts by rule, None where it asks a language model.
 
     Args:
@@ -38,14 +40,19 @@ def extract(answer: str, fields: Mapping[str, Any], choices: Sequence[str] | Non
     return None
 
 
-def concluded(answer: str) -> str:
-    """Return what follows "Final answer:" or "Answer:" on its line, as InternVL does, or the whole answer."""
+def concluded(answer: str, fields: Mapping[str, Any], choices: Sequence[str] | None) -> str:
+    """Return what InternVL's script extracts: where rules find nothing, what follows "Final answer:" or "Answer:" on its
+    line, or the whole answer.
+    """
+    extraction = extract(answer, fields, choices)
+    if extraction is not None:
+        return extraction
     found = _CONCLUSION.search(answer)
     return found[1].strip() if found else answer
 
 
 def normalize(
-    extraction: str, fields: Mapping[str, Any], choices: Sequence[str] | None, *, ignore_empty: bool = False
+    extraction: Any, fields: Mapping[str, Any], choices: Sequence[str] | None, *, ignore_empty: bool = False
 ) -> str | None:
     """Return an extraction in the form in which answers are compared, None if it has none.
 
@@ -63,21 +70,52 @@ def normalize(
             return str(int(float(extraction)))
         if kind == "float":
             return str(round(float(extraction), int(fields["precision"])))
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, TypeError):
         return None
     return str(extraction)
 
 
-def _option(extraction: str, choices: Sequence[str], ignore_empty: bool) -> str | None:
+def _option(extraction: Any, choices: Sequence[str], ignore_empty: bool) -> str | None:
     text = str(extraction).strip()
     if ignore_empty and not text:
         return None
     if found := _OPTION.search(text):
         text = found[1].upper()
-    letters = [chr(ord("A") + number) for number in range(len(choices))]
-    if text in letters:
-        return choices[letters.index(text)]
+    if text in (by_letter := lettered(choices)):
+        return by_letter[text]
     return min(choices, key=lambda choice: Levenshtein.distance(choice, text))
+
+
+def prefetched(
+    answer: str, fields: Mapping[str, Any], choices: Sequence[str] | None, gold: str, *, year: int = 2026
+) -> tuple[Any, bool]:
+    """Return what VLMEvalKit extracts without a judge, and whether it is right.
+
+    A letter is taken even if it is wrong, a number only if it is right and not 0; else it asks a judge.
+
+    Args:
+        answer: The generated answer.
+        fields: The row's `question_type` and `answer_type`.
+        choices: Texts of the options.
+        gold: The accepted answer.
+        year: 2024, the state behind InternVL2's published scores, or 2026.
+    """
+    if fields["question_type"] == "multi_choice":
+        by_letter = lettered(choices or ())
+        letter = find_letter(answer, by_letter, year=year)
+        return letter, letter is not None and by_letter.get(letter) == gold
+    kind = {"integer": int, "float": float}.get(fields["answer_type"])
+    try:
+        found = None if kind is None else kind(answer)
+        right = kind is not None and found == kind(gold)
+    except ValueError:
+        return None, False
+    return (found if right and found else None), right
+
+
+def lettered(choices: Sequence[str]) -> dict[str, str]:
+    """Return options by their letters."""
+    return {chr(ord("A") + number): text for number, text in enumerate(choices)}
 
 
 def rule_score(answer: str, fields: Mapping[str, Any], choices: Mapping[str, str], gold: str) -> float | None:

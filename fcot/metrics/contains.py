@@ -1,6 +1,17 @@
-"""OCRBench's rule: an answer is right if it contains an accepted one (Liu et al., arXiv 2305.07895)."""
+"""Containment, the score of OCRBench: an answer is right if it contains an accepted one."""
 
 from collections.abc import Sequence
+
+from fcot.metrics.answer_metric import AnswerMetric
+
+
+class Contains(AnswerMetric):
+    """Share of answers that contain an accepted one (Liu et al., arXiv 2305.07895)."""
+
+    @staticmethod
+    def score(prediction: str, references: Sequence[str]) -> float:
+        """Score one answer; see `contains`."""
+        return contains(prediction, references)
 
 
 def contains(answer: str, references: str | Sequence[str], *, formula: bool = False) -> float:

@@ -3,18 +3,13 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from fcot.metrics.yes_no import yes_no
+
 PERCEPTION = (
     "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",
 )  # fmt: skip
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
-_LOOKED_AT = 4  # characters of an answer
 _CHINESE = re.compile("[\u4e00-\u9fa5]")
-
-
-def yes_no(answer: str) -> str:
-    """Return "yes", "no" or "other" for an answer, from its first four characters."""
-    start = answer.replace("\n", "").lower()[:_LOOKED_AT]
-    return next((word for word in ("yes", "no") if word in start), "other")
 
 
 def internvl_answer(answer: str) -> str:

@@ -1,0 +1,23 @@
+"""Yes or no, as MME scores answers."""
+
+from collections.abc import Sequence
+
+from fcot.metrics.answer_metric import AnswerMetric
+
+_LOOKED_AT = 4  # characters of an answer
+
+
+class YesNo(AnswerMetric):
+    """Share of answers that say yes or no as an accepted one does (Fu et al., arXiv 2306.13394)."""
+
+    @staticmethod
+    def score(prediction: str, references: Sequence[str]) -> float:
+        """Score one answer; one that says neither is wrong."""
+        said = yes_no(prediction)
+        return float(said != "other" and any(said == yes_no(reference) for reference in references))
+
+
+def yes_no(answer: str) -> str:
+    """Return "yes", "no" or "other" for an answer, from its first four characters."""
+    start = answer.replace("\n", "").lower()[:_LOOKED_AT]
+    return next((word for word in ("yes", "no") if word in start), "other")
