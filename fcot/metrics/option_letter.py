@@ -10,10 +10,10 @@ class OptionLetter(AnswerMetric):
 
     @staticmethod
     def score(prediction: str, references: Sequence[str]) -> float:
-        """Score one answer; see `exact_letter`."""
-        return max(exact_letter(prediction, reference) for reference in references)
+        """Score one answer; see `option_letter`."""
+        return option_letter(prediction, references)
 
 
-def exact_letter(answer: str, letter: str) -> float:
-    """Return 1 if an answer is the letter and nothing else, in any case: InternVL's rule for AI2D."""
-    return float(answer.strip().lower() == letter.strip().lower())
+def option_letter(prediction: str, references: Sequence[str]) -> float:
+    """Return 1 if an answer is an accepted letter and nothing else, in any case: InternVL's rule for AI2D."""
+    return float(any(prediction.strip().lower() == reference.strip().lower() for reference in references))

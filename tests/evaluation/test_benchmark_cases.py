@@ -15,10 +15,10 @@ from fcot.evaluation.scoring import letters, mathvista, mme, rrc, words
 from fcot.evaluation.scoring.ocrbench import GROUPS, group_of
 from fcot.metrics.anls import anls
 from fcot.metrics.contains import contains
-from fcot.metrics.option_letter import exact_letter
+from fcot.metrics.option_letter import option_letter
 from fcot.metrics.relaxed_accuracy import relaxed_accuracy
 from fcot.metrics.vqa_accuracy import vqa_accuracy
-from fcot.metrics.yes_no import yes_no
+from fcot.metrics.yes_no import yes_or_no
 
 CASES = Path(os.environ.get("FCOT_CASES") or Path(__file__).parent / "cases")
 TOLERANCE = 1e-9
@@ -45,7 +45,7 @@ def of_letters(case, scorer):
         return {"score": letters.letter_or_begins(answer, gold)}
     if case["benchmark"] == "ai2d":
         if scorer == "internvl":
-            return {"score": exact_letter(answer, gold)}
+            return {"score": option_letter(answer, [gold])}
         found = letters.letter_before_stop(answer)
         return {"extracted": found, "score": letters.same_but_for_punctuation(found, gold)}
     if scorer == "internvl":
@@ -64,8 +64,8 @@ def of_contains(case, scorer):
 
 def of_yes_no(case, scorer):
     said = {
-        "official": yes_no,
-        "internvl": lambda text: yes_no(mme.internvl_answer(text)),
+        "official": yes_or_no,
+        "internvl": lambda text: yes_or_no(mme.internvl_answer(text)),
         "lmms_eval": mme.harness_yes_no,
     }
     if "\t" in case["prediction"] and scorer in ("official", "internvl"):
@@ -162,8 +162,8 @@ def of_rule_score(case, scorer):
 
 def of_categories(case, scorer):
     said = {
-        "official": yes_no,
-        "internvl": lambda text: yes_no(mme.internvl_answer(text)),
+        "official": yes_or_no,
+        "internvl": lambda text: yes_or_no(mme.internvl_answer(text)),
         "vlmevalkit": words.yes_no,
         "lmms_eval": mme.harness_yes_no,
     }[scorer]

@@ -3,7 +3,7 @@
 import pytest
 
 from fcot.metrics import METRICS
-from fcot.metrics.yes_no import yes_no
+from fcot.metrics.yes_no import yes_or_no
 
 
 @pytest.mark.parametrize(
@@ -11,7 +11,7 @@ from fcot.metrics.yes_no import yes_no
     [("Yes, it is", "yes"), ("no", "no"), ("  yes", "other"), ("know", "no"), ("eyes", "yes"), ("true", "other")],
 )
 def test_the_first_four_characters_count(said, found):
-    assert yes_no(said) == found
+    assert yes_or_no(said) == found
 
 
 def test_saying_neither_is_wrong():

@@ -41,8 +41,9 @@ def extract(
 
 
 def concluded(answer: str, fields: Mapping[str, Any], choices: Sequence[str] | None) -> str:
-    """Return what InternVL's script extracts: where rules find nothing, what follows "Final answer:" or "Answer:" on its
-    line, or the whole answer.
+    """Return what InternVL's script extracts.
+
+    Where rules find nothing, that is what follows "Final answer:" or "Answer:" on its line, or else the whole answer.
     """
     extraction = extract(answer, fields, choices)
     if extraction is not None:

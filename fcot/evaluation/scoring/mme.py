@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from fcot.metrics.yes_no import yes_no
+from fcot.metrics.yes_no import yes_or_no
 
 PERCEPTION = (
     "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",
@@ -21,7 +21,7 @@ def internvl_answer(answer: str) -> str:
 def harness_yes_no(answer: str) -> str:
     """Return "yes", "no" or "other" as lmms-eval does: without white space around and full stops, "y" and "n" too."""
     text = answer.lower().strip().replace(".", "")
-    return {"y": "yes", "n": "no"}.get(text, "other") if len(text) == 1 else yes_no(text)
+    return {"y": "yes", "n": "no"}.get(text, "other") if len(text) == 1 else yes_or_no(text)
 
 
 def pair_score(right: Sequence[bool]) -> float:
