@@ -1,11 +1,13 @@
 """What a benchmark is: its rows, prompt, budget, rules of scoring and published figures."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
+from fcot.errors import UserError
+from fcot.evaluation.layouts.find import files_below, layouts_there
 from fcot.evaluation.rows import Answer, Row, Scored
 from fcot.registry import Registry, snake_case
 from fcot.statistics import Interval, bootstrap_interval_by_group
@@ -14,29 +16,6 @@ SCORINGS = ("internvl2", "definition")  # the first counts unless a user asks fo
 PROTOCOLS = ("internvl2", "vlmevalkit", "lmms_eval")  # whose prompts are asked
 SHORT = "Answer the question using a single word or phrase."
 LETTER = "Answer with the option's letter from the given choices directly."
-
-
-@dataclass(frozen=True)
-class Published:
-    """A published score.
-
-    Attributes:
-        model: Such as "InternVL2-2B".
-        column: Name of the column.
-        split: The split it is of.
-        value: As `Column.value` counts.
-        source: Who published it.
-        scoring: The rule that counted; "" if a language model judged or it is not known.
-        share: Of the visual tokens that are left, 1 for an uncompressed model.
-    """
-
-    model: str
-    column: str
-    split: str
-    value: float
-    source: str
-    scoring: str = "internvl2"
-    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +28,7 @@ class Column:
         units: Score of each unit by its id, by group. A unit is what is resampled: a row, or MME's picture.
         scale: The column's value is this times the mean over groups of each group's mean.
         in_average: Whether it counts in a row's average: its values are from 0 to 100.
+        parts: Scores of units by a finer division that papers print, if there is one.
     """
 
     name: str
@@ -56,6 +36,7 @@ class Column:
     units: Mapping[str, Mapping[str, float]]
     scale: float = 100.0
     in_average: bool = True
+    parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def groups(self) -> dict[str, list[float]]:
@@ -105,7 +86,8 @@ class Benchmark(ABC):
         min_new_tokens: Shortest answer under that protocol.
         licence: Of the data.
         fetch: Command that fetches it.
-        published: Scores to stand beside.
+        places: By split and layout, patterns of the paths of its files; each layout has a method of its name, which
+            yields the rows.
     """
 
     title: ClassVar[str]
@@ -115,19 +97,40 @@ class Benchmark(ABC):
     min_new_tokens: ClassVar[int] = 1
     licence: ClassVar[str]
     fetch: ClassVar[str]
-    published: ClassVar[Sequence[Published]] = ()
+    places: ClassVar[Mapping[str, Mapping[str, Sequence[str]]]] = {}
 
-    @abstractmethod
     def find(self, root: Path, split: str) -> list[Source]:
-        """Return where a split's rows are below a folder, one for each layout there, best first."""
+        """Return where a split's rows are below a folder, one for each layout there, best first.
 
-    @abstractmethod
+        Raises:
+            UserError: If it is there in none.
+        """
+        there = layouts_there(root, self.places.get(split, {}), files_below(root))
+        if not there:
+            looked = [f"{layout}: …/{pattern}" for layout, each in self.places[split].items() for pattern in each]
+            raise UserError(
+                f"{self.title} {split} is not below {root}. Looked for\n  " + "\n  ".join(looked) + f"\n{self.fetch}"
+            )
+        return [Source(layout, files, root) for layout, files in there.items()]
+
     def rows(self, source: Source, split: str) -> list[Row]:
-        """Return the rows of a split.
+        """Return the rows of a split, numbered in their order.
 
         Raises:
             UserError: If a file is broken; the message names file and row.
         """
+        read: Callable[[Source, str], Iterator[Row]] = getattr(self, source.layout)
+        found: list[Row] = []
+        try:
+            for row in read(source, split):
+                found.append(replace(row, id=str(len(found))))
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(
+                f"Row {len(found)} of {self.title} in {source.files[0]} cannot be read ({error!r}).\n{self.fetch}"
+            ) from error
+        return found
 
     @abstractmethod
     def prompt(self, row: Row, protocol: str = "internvl2") -> str:
@@ -152,6 +155,19 @@ class Benchmark(ABC):
     def submission(self, rows: Sequence[Row], answers: Mapping[str, Answer], split: str) -> dict[str, str]:
         """Return the files that a test server or an official judge reads, text by name; none by default."""
         return {}
+
+    def refuse(self, protocol: str, *without: str) -> None:
+        """Refuse protocols that have no prompt for this benchmark.
+
+        Raises:
+            UserError: If it is one of them.
+        """
+        if protocol in without:
+            raise UserError(f"The protocol {protocol} has no prompt of its own for {self.title}.\nUse another one.")
+
+    def notes(self, rows: Sequence[Row], source: Source) -> list[str]:
+        """Return what a user should know of the rows; nothing by default."""
+        return []
 
     @classmethod
     def name(cls) -> str:

@@ -1,0 +1,112 @@
+"""OCRBench v2 (Fu et al., arXiv 2501.00321)."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from fcot.evaluation.benchmarks.benchmark import SHORT, Benchmark, Column, Source
+from fcot.evaluation.layouts.json_rows import json_file, picture_file
+from fcot.evaluation.layouts.parquet import parquet_rows
+from fcot.evaluation.layouts.tsv import literal, tsv_rows
+from fcot.evaluation.ocrbench_v2 import ability_of, language_of, score
+from fcot.evaluation.rows import Answer, Picture, Row, Scored
+
+ABSENT = {"eval": ("None", "without eval"), "bbox": ("without bbox",), "content": ("without content",)}
+SPOTTING = "text spotting en"
+
+
+class OcrbenchV2(Benchmark):
+    """Thirty types of question in English and Chinese; each language is the mean of its abilities."""
+
+    title = "OCRBench v2"
+    splits: ClassVar[Mapping[str, int]] = {"test": 10000}
+    max_tiles = 24
+    max_new_tokens = 4096
+    licence = "research only; sources keep their own terms"
+    fetch = "Fetch it: hf download ling99/OCRBench_v2 --repo-type dataset --local-dir ROOT/OCRBench_v2"
+    places: ClassVar[Mapping[str, Mapping[str, Sequence[str]]]] = {
+        "test": {
+            "official": (r"OCRBench_v2\.json",),
+            "parquet": (r"(?:datasets--[^/]*--)?OCRBench_v2/(?:.*/)?(?:test|train)-\d+-of-\d+[^/]*\.parquet",),
+            "tsv": (r"OCRBench_v2\.tsv",),
+        }
+    }
+
+    def official(self, source: Source, split: str) -> Iterator[Row]:
+        """Yield the rows of the authors' file."""
+        (file,) = source.files
+        for row in json_file(file):
+            yield row_of(row, picture_file(file.parent / row["image_path"]))
+
+    def parquet(self, source: Source, split: str) -> Iterator[Row]:
+        """Yield the rows of the Hub's files, whose answers are all texts and whose boxes have two columns."""
+        for row, image in parquet_rows(source.files, "image"):
+            assert image is not None
+            answers = list(row["answers"])
+            if row["type"].startswith("chart parsing"):
+                answers = [json.loads(answers[0])]
+            bbox = row.get("bbox_list") if row["type"] == SPOTTING else row.get("bbox")
+            yield row_of({**row, "answers": answers, "bbox": bbox or None}, image)
+
+    def tsv(self, source: Source, split: str) -> Iterator[Row]:
+        """Yield the rows of VLMEvalKit's file, whose values are Python literals."""
+        (file,) = source.files
+        for number, (cells, (image,)) in enumerate(tsv_rows(file)):
+            row: dict[str, Any] = {"type": cells["category"], "question": cells["question"], "eval": cells.get("eval")}
+            row["answers"] = literal(cells["answer"], file, number)
+            for name in ("bbox", "content"):
+                text = cells.get(name) or ABSENT[name][0]
+                row[name] = None if text in ABSENT[name] else literal(text, file, number)
+            yield row_of(row, image)
+
+    def prompt(self, row: Row, protocol: str = "internvl2") -> str:
+        """Return the question; VLMEvalKit's InternVL adds the instruction to be short to every one of them."""
+        return f"{row.question}\n{SHORT}" if protocol == "vlmevalkit" else row.question
+
+    def score(self, row: Row, answer: str) -> dict[str, float | None]:
+        """Return the score by the rule of the row's type."""
+        found = self.result(row, answer).score
+        return {"internvl2": found, "definition": found}
+
+    def ignores(self, row: Row, answer: str) -> bool:
+        """Return whether the type's rule leaves the row out of the mean."""
+        return bool(self.result(row, answer).ignored)
+
+    def result(self, row: Row, answer: str) -> Any:
+        """Return what the rule of the row's type says."""
+        fields = row.fields
+        rest = {name: fields[name] for name in ("eval", "bbox", "content")}
+        return score(fields["type"], row.question, answer, fields["answers"], **rest)
+
+    def columns(self, scored: Sequence[Scored], scoring: str) -> list[Column]:
+        """Return the mean of its abilities for each language; an ability is the mean of its rows."""
+        found = []
+        for language, title in (("en", "English"), ("ch", "Chinese")):
+            units: dict[str, dict[str, float]] = {}
+            for each in scored:
+                if not each.ignored and language_of(each.row.fields["type"]) == language:
+                    units.setdefault(each.row.group, {})[each.row.id] = each.scores[scoring] or 0.0
+            if units:
+                found.append(Column(f"ocrbench_v2_{language}", f"OCRBench v2 {title}", units, parts=units))
+        return found
+
+    def submission(self, rows: Sequence[Row], answers: Mapping[str, Answer], split: str) -> dict[str, str]:
+        """Return the file that the official script scores."""
+        content = []
+        for row in rows:
+            fields = {name: row.fields[name] for name in ("type", "answers")}
+            rest = {name: row.fields[name] for name in ("eval", "bbox", "content") if row.fields[name] is not None}
+            content.append(
+                {**fields, **rest, "question": row.question, "id": int(row.id), "predict": answers[row.id].text}
+            )
+        return {"ocrbench_v2.json": json.dumps(content, ensure_ascii=False, indent=1) + "\n"}
+
+
+def row_of(row: Mapping[str, Any], image: Picture) -> Row:
+    """Return a row; what is absent is None."""
+    given = {name: row.get(name) for name in ("eval", "bbox", "content")}
+    rest = {name: None if value in ABSENT[name] else value for name, value in given.items()}
+    answers = row["answers"] if isinstance(row["answers"], list) else [row["answers"]]
+    references = tuple(str(answer) for answer in answers)
+    fields = {"type": row["type"], "answers": answers, **rest}
+    return Row("", (image,), row["question"], references, group=ability_of(row["type"]), fields=fields)

@@ -1,0 +1,82 @@
+"""Short answers: containment, choices, counts, formulas, handwriting."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from rapidfuzz.distance import Levenshtein
+
+JOINED_BY = ("", ".", ". ", ",", ", ", "、", ";", "; ", " ", "和")  # what may stand between handwritten answers
+_TEXT_COMMAND = re.compile(r"\\text\{([^{}]*)\}")
+_DIGITS = re.compile(r"\d+")
+
+
+def vqa(prediction: str, answers: Sequence[Any], kind: str | None) -> float:
+    """Return the score of an English answer: a part of it if short, one minus the edit distance if long."""
+    if kind == "multiple choice":
+        return float("".join(filter(str.isalpha, prediction)) == answers[0])
+    fold = str if kind == "case sensitive" else str.lower
+    said = fold(prediction).strip().replace("\n", " ")
+    return max((_near(said, fold(str(each)).strip().replace("\n", " "), 5, None) for each in answers), default=0.0)
+
+
+def vqa_chinese(prediction: str, answers: Sequence[Any], kind: str | None) -> float:
+    """Return the score of a Chinese answer, in which blanks do not count and commas separate."""
+    if kind in ("multiple choice", "case sensitive"):
+        return vqa(prediction, answers, kind)
+
+    def fold(text: str) -> str:
+        return text.lower().strip().replace("\n", " ").replace(" ", "")
+
+    said = fold(prediction)
+    return max((_near(said, fold(str(each)), 4, ",") for each in answers), default=0.0)
+
+
+def _near(said: str, answer: str, short: int, separator: str | None) -> float:
+    """Return 1 if a short answer is a part of what is said; for a long one, its similarity if it is a half or more."""
+    if len(answer.split(separator)) < short:
+        return float(answer in said)
+    similarity = 1 - Levenshtein.distance(said, answer) / max(len(said), len(answer), 1)
+    return similarity if similarity >= 0.5 else 0.0
+
+
+def count(prediction: str, answers: Sequence[Any], kind: str | None) -> float:
+    """Return the score of a number: exact as a part of the answer, or by its relative error."""
+    if kind == "exact match":
+        return float(any(str(each).lower().strip() in prediction for each in answers))
+    found = _DIGITS.search(prediction)
+    number = int(found[0]) if found else 0
+    return max((_relative(number, int(each)) for each in answers), default=0.0)
+
+
+def _relative(number: int, answer: int) -> float:
+    if number <= 0 or number >= 2 * answer:
+        return 0.0
+    score = 1 - abs(number - answer) / answer
+    return score if score > 0.5 else 0.0
+
+
+def formula(prediction: str, answers: Sequence[Any]) -> float:
+    """Return 1 if a formula is a part of the answer, blanks apart."""
+
+    def fold(text: str) -> str:
+        return text.strip().replace("\n", " ").replace(" ", "")
+
+    said = fold(prediction)
+    return float(any(fold(str(each)) in said for each in answers))
+
+
+def formula_chinese(prediction: str | None, answers: Sequence[Any]) -> float:
+    r"""Return 1 if the only formula is a part of the answer, blanks and `\text{…}` apart."""
+    if prediction is None or prediction.lower() == "nan":
+        return 0.0
+    said, answer = (_TEXT_COMMAND.sub(r"\1", text) for text in (prediction, str(answers[0])))
+    return formula(said, [answer])
+
+
+def handwriting(prediction: str, answers: Sequence[Any]) -> float:
+    """Return 1 if the characters of the answer are in what is said, one after another, joined in any of ten ways."""
+    answer = str(answers[0])
+    if len(answer) == 1:
+        return float(answer in prediction)
+    return float(any(joint.join(answer) in prediction for joint in JOINED_BY))
