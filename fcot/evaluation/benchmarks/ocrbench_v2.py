@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from fcot.evaluation.benchmarks.benchmark import SHORT, Benchmark, Column, Source
@@ -42,22 +43,13 @@ class OcrbenchV2(Benchmark):
         """Yield the rows of the Hub's files, whose answers are all texts and whose boxes have two columns."""
         for row, image in parquet_rows(source.files, "image"):
             assert image is not None
-            answers = list(row["answers"])
-            if row["type"].startswith("chart parsing"):
-                answers = [json.loads(answers[0])]
-            bbox = row.get("bbox_list") if row["type"] == SPOTTING else row.get("bbox")
-            yield row_of({**row, "answers": answers, "bbox": bbox or None}, image)
+            yield from_hub(row, image)
 
     def tsv(self, source: Source, split: str) -> Iterator[Row]:
         """Yield the rows of VLMEvalKit's file, whose values are Python literals."""
         (file,) = source.files
         for number, (cells, (image,)) in enumerate(tsv_rows(file)):
-            row: dict[str, Any] = {"type": cells["category"], "question": cells["question"], "eval": cells.get("eval")}
-            row["answers"] = literal(cells["answer"], file, number)
-            for name in ("bbox", "content"):
-                text = cells.get(name) or ABSENT[name][0]
-                row[name] = None if text in ABSENT[name] else literal(text, file, number)
-            yield row_of(row, image)
+            yield from_tsv(cells, file, number, image)
 
     def prompt(self, row: Row, protocol: str = "internvl2") -> str:
         """Return the question; VLMEvalKit's InternVL adds the instruction to be short to every one of them."""
@@ -110,3 +102,24 @@ def row_of(row: Mapping[str, Any], image: Picture) -> Row:
     references = tuple(str(answer) for answer in answers)
     fields = {"type": row["type"], "answers": answers, **rest}
     return Row("", (image,), row["question"], references, group=ability_of(row["type"]), fields=fields)
+
+
+def from_hub(row: Mapping[str, Any], image: Picture) -> Row:
+    """Return a row of the Hub, where answers are texts, dictionaries JSON, and spotting's boxes have a column apart."""
+    answers = list(row["answers"])
+    if row["type"].startswith("chart parsing"):
+        answers = [json.loads(answers[0])]
+    elif row["type"] == "text grounding en":
+        answers = [int(answer) for answer in answers]
+    bbox = row.get("bbox_list") if row["type"] == SPOTTING else row.get("bbox")
+    return row_of({**row, "answers": answers, "bbox": bbox or None, "content": row.get("content") or None}, image)
+
+
+def from_tsv(cells: Mapping[str, str], file: Path, number: int, image: Picture) -> Row:
+    """Return a row of VLMEvalKit's file."""
+    row: dict[str, Any] = {"type": cells["category"], "question": cells["question"], "eval": cells.get("eval")}
+    row["answers"] = literal(cells["answer"], file, number)
+    for name in ("bbox", "content"):
+        text = cells.get(name) or ABSENT[name][0]
+        row[name] = None if text in ABSENT[name] else literal(text, file, number)
+    return row_of(row, image)
