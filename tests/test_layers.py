@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "convert": "errors files internvl",
     "models": "errors batch files internvl compress reduce convert",
     "runtime": "errors files models",
-    "evaluation": "errors batch registry statistics metrics internvl reduce models",
+    "evaluation": "errors batch files registry statistics metrics internvl reduce convert models",
     "training": "errors batch files internvl reduce convert metrics models runtime evaluation",
     "bench": "errors environment batch files internvl reduce convert models evaluation training",
     "report": "errors environment files internvl compress convert metrics models evaluation merge bench",

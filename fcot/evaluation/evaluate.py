@@ -64,3 +64,28 @@ def evaluate(
         SystemExit: With 1 if published scores were to be checked and one does not hold.
     """
     ...
+    from fcot.evaluation.run.evaluation import Request, run
+
+    run(
+        Request(
+            models=model,
+            benchmarks=benchmarks,
+            root=root,
+            protocol=protocol,
+            scoring=scoring,
+            output=output,
+            difficult=difficult,
+            check_published=check_published,
+            allow_partial=allow_partial,
+            limit=limit,
+            layout=layout,
+            max_tiles=max_tiles,
+            max_new_tokens=max_new_tokens,
+            reducer=(reduce, reduce_options),
+            batch_size=batch_size,
+            batch_tokens=batch_tokens,
+            device=device,
+            dtype=dtype,
+            seed=seed,
+        )
+    )

@@ -16,8 +16,8 @@ from fcot.evaluation.run.sets import find_set
 
 FORMATS = Path(__file__).parent / "formats"
 SETS = {
-    "ai2d/test": 4, "ai2d/test_no_mask": 3, "chartqa/test": 4, "docvqa/val": 4, "infovqa/val": 4, "mathvista/testmini": 3,
-    "mme/test": 4, "ocrbench/test": 3, "scienceqa/test": 4, "textvqa/val": 4,
+    "ai2d/test": 4, "ai2d/test_no_mask": 3, "chartqa/test": 4, "docvqa/val": 4, "infovqa/val": 4,
+    "mathvista/testmini": 3, "mme/test": 4, "ocrbench/test": 3, "scienceqa/test": 4, "textvqa/val": 4,
 }  # fmt: skip
 PNG = b"\x89PNG\r\n\x1a\n"
 

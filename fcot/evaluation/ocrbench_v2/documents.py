@@ -24,11 +24,11 @@ def document(prediction: object, answer: str) -> float:
     """Return one minus the distance of two outlines over the number of nodes of the larger."""
     if not isinstance(prediction, str):
         return 0.0
-    trees = [Postorder.of(outline(text)) for text in (prediction, answer)]
-    blank = [np.asarray([not label.strip() for label in tree.labels]) for tree in trees]
+    one, other = (Postorder.of(outline(text)) for text in (prediction, answer))
+    blank = [np.asarray([not label.strip() for label in tree.labels]) for tree in (one, other)]
     # two labels that say something are the same, whatever they say; a blank one is like none
     costs = (blank[0][:, None] | blank[1][None]).astype(np.float64)
-    return 1 - tree_distance(*trees, costs) / max(len(tree.labels) for tree in trees)
+    return 1 - tree_distance(one, other, costs) / max(len(one.labels), len(other.labels))
 
 
 def cleaned(text: str) -> str:

@@ -27,9 +27,9 @@ def teds(prediction: str, answer: str) -> float:
         tables = [_table(html, text) for text in (prediction, answer)]
         if any(table is None for table in tables):
             return 0.0
-        trees = [Postorder.of(_tree(table)) for table in tables]
+        one, other = (Postorder.of(_tree(table)) for table in tables)
         size = max(sum(1 for _ in table.iter()) - 1 for table in tables)
-        return 1.0 - tree_distance(*trees, rename_costs(*trees)) / size
+        return 1.0 - tree_distance(one, other, rename_costs(one, other)) / size
     except (UserError, TooLarge):
         raise
     except Exception:  # lxml and odd attributes raise many types; the official script gives 0 for each
@@ -77,7 +77,7 @@ def rename_costs(one: Postorder, other: Postorder) -> Costs:
     """Return the cost of renaming each node: 1 if tag or span differ, for two cells how unlike their contents are."""
     kinds: dict[Any, int] = {}
     labels = [[kinds.setdefault(label[:3], len(kinds)) for label in tree.labels] for tree in (one, other)]
-    costs = (np.asarray(labels[0])[:, None] != np.asarray(labels[1])[None]).astype(np.float64)
+    costs: Costs = (np.asarray(labels[0])[:, None] != np.asarray(labels[1])[None]).astype(np.float64)
     cells = [[i for i, label in enumerate(tree.labels) if label[0] == "td"] for tree in (one, other)]
     if cells[0] and cells[1]:
         tags: dict[str, str] = {}

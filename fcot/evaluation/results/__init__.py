@@ -1,0 +1,1 @@
+"""What answers to benchmarks amount to: columns, comparisons in pairs, slices, files."""
