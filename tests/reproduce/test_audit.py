@@ -164,6 +164,16 @@ def test_times_that_do_not_fit_and_equal_cells_are_named(paper):
     assert ranges["InternVL2-2B", "InfoVQA"] == "654 to 689"
 
 
+@pytest.mark.parametrize(
+    ("times", "fits"),
+    [((900, 500, 300), True), ((900, 500, 400), True), ((900, 500, 420), False), ((900, 700, 500), False)],
+)
+def test_a_first_halving_saves_two_to_four_times_the_second_or_is_flagged(paper, times, fits):
+    first = paper.tables[5][:3]
+    rows = [replace(row, cells={"DocVQA": Printed(f"{time}")}) for row, time in zip(first, times, strict=True)]
+    assert (three_times(replace(paper, tables={5: rows})).flagged == []) is fits
+
+
 def limits_of(gains: dict[int, tuple[float, float]]) -> dict[str, Limits]:
     whole = {(tiles, ratio): gain for tiles, each in gains.items() for ratio, gain in zip((2, 4), each, strict=True)}
     return dict.fromkeys(MODELS, Limits(whole, whole, []))

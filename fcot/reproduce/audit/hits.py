@@ -77,7 +77,7 @@ def impossible_cells(paper: Paper) -> Finding:
             "OCRBench prints every k of 1,000, so it cannot fail. The last column of "
             "the first table says how many numbers with as many digits pass by chance. "
             f"{listed(unasked)} give parts of a point to an answer or average over groups, and cannot be asked. "
-            "A mean over several runs, or another set of questions, would explain such a cell; none is stated. "
+            "A mean over several runs, or another set of questions, would explain such a cell. "
             "ScienceQA is asked both for the questions with a picture and for the whole test; if no cell is impossible "
             "for either, the cells do not say which was used."
         ),

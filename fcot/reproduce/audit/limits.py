@@ -92,10 +92,11 @@ def speed_ups(paper: Paper, limits: Mapping[str, Limits]) -> Finding:
         arithmetic=(
             "An answer costs at least its vision tower, projector and prefill. The vision tower costs the same at "
             "every ratio, so total FLOPs at ratio 1 over those at ratio 2 or 4 bound the gain, if all parts run at the "
-            "same rate; reading the image and writing further tokens gain less and lower it. FLOPs are counted at "
-            f"InternVL2's shapes for a prompt of {PROMPT} tokens (fcot bench infer --device meta). Table 5 states "
-            "neither tiles nor the length of answers, so each gain is held against several pages. A gain near its "
-            "limit leaves no time for the tokens of the answer."
+            "same rate; reading the image, and at a batch of one writing further tokens, gain less and lower it. In "
+            "large batches writing can gain more, as the KV cache is what is read then. FLOPs are counted at "
+            f"InternVL2's shapes for a prompt of {PROMPT} tokens (fcot bench infer --device meta). The tiles of "
+            "Table 5 are not known, so each gain is held against several pages. A gain near its "
+            "limit leaves little time for the tokens of the answer."
         ),
         tables=[Figures(head, lines, words=2), *counted],
         flagged=flagged,

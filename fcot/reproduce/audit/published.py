@@ -40,7 +40,7 @@ def mixed_splits(paper: Paper) -> Finding:
         sentence=sentence,
         arithmetic=(
             "A teacher's cell is compared with the scores that InternVL2's makers published for both splits (test: by "
-            "the server). The paper does not say on which split its 8B students are scored; if it is "
+            "the server). The split of the 8B students could not be read; if it is "
             "validation, they are held against a teacher's score on another set. The second table gives their share by "
             "either."
         ),

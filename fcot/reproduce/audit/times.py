@@ -52,7 +52,7 @@ def three_times(paper: Paper) -> Finding:
             "attention among them. The first halving then saves 2 to 4 times what the second saves. A figure below 2 "
             "has no such cause. One above 4 says that the second halving saved too little, as when a device waits for "
             "the launch of its kernels, or that a cell is wrong. The range says where the time with half of the tokens "
-            "would have to be, given the other two. No error is printed beside the times; noise of a few percent is "
+            "would have to be, given the other two. No error of the times is known; noise of a few percent is "
             "enough to move a figure with a small second saving."
         ),
         tables=[
