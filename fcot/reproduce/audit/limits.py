@@ -111,7 +111,7 @@ def said(flagged: Sequence[str], beyond: int, total: int) -> str:
     """Return the finding in a sentence."""
     if not flagged:
         return f"All {total} gains are within what the FLOPs of a page of {LIMIT} tiles allow."
-    rest = f"{beyond} of them on every page counted" if beyond else "though larger pages would allow it"
+    rest = f"{beyond} of them on every page counted" if beyond else "larger pages would allow it"
     return (
         f"{total - len(flagged)} of {total} gains are within what the FLOPs of a page at the paper's tile limit, "
         f"{LIMIT} with the thumbnail, allow. Above it: {'; '.join(flagged)}; {rest}."

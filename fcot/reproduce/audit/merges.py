@@ -59,8 +59,8 @@ def merge_differences(paper: Paper) -> Finding:
             "A mean of N parts between 0 and 1 has a standard error of at most √(p(1 − p)/N). Two means on different "
             "questions differ by chance by less than 1.96·√(SE₁² + SE₂²) in 19 of 20 cases. On the same questions "
             "the interval is narrower by √(1 − c), where c is the correlation of the two models' scores; the last but "
-            "one column gives the c from which the difference would be decided. Scores by question are not public, so c is "
-            "not known. N is that of the validation split (of the test for ChartQA)."
+            "one column gives the c from which the difference would be decided. Scores by question are not public, "
+            "so c is not known. N is that of the validation split (of the test for ChartQA)."
         ),
         tables=[
             Figures(["difference", "column", "N", "points", "95 %", "c needed", "unpaired"], lines, words=2),
