@@ -16,4 +16,4 @@ def lmms_manifest() -> Any:
     """Return what lmms-eval's entry point asks: where the class of the model `fcot` is."""
     from lmms_eval.models.registry_v2 import ModelManifest
 
-    return ModelManifest(model_id="fcot", chat_class_path="fcot.evaluation.harness.lmms_model.LmmsModel")
+    return ModelManifest(model_id="fcot", chat_class_path=f"{__name__}.lmms_model.LmmsModel")
