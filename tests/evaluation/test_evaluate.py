@@ -122,11 +122,16 @@ def test_a_score_by_a_judge_cannot_be_checked(root, tmp_path, whole, capsys):
 
 def command(root, output):
     words = ["evaluate", STUDENT, "--root", str(root), "--output", str(output), *FAST, "--allow_partial", "true"]
-    return [*words, "--benchmarks", "docvqa,chartqa", "--batch_size", "4"]
+    return [*words, "--benchmarks", "docvqa,ocrbench_v2", "--batch_size", "4"]
 
 
 def result(output):
-    return json.loads((output / "results.json").read_text())
+    """The table, and every answer."""
+    files = output.glob("answers/student/*/answers-*.jsonl")
+    lines = [(file.parent.name, json.loads(line)) for file in files for line in file.read_text().splitlines()]
+    answers = {(name, line["id"]): line["text"] for name, line in lines}
+    assert len(answers) == len(lines) == ROWS["docvqa"] + ROWS["ocrbench_v2"]
+    return json.loads((output / "results.json").read_text()), answers
 
 
 def test_a_run_that_is_killed_goes_on_to_the_same_table(root, tmp_path):
@@ -145,10 +150,12 @@ def test_a_run_that_is_killed_goes_on_to_the_same_table(root, tmp_path):
                 break
             time.sleep(0.01)
         done = sum(len(file.read_bytes().splitlines()) for file in killed.glob("answers/*/*/answers-*.jsonl"))
-    assert 0 < done < ROWS["docvqa"] + ROWS["chartqa"]
+    assert 0 < done < ROWS["docvqa"] + ROWS["ocrbench_v2"]
     assert not (killed / "results.json").exists()
     main(command(root, killed))
-    assert result(killed) == result(once)
+    table, answers = result(once)
+    assert result(killed) == (table, answers)
+    assert table["columns"]["ocrbench_v2_en"]["models"]["student"]["value"] > 5 and len(set(answers.values())) > 20
 
 
 def test_two_processes_give_the_table_of_one(root, tmp_path):

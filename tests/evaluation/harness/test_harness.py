@@ -84,7 +84,9 @@ def test_lmms_eval_gives_the_answers_and_the_score_of_evaluate(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (samples,) = (tmp_path / "out").glob("**/*samples_docvqa_mini.jsonl")
-    said = {line["doc_id"]: answer_of(line["filtered_resps"]) for line in map(json.loads, samples.read_text().splitlines())}
+    said = {
+        line["doc_id"]: answer_of(line["filtered_resps"]) for line in map(json.loads, samples.read_text().splitlines())
+    }
     (summary,) = (tmp_path / "out").glob("**/*_results.json")
     score = json.loads(summary.read_text())["results"]["docvqa_mini"]["anls,none"]
     evaluate = ["evaluate", "fcot/tiny/student", "--root", str(tmp_path), "--output", str(tmp_path / "ours")]
