@@ -78,11 +78,12 @@ def test_two_splits_of_a_benchmark_are_two_columns_and_the_further_one_is_in_no_
 def test_published_scores_of_another_split_or_rule_are_marked_and_the_same_split_is_preferred():
     scores = [published(81, split="val"), published(80), published(60, "Half", share=0.5, scoring=""),
               published(40, "Other", split="val")]  # fmt: skip
-    text = markdown(result(*two(), published=scores))
-    assert "| Some-1B (1) | 80.00 | 80.00 |" in text and "81" not in text
-    assert "| Half 50% (1) | 60.00‡ | 60.00‡ |" in text
-    assert "| Other (1) | 40.00† |  |" in text  # no average of another split
-    assert "(1) a paper; † another split; ‡ another rule" in text
+    for order in (scores, scores[::-1]):
+        text = markdown(result(*two(), published=order))
+        assert "| Some-1B (1) | 80.00 | 80.00 |" in text and "81" not in text
+        assert "| Half 50% (1) | 60.00‡ | 60.00‡ |" in text
+        assert "| Other (1) | 40.00† |  |" in text  # no average of another split
+        assert "(1) a paper; † another split; ‡ another rule" in text
 
 
 def test_a_published_row_without_a_measured_column_has_no_average():
