@@ -49,9 +49,9 @@ def of_letters(case, scorer):
         found = letters.letter_before_stop(answer)
         return {"extracted": found, "score": letters.same_but_for_punctuation(found, gold)}
     if scorer == "internvl":
-        if isinstance(case["expected"]["internvl"], dict) and RAISES in case["expected"]["internvl"]:
-            return RAISES  # "(B" without its end; fcot takes the whole answer, which is no letter
         found = letters.first_letter(answer, choices)
+        if len(found) == 2 and found[0] == "(":
+            return RAISES  # its code fails at "(B" without an end; fcot takes the whole answer, which is no letter
         return {"extracted": found, "score": int(found == gold)}
     return NOT_CLAIMED
 

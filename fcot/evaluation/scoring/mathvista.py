@@ -10,7 +10,8 @@ from fcot.evaluation.scoring.letters import find_letter
 
 _QUICK = re.compile(r'The answer is "(.*)"\.')
 _OPTION = re.compile(r"\(([a-zA-Z])\)")
-_NUMBER = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?|-?\.\d+")
+# A hyphen behind a digit or letter is no sign: the last number of "10-12" is 12.
+_NUMBER = re.compile(r"(?:(?<!\w)-)?(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)")
 _CONCLUSION = re.compile(r"(?:Final answer:|Answer:)\s*(.*)", re.IGNORECASE)
 
 

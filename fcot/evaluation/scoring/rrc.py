@@ -17,17 +17,21 @@ def check_submission(ground_truth: Mapping[str, Any], submission: Any) -> dict[i
     Raises:
         UserError: If the server would refuse it.
     """
-    if "dataset_name" not in ground_truth:
-        raise UserError("The ground truth has no dataset_name.\nGive the split's official file.")
     if not isinstance(submission, list):
         raise UserError(f"The submission is a {type(submission).__name__}.\nWrite a list of questionId and answer.")
-    accepted = {row["questionId"]: row["answers"] for row in ground_truth["data"]}
+    accepted = _accepted(ground_truth)
     said: dict[int, str] = {}
-    for row in submission:
+    for place, row in enumerate(submission):
+        if not isinstance(row, dict):
+            raise UserError(f"Row {place} of the submission is {row!r}.\nWrite a questionId and an answer in each.")
         said_id, answer = row.get("questionId"), row.get("answer")
-        if said_id not in accepted or said_id in said:
-            what = "twice" if said_id in said else "and is none of the split"
-            raise UserError(f"The questionId {said_id!r} is there {what}.\nGive each question of the split once.")
+        if not isinstance(said_id, int) or said_id not in accepted:
+            raise UserError(
+                f"The questionId {said_id!r} in row {place} is none of the split.\n"
+                "Give each question of the split once, its id as a number."
+            )
+        if said_id in said:
+            raise UserError(f"The questionId {said_id} is there twice.\nGive each question of the split once.")
         if not isinstance(answer, str):
             raise UserError(f"The answer to {said_id} is {answer!r}.\nWrite it as text.")
         said[said_id] = answer
@@ -37,6 +41,16 @@ def check_submission(ground_truth: Mapping[str, Any], submission: Any) -> dict[i
     return {row_id: anls(said[row_id], references) for row_id, references in accepted.items()}
 
 
-def submission_of(answers: Mapping[int, str], order: Sequence[int]) -> list[dict[str, Any]]:
-    """Return the submission of answers by questionId."""
-    return [{"questionId": row_id, "answer": answers[row_id]} for row_id in order]
+def _accepted(ground_truth: Mapping[str, Any]) -> dict[int, Sequence[str]]:
+    """Return the accepted answers of each question of a split."""
+    for name in ("dataset_name", "data"):
+        if name not in ground_truth:
+            raise UserError(f"The ground truth has no {name}.\nGive the split's official file.")
+    accepted = {row["questionId"]: row.get("answers") for row in ground_truth["data"]}
+    silent = [row_id for row_id, answers in accepted.items() if not answers]
+    if silent:
+        raise UserError(
+            f"The ground truth has no answer to question {silent[0]}, as in a split whose answers the server keeps.\n"
+            "Give a split with answers, such as val."
+        )
+    return accepted
