@@ -28,6 +28,11 @@ class Published:
     scoring: str = "internvl2"
     share: float = 1.0
 
+    @property
+    def label(self) -> str:
+        """Such as "InternVL2-2B FCoT-VL 50%", which names one row of a paper's table."""
+        return self.model if self.share == 1 else f"{self.model} {self.share:.0%}"
+
 
 _COLUMNS = (
     ("docvqa", "val"), ("chartqa", "test"), ("textvqa", "val"), ("infovqa", "val"), ("ocrbench", "test"),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fcot.errors import nearest
 from fcot.evaluation.benchmarks.benchmark import Column
 from fcot.evaluation.benchmarks.published import Published
 from fcot.evaluation.results.tested import TestedSet
@@ -52,7 +53,7 @@ def check_published(
 
     Args:
         columns: With the set each is of.
-        model: Name of the published model, such as "InternVL2-2B".
+        model: Label of the published model, such as "InternVL2-2B" or "InternVL2-2B FCoT-VL 50%".
         scores: All published scores.
         scoring: The rule that counted.
         seed: Of the bootstrap.
@@ -63,11 +64,13 @@ def check_published(
 def _check(column: Column, of: TestedSet, model: str, scores: Sequence[Published], scoring: str, seed: int) -> Check:
     interval = column.interval(seed=seed)
     ends = (interval.mean, interval.low, interval.high)
-    known = [each for each in scores if each.model == model and each.column == column.name]
+    name = column.name.partition("/")[0]  # a further split's column is named with it
+    known = [each for each in scores if each.label == model and each.column == name]
     same = [each for each in known if each.split == of.split]
     ruled = [each for each in same if each.scoring == scoring]
     if not known:
-        return Check(column.name, None, *ends, False, f"no score of {model} is published")
+        hint = nearest(model, {each.label for each in scores if each.column == name})
+        return Check(column.name, None, *ends, False, f"no score of {model} is published.{hint}")
     if not same:
         others = ", ".join(sorted({each.split for each in known}))
         return Check(column.name, None, *ends, False, f"published for {others}, not for {of.split}")
@@ -75,4 +78,9 @@ def _check(column: Column, of: TestedSet, model: str, scores: Sequence[Published
         judged = f"{of.undecided(scoring)} of {len(of.scored)} rows would need one here"
         return Check(column.name, same[0].value, *ends, False, f"published by another rule or a judge; {judged}")
     value = ruled[0].value
+    if not of.whole:  # few rows have so wide an interval that nearly any score lies within
+        return Check(column.name, value, *ends, False, f"{len(of.scored)} rows are not the whole split")
+    if missing := len(of.failed) + of.undecided(scoring):
+        reason = f"{missing} of {len(of.scored)} rows have no score: they could not be asked, or need a judge"
+        return Check(column.name, value, *ends, False, reason)
     return Check(column.name, value, *ends, interval.low <= value <= interval.high)

@@ -51,5 +51,5 @@ def draw(found: Mapping[str, Any], target: Path) -> None:
     axes.grid(axis="x", color="#dddddd")
     axes.spines[["top", "right"]].set_visible(False)
     if len(series) > 1 or pairs:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))  # hides no interval
     figure.savefig(target)

@@ -1,16 +1,15 @@
 """Put the result of all models together, as plain values that are written, printed and drawn."""
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from fcot.evaluation.benchmarks.benchmark import SCORINGS, Column
 from fcot.evaluation.benchmarks.published import Published
-from fcot.evaluation.results.average import DEFINITION, average, averaged, pair, pair_average
-from fcot.evaluation.results.slices import column_of, slices_of
+from fcot.evaluation.results.average import DEFINITION, Pair, average, averaged, pair, pair_average
+from fcot.evaluation.results.slices import columns_of, slices_of
 from fcot.evaluation.results.tested import TestedModel, TestedSet
 from fcot.statistics import Interval
-
-UNCOMPRESSED = 1.0
 
 
 def result_of(
@@ -41,6 +40,9 @@ def result_of(
     names = averaged(plain)
     other = next(each for each in SCORINGS if each != scoring)
     others = [model.columns(other, allow_partial=allow_partial) for model in models]
+    pairs = [
+        _pair(models[0], model, plain[0], each, names, seed) for model, each in zip(models[1:], plain[1:], strict=True)
+    ]
     columns: dict[str, Any] = {}
     for name in dict.fromkeys(name for each in by_model for name in each):
         first, of = next(each[name] for each in by_model if name in each)
@@ -72,24 +74,36 @@ def result_of(
         "protocol": protocol,
         "seed": seed,
         "columns": columns,
-        "average": {
-            "definition": DEFINITION,
-            "columns": names,
-            "models": {model.label: average(each, names) for model, each in zip(models, plain, strict=True)},
-        }
-        if names
-        else None,
-        "pairs": [
-            _pair(models[0], model, plain[0], each, names, seed)
-            for model, each in zip(models[1:], plain[1:], strict=True)
-        ],
+        "average": _average(models, plain, names, seed) if names else None,
+        "pairs": pairs,
         "slices": _slices(models, scoring, allow_partial, difficult or {}, seed),
-        "notes": [*notes, *_faults(models, scoring, allow_partial)],
+        "notes": [*notes, *_faults(models, scoring, allow_partial), *_unmatched(pairs, columns)],
+    }
+
+
+def _average(
+    models: Sequence[TestedModel], columns: Sequence[Mapping[str, Column]], names: Sequence[str], seed: int
+) -> dict[str, Any]:
+    """Return each model's average, and what it is over."""
+    found = {model.label: _values(average(each, names, seed=seed)) for model, each in zip(models, columns, strict=True)}
+    return {
+        "definition": DEFINITION,
+        "columns": names,
+        "models": {label: each["value"] for label, each in found.items()},
+        "intervals": found,
     }
 
 
 def _values(interval: Interval) -> dict[str, Any]:
     return {"value": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
+
+
+def _compared(found: Pair) -> dict[str, Any]:
+    """Return a difference with its ratio; an end that is unbounded is None, which JSON can say."""
+    ratio = _values(found.ratio) if found.ratio else None
+    if ratio:
+        ratio = {name: value if isfinite(value) else None for name, value in ratio.items()}
+    return {**_values(found.difference), "unmatched": found.unmatched, "ratio": ratio}
 
 
 def _cell(column: Column, further: Column, other: str, seed: int) -> dict[str, Any]:
@@ -114,14 +128,14 @@ def _beside(published: Sequence[Published], name: str, of: TestedSet, scoring: s
     """Return published scores of a column, marked where split or rule are others."""
     return [
         {
-            "model": each.model + ("" if each.share == UNCOMPRESSED else f" {each.share:.0%}"),
+            "model": each.label,
             "value": each.value,
             "split": each.split,
             "source": each.source,
             "mark": "†" if each.split != of.split else "‡" if each.scoring != scoring else "",
         }
         for each in published
-        if each.column == name
+        if each.column == name.partition("/")[0]
     ]
 
 
@@ -134,11 +148,11 @@ def _pair(
     seed: int,
 ) -> dict[str, Any]:
     """Return a model's differences to the first."""
-    common = [name for name in columns if name in its]
-    found = {name: _values(pair(its[name], columns[name], seed=seed)) for name in common}
+    found = {name: pair(its[name], columns[name], seed=seed) for name in columns if name in its}
     if names:
-        found["average"] = _values(pair_average(its, columns, names, seed=seed))
-    return {"label": model.label, "against": first.label, "columns": found}
+        found["average"] = pair_average(its, columns, names, seed=seed)
+    compared = {name: _compared(each) for name, each in found.items() if each}
+    return {"label": model.label, "against": first.label, "columns": compared}
 
 
 def _slices(
@@ -149,33 +163,30 @@ def _slices(
     for of in models[0].sets:
         if not (of.whole or allow_partial) or not of.has_references:
             continue
-        key = of.name
-        for each in slices_of(of, difficult.get(key)):
-            values = {}
-            for model in models:
-                its = next(
-                    (one for one in model.sets if (one.benchmark.name(), one.split) == (of.benchmark.name(), of.split)),
-                    None,
-                )
-                column = column_of(its, each.ids, scoring) if its else None
-                if column is not None:
-                    values[model.label] = column
-            first = values.get(models[0].label)
-            found.append(
-                {
-                    "title": of.benchmark.title,
-                    "set": key,
-                    "kind": each.kind,
-                    "name": each.name,
-                    "n": len(each.ids),
-                    "models": {label: column.value for label, column in values.items()},
-                    "pairs": {
-                        label: _values(pair(column, first, seed=seed))
-                        for label, column in values.items()
-                        if first is not None and label != models[0].label
-                    },
+        for each in slices_of(of, difficult.get(of.name)):
+            by_model = {
+                model.label: columns_of(its, each.ids, scoring)
+                for model in models
+                for its in model.sets
+                if its.name == of.name
+            }
+            for name, column in by_model[models[0].label].items():
+                values = {label: columns[name] for label, columns in by_model.items() if name in columns}
+                pairs = {
+                    label: pair(its, column, seed=seed) for label, its in values.items() if label != models[0].label
                 }
-            )
+                found.append(
+                    {
+                        "title": column.title,
+                        "set": of.name,
+                        "column": name,
+                        "kind": each.kind,
+                        "name": each.name,
+                        "n": column.n,
+                        "models": {label: its.value for label, its in values.items()},
+                        "pairs": {label: _compared(its) for label, its in pairs.items() if its},
+                    }
+                )
     return found
 
 
@@ -202,3 +213,14 @@ def _faults(models: Sequence[TestedModel], scoring: str, allow_partial: bool) ->
                     f"{named}: {undecided} of {len(of.scored)} answers ({share:.0%}) need a judge and count as wrong"
                 )
     return notes
+
+
+def _unmatched(pairs: Sequence[Mapping[str, Any]], columns: Mapping[str, Any]) -> list[str]:
+    """Return which differences leave out units that only one model has."""
+    return [
+        f"{each['label']} and {each['against']}, {columns[name]['title']}: the comparison in pairs leaves out "
+        f"{found['unmatched']} rows that the benchmark's rule counts for one of them only"
+        for each in pairs
+        for name, found in each["columns"].items()
+        if name in columns and found["unmatched"]
+    ]

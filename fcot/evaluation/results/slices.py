@@ -45,6 +45,8 @@ def slices_of(of: TestedSet, difficult: set[str] | None = None) -> list[Slice]:
     for kind, value, bounds in kinds:
         ids: dict[str, set[str]] = {name: set() for _, name in bounds}
         for each in of.scored:
+            if each.answer.failed and kind != "answer":  # a page that cannot be read has no size
+                continue
             name = next(name for most, name in bounds if most is None or value(each) <= most)
             ids[name].add(each.row.id)
         found += [Slice(kind, name, its) for name, its in ids.items() if its]
@@ -58,7 +60,6 @@ def difficult_rows(of: TestedSet, scoring: str) -> set[str]:
     return {each.row.id for each in of.scored if (each.scores[scoring] or 0.0) < WRONG}
 
 
-def column_of(of: TestedSet, ids: set[str], scoring: str) -> Column | None:
-    """Return the first column of some rows, None if they have none."""
-    columns = of.only(ids).columns(scoring)
-    return columns[0] if columns and columns[0].groups else None
+def columns_of(of: TestedSet, ids: set[str], scoring: str) -> dict[str, Column]:
+    """Return the columns of some rows by name, without those that have none of them."""
+    return {column.name: column for column in of.only(ids).columns(scoring)}

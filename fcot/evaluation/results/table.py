@@ -1,57 +1,81 @@
-"""Tables of results: for a terminal, for Markdown."""
+"""The result in Markdown; benchmarks are rows and models columns, so that it stays narrow."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fcot.evaluation.results.published_table import published_rows
 from fcot.files.markdown import table
 
 
-def cell(entry: Mapping[str, Any], decimals: int = 1) -> str:
-    """Return "85.9 [84.9, 86.8]", with the other scoring's value where it differs."""
+def cell(entry: Mapping[str, Any], *, decimals: int = 1, n: int | None = None) -> str:
+    """Return "85.9 [84.9, 86.8]", with what is not as the row's head says.
+
+    Args:
+        entry: A model's value of a column.
+        decimals: How many digits stand behind the point.
+        n: Number of units that the row's head names; another one is added (default: none is).
+    """
     text = f"{entry['value']:.{decimals}f} [{entry['low']:.{decimals}f}, {entry['high']:.{decimals}f}]"
     other = entry.get("other")
-    return text + (f" ({other['scoring']} {other['value']:.{decimals}f})" if other else "")
+    text += f" ({other['scoring']} {other['value']:.{decimals}f})" if other else ""
+    return text + (f", n = {entry['n']}" if n not in (None, entry["n"]) else "")
+
+
+def measured(column: Mapping[str, Any]) -> str:
+    """Return "val, n = 5349", with a warning if that is not the whole split."""
+    return f"{column['split']}, n = {column['n']}" + ("" if column["whole"] else ", partial")
 
 
 def signed(entry: Mapping[str, Any]) -> str:
     """Return "−1.2 [−2.0, −0.4]"."""
-    return f"{entry['value']:+.1f} [{entry['low']:+.1f}, {entry['high']:+.1f}]".replace("-", "−")
+    return f"{entry['value']:+z.1f} [{entry['low']:+z.1f}, {entry['high']:+z.1f}]".replace("-", "−")
+
+
+def kept(entry: Mapping[str, Any]) -> str:
+    """Return how much of the other's score is kept, as "96.4 % [93.0, 99.8]"; an end may be unbounded."""
+    ratio = entry["ratio"]
+    if ratio is None:
+        return ""
+    low, high = ("∞" if ratio[end] is None else f"{100 * ratio[end]:.1f}" for end in ("low", "high"))
+    return f"{100 * ratio['value']:.1f} % [{low}, {high}]"
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """Return the whole result as Markdown; benchmarks are rows, models columns, so that it stays narrow."""
+    """Return the whole result as Markdown."""
     models = [model["label"] for model in found["models"]]
     lines = [f"# {', '.join(models)}", "", caption(found), ""]
     rows = []
     for column in found["columns"].values():
-        rows.append(
-            [
-                f"{column['title']}, {column['split']}, n = {column['n']}",
-                *(cell(column["models"][label]) if label in column["models"] else "" for label in models),
-                "; ".join(f"{each['model']} {each['value']:g}{each['mark']}" for each in column["published"]),
-            ]
-        )
+        cells = (cell(column["models"][each], n=column["n"]) if each in column["models"] else "" for each in models)
+        rows.append([f"{column['title']}, {measured(column)}", *cells])
     if found["average"]:
+        values = found["average"]["intervals"]
         rows.append(
-            [
-                f"average of {len(found['average']['columns'])} columns",
-                *(f"{found['average']['models'][label]:.2f}" for label in models),
-                "",
-            ]
+            [f"average of {len(found['average']['columns'])} columns"]
+            + [cell(values[label], decimals=2) for label in models]
         )
-    rows.append(["visual tokens of a row, mean", *(f"{model['visual_tokens']:.1f}" for model in found["models"]), ""])
-    lines += [table(["", *models, "published"], rows, [":--", *["--:"] * len(models), ":--"])]
-    marks = sorted(
-        {each["mark"] for column in found["columns"].values() for each in column["published"] if each["mark"]}
-    )
-    lines += ["", *(f"{mark} {MARKS[mark]}" for mark in marks)] if marks else []
-    lines += (
-        pairs(found) + parts(found) + slices(found) + [*_section("Notes", [f"- {note}" for note in found["notes"]])]
-    )
+    rows.append(["visual tokens of a row, mean", *tokens(found)])
+    lines += [table(["", *models], rows, [":--", *["--:"] * len(models)])]
+    lines += published(found) + pairs(found) + parts(found) + slices(found)
+    lines += _section("Notes", [f"- {note}" for note in found["notes"]])
     return "\n".join(lines) + "\n"
 
 
-MARKS = {"†": "another split", "‡": "another rule, a judge, or not known which"}
+def tokens(found: Mapping[str, Any]) -> list[str]:
+    """Return each model's mean visual tokens of a row, and what share of the first's they are."""
+    first = found["models"][0]["visual_tokens"]
+    return [
+        f"{model['visual_tokens']:.1f}" + (f" ({model['visual_tokens'] / first:.0%})" if number and first else "")
+        for number, model in enumerate(found["models"])
+    ]
+
+
+def published(found: Mapping[str, Any]) -> list[str]:
+    """Return published scores of the same columns."""
+    head, rows, notes = published_rows(found)
+    if not rows:
+        return []
+    return _section("Published", [table(head, rows, [":--", *["--:"] * (len(head) - 1)]), "", "; ".join(notes)])
 
 
 def caption(found: Mapping[str, Any]) -> str:
@@ -67,17 +91,22 @@ def pairs(found: Mapping[str, Any]) -> list[str]:
     """Return the differences to the first model."""
     if not found["pairs"]:
         return []
-    names = [*found["columns"], "average"]
     rows = [
         [
-            found["columns"][name]["title"] if name in found["columns"] else "average",
-            *(signed(pair["columns"][name]) if name in pair["columns"] else "" for pair in found["pairs"]),
+            found["columns"][name]["title"] if name in found["columns"] else name,
+            *(
+                text
+                for its in found["pairs"]
+                for text in (
+                    (signed(its["columns"][name]), kept(its["columns"][name])) if name in its["columns"] else ("", "")
+                )
+            ),
         ]
-        for name in names
+        for name in [*found["columns"], *(["average"] if found["average"] else [])]
     ]
     first = found["models"][0]["label"]
-    head = ["", *(pair["label"] for pair in found["pairs"])]
-    return _section(f"Difference to {first}, row by row", [table(head, rows, [":--", *["--:"] * len(found["pairs"])])])
+    head = ["", *(text for its in found["pairs"] for text in (its["label"], f"% of {first}"))]
+    return _section(f"Difference to {first}, in pairs", [table(head, rows, [":--", *["--:"] * (len(head) - 1)])])
 
 
 def parts(found: Mapping[str, Any]) -> list[str]:
@@ -109,40 +138,3 @@ def slices(found: Mapping[str, Any]) -> list[str]:
 
 def _section(title: str, lines: Sequence[str]) -> list[str]:
     return ["", f"## {title}", "", *lines] if lines else []
-
-
-def print_result(found: Mapping[str, Any]) -> None:
-    """Print the table, differences to the first model and notes."""
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    screen = Console()
-    drawn = Table(title=escape(caption(found)), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
-    drawn.add_column("", overflow="fold")
-    models = [model["label"] for model in found["models"]]
-    for label in models:
-        drawn.add_column(escape(label), justify="right", overflow="fold")
-    drawn.add_column("published", overflow="fold")
-    differences = {pair["label"]: pair["columns"] for pair in found["pairs"]}
-    for name, column in found["columns"].items():
-        cells = []
-        for label in models:
-            if label not in column["models"]:
-                cells.append("")
-                continue
-            text = cell(column["models"][label]).replace(" [", "\n[", 1)
-            against = differences.get(label, {}).get(name)
-            cells.append(escape(text) + (f"\n[dim]{escape(signed(against))}[/dim]" if against else ""))
-        said = "\n".join(f"{each['model']} {each['value']:g}{each['mark']}" for each in column["published"])
-        drawn.add_row(escape(f"{column['title']}\n{column['split']}, n = {column['n']}"), *cells, escape(said))
-    if found["average"]:
-        values = found["average"]["models"]
-        drawn.add_row(
-            f"average of {len(found['average']['columns'])}", *(f"{values[label]:.2f}" for label in models), ""
-        )
-    drawn.add_row("visual tokens", *(f"{model['visual_tokens']:.1f}" for model in found["models"]), "")
-    screen.print(drawn)
-    for note in found["notes"]:
-        screen.print(f"Note: {note}", markup=False, soft_wrap=True)

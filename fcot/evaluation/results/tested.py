@@ -1,7 +1,7 @@
 """A model's scored answers to each set."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import fmean
 
@@ -57,8 +57,19 @@ class TestedSet:
         return sum(each.scores[scoring] is None for each in self.scored)
 
     def columns(self, scoring: str) -> list[Column]:
-        """Return its columns under a scoring; none if its answers are not known."""
-        return self.benchmark.columns(self.scored, scoring) if self.has_references else []
+        """Return its columns under a scoring; none if its answers are not known.
+
+        A column of another split than the benchmark's default is named with it, and is in no average.
+        """
+        if not self.has_references:
+            return []
+        found = [column for column in self.benchmark.columns(self.scored, scoring) if column.groups]
+        if self.split == next(iter(self.benchmark.splits)):
+            return found
+        return [
+            replace(each, name=f"{each.name}/{self.split}", title=f"{each.title} {self.split}", in_average=False)
+            for each in found
+        ]
 
     def only(self, ids: set[str]) -> "TestedSet":
         """Return the same for some rows."""
@@ -83,11 +94,11 @@ class TestedModel:
 
     @cached_property
     def visual_tokens(self) -> float:
-        """Mean visual tokens of a row."""
-        return fmean(each.answer.visual_tokens for of in self.sets for each in of.scored)
+        """Mean visual tokens of a row that could be asked; 0 if none could."""
+        asked = [each.answer for of in self.sets for each in of.scored if not each.answer.failed]
+        return fmean(answer.visual_tokens for answer in asked) if asked else 0.0
 
     def columns(self, scoring: str, *, allow_partial: bool = False) -> dict[str, tuple[Column, TestedSet]]:
         """Return the columns of its sets by name, of whole ones only unless partial ones are allowed."""
-        return {
-            column.name: (column, of) for of in self.sets if of.whole or allow_partial for column in of.columns(scoring)
-        }
+        wanted = [of for of in self.sets if of.whole or allow_partial]
+        return {column.name: (column, of) for of in wanted for column in of.columns(scoring)}

@@ -15,7 +15,8 @@ from fcot.evaluation.results.check import check_published
 from fcot.evaluation.results.picture import draw
 from fcot.evaluation.results.result import result_of
 from fcot.evaluation.results.slices import difficult_rows
-from fcot.evaluation.results.table import markdown, print_result
+from fcot.evaluation.results.table import markdown
+from fcot.evaluation.results.terminal import print_result
 from fcot.evaluation.results.tested import TestedModel, TestedSet
 from fcot.evaluation.rows import Answer
 from fcot.evaluation.run.pages import Page
