@@ -4,13 +4,17 @@ import base64
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from fcot.errors import UserError
 from fcot.evaluation.benchmarks import BENCHMARKS
+from fcot.evaluation.layouts.parquet import Pictures
 from fcot.evaluation.layouts.tsv import tsv_rows
 from fcot.evaluation.run.sets import find_set
 
@@ -187,6 +191,68 @@ def test_a_hub_cache_is_found(tmp_path):
     folder.mkdir(parents=True)
     shutil.copy(FORMATS / "lmms_lab/ChartQA/data/test-00000-of-00001.parquet", folder)
     assert [*of_layouts("chartqa/test", tmp_path)] == ["parquet"]
+
+
+def test_a_second_copy_is_named_and_never_read_as_more_rows(tmp_path):
+    for owner in ("lmms-lab", "lmms-lab-encoder"):
+        for commit in ("0abc", "1def"):
+            folder = tmp_path / f"datasets--{owner}--ChartQA/snapshots/{commit}/data"
+            folder.mkdir(parents=True)
+            shutil.copy(FORMATS / "lmms_lab/ChartQA/data/test-00000-of-00001.parquet", folder)
+    found, notes = find_set("chartqa", tmp_path)
+    assert len(found.rows) == 3
+    assert any(note.count("parquet (") == 4 for note in notes)
+
+
+def hub_file(tmp_path, pictures):
+    """A file of ChartQA as the Hub has it, a row group for each two rows."""
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table(
+        {
+            "type": ["human_test"] * len(pictures),
+            "question": ["How many?"] * len(pictures),
+            "answer": ["3"] * len(pictures),
+            "image": pa.array([data and {"bytes": data, "path": None} for data in pictures], kind),
+        }
+    )
+    file = tmp_path / "ChartQA/data/test-00000-of-00001.parquet"
+    file.parent.mkdir(parents=True)
+    parquet.write_table(table, file, row_group_size=2)
+    return file
+
+
+def test_pictures_of_parquet_are_read_when_they_are_asked_for(tmp_path, monkeypatch):
+    hub_file(tmp_path, [b"a", b"b", b"c"])
+    asked = []
+    group = Pictures.group
+    monkeypatch.setattr(Pictures, "group", lambda self, number: asked.append(number) or group(self, number))
+    rows = of_layouts("chartqa/test", tmp_path)["parquet"]
+    assert asked == []
+    assert [row.pictures[0].read() for row in rows[::-1]] == [b"c", b"b", b"a"]
+    assert asked == [1, 0, 0]
+
+
+def test_a_row_of_parquet_without_a_picture_is_named(tmp_path):
+    file = hub_file(tmp_path, [b"a", b"b", b"c", None])
+    with pytest.raises(UserError, match=rf"Row 3 of {file} has no picture"):
+        of_layouts("chartqa/test", tmp_path)
+
+
+def test_a_picture_that_is_damaged_in_parquet_is_no_traceback(tmp_path):
+    file = hub_file(tmp_path, [bytes(range(256)) * 40])
+    rows = of_layouts("chartqa/test", tmp_path)["parquet"]
+    data = bytearray(file.read_bytes())
+    place = data.index(bytes(range(200)))
+    data[place - 40 : place] = b"\xff" * 40
+    file.write_bytes(data)
+    with pytest.raises(OSError, match=r"\w"):
+        rows[0].pictures[0].read()
+
+
+def test_parquet_without_pyarrow_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UserError, match=r'pip install "fcot\[import\]"'):
+        of_layouts("chartqa/test")
 
 
 def test_ocrbench_v2_is_the_same_from_each_layout():

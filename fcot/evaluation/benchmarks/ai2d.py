@@ -8,7 +8,7 @@ from fcot.evaluation.benchmarks.benchmark import Benchmark, Source
 from fcot.evaluation.benchmarks.options import lettered, with_options, without_options
 from fcot.evaluation.layouts.find import hub
 from fcot.evaluation.layouts.json_rows import json_file, json_lines, picture_file
-from fcot.evaluation.layouts.parquet import parquet_rows
+from fcot.evaluation.layouts.parquet import pictured_rows
 from fcot.evaluation.layouts.tsv import tsv_rows
 from fcot.evaluation.rows import Picture, Row
 from fcot.evaluation.scoring.letters import find_letter
@@ -64,8 +64,7 @@ class Ai2d(Benchmark):
 
     def parquet(self, source: Source, split: str) -> Iterator[Row]:
         """Yield the rows of the Hub's files, whose answer is a number as text."""
-        for row, image in parquet_rows(source.files, "image"):
-            assert image is not None
+        for row, image in pictured_rows(source.files, "image"):
             yield row_of(image, row["question"], row["options"], int(row["answer"]))
 
     def tsv(self, source: Source, split: str) -> Iterator[Row]:

@@ -6,7 +6,7 @@ from typing import ClassVar
 from fcot.evaluation.benchmarks.benchmark import SHORT, Benchmark, Source
 from fcot.evaluation.layouts.find import hub
 from fcot.evaluation.layouts.json_rows import json_file, json_lines, picture_file
-from fcot.evaluation.layouts.parquet import parquet_rows
+from fcot.evaluation.layouts.parquet import pictured_rows
 from fcot.evaluation.layouts.tsv import tsv_rows
 from fcot.evaluation.rows import Row
 from fcot.metrics.relaxed_accuracy import relaxed_accuracy
@@ -46,8 +46,7 @@ class Chartqa(Benchmark):
 
     def parquet(self, source: Source, split: str) -> Iterator[Row]:
         """Yield the rows of the Hub's files."""
-        for row, image in parquet_rows(source.files, "image"):
-            assert image is not None
+        for row, image in pictured_rows(source.files, "image"):
             answers = row["answer"] if isinstance(row["answer"], list) else [row["answer"]]
             yield Row("", (image,), row["question"], tuple(answers), group=half(row["type"]))
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from fcot.evaluation.benchmarks.benchmark import SHORT, Source
 from fcot.evaluation.layouts.json_rows import json_file, json_lines, picture_file
-from fcot.evaluation.layouts.parquet import parquet_rows
+from fcot.evaluation.layouts.parquet import pictured_rows
 from fcot.evaluation.layouts.tsv import literal, tsv_rows
 from fcot.evaluation.rows import Answer, Row
 from fcot.metrics.anls import anls
@@ -53,8 +53,7 @@ class DocumentVQA:
 
     def parquet(self, source: Source, split: str) -> Iterator[Row]:
         """Yield the rows of the Hub's files."""
-        for row, image in parquet_rows(source.files, "image"):
-            assert image is not None
+        for row, image in pictured_rows(source.files, "image"):
             yield row_of(int(row["questionId"]), image, row["question"], row["answers"])
 
     def tsv(self, source: Source, split: str) -> Iterator[Row]:

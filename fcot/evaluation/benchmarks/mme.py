@@ -7,7 +7,7 @@ from typing import ClassVar
 from fcot.evaluation.benchmarks.benchmark import SHORT, Benchmark, Column, Source
 from fcot.evaluation.layouts.find import hub
 from fcot.evaluation.layouts.json_rows import picture_file
-from fcot.evaluation.layouts.parquet import parquet_rows
+from fcot.evaluation.layouts.parquet import pictured_rows
 from fcot.evaluation.layouts.tsv import tsv_rows
 from fcot.evaluation.rows import Answer, Picture, Row, Scored
 from fcot.evaluation.scoring.mme import COGNITION, PERCEPTION, internvl_answer, pair_score
@@ -57,8 +57,7 @@ class Mme(Benchmark):
 
     def parquet(self, source: Source, split: str) -> Iterator[Row]:
         """Yield the rows of the Hub's files, whose ids are those of pictures."""
-        for row, image in parquet_rows(source.files, "image"):
-            assert image is not None
+        for row, image in pictured_rows(source.files, "image"):
             name = row["question_id"].rpartition("/")[2]
             yield row_of(image, row["question"], row["answer"], row["category"], name)
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from fcot.evaluation.benchmarks.benchmark import SHORT, Benchmark, Column, Source
 from fcot.evaluation.layouts.json_rows import json_file, picture_file
-from fcot.evaluation.layouts.parquet import parquet_rows
+from fcot.evaluation.layouts.parquet import pictured_rows
 from fcot.evaluation.layouts.tsv import literal, tsv_rows
 from fcot.evaluation.ocrbench_v2 import ability_of, language_of, score
 from fcot.evaluation.rows import Answer, Picture, Row, Scored
@@ -28,7 +28,10 @@ class OcrbenchV2(Benchmark):
     places: ClassVar[Mapping[str, Mapping[str, Sequence[str]]]] = {
         "test": {
             "official": (r"OCRBench_v2\.json",),
-            "parquet": (r"(?:datasets--[^/]*--)?OCRBench_v2/(?:.*/)?(?:test|train)-\d+-of-\d+[^/]*\.parquet",),
+            "parquet": (
+                r"(?P<copy>(?:datasets--[^/]*--)?OCRBench_v2/(?:snapshots/[^/]+/)?)(?:.*/)?"
+                r"(?:test|train)-\d+-of-\d+[^/]*\.parquet",
+            ),
             "tsv": (r"OCRBench_v2\.tsv",),
         }
     }
@@ -41,8 +44,7 @@ class OcrbenchV2(Benchmark):
 
     def parquet(self, source: Source, split: str) -> Iterator[Row]:
         """Yield the rows of the Hub's files, whose answers are all texts and whose boxes have two columns."""
-        for row, image in parquet_rows(source.files, "image"):
-            assert image is not None
+        for row, image in pictured_rows(source.files, "image"):
             yield from_hub(row, image)
 
     def tsv(self, source: Source, split: str) -> Iterator[Row]:

@@ -8,7 +8,7 @@ from fcot.evaluation.benchmarks.benchmark import SHORT, Benchmark, Source
 from fcot.evaluation.benchmarks.document_vqa import answers_of, resaved, row_of
 from fcot.evaluation.layouts.find import hub
 from fcot.evaluation.layouts.json_rows import json_file, json_lines, picture_file
-from fcot.evaluation.layouts.parquet import parquet_rows
+from fcot.evaluation.layouts.parquet import pictured_rows
 from fcot.evaluation.layouts.tsv import literal, tsv_rows
 from fcot.evaluation.rows import Answer, Row
 from fcot.metrics.vqa_accuracy import vqa_accuracy
@@ -57,8 +57,7 @@ class Textvqa(Benchmark):
 
     def parquet(self, source: Source, split: str) -> Iterator[Row]:
         """Yield the rows of the Hub's files."""
-        for row, image in parquet_rows(source.files, "image"):
-            assert image is not None
+        for row, image in pictured_rows(source.files, "image"):
             yield row_of(row["question_id"], image, row["question"], None if split == "test" else row["answers"])
 
     def tsv(self, source: Source, split: str) -> Iterator[Row]:
