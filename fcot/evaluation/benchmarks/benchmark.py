@@ -1,7 +1,7 @@
 """What a benchmark is: its rows, prompt, budget, rules of scoring and published figures."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -174,6 +174,13 @@ class Benchmark(ABC):
     def name(cls) -> str:
         """Return its short name."""
         return snake_case(cls.__name__)
+
+
+def lacking(title: str, names: Iterable[str], rows: Iterable[Row]) -> list[str]:
+    """Return a warning if groups that a score is made of have no rows."""
+    there = {row.group for row in rows}
+    missing = [name for name in names if name not in there]
+    return [f"{title}: there are no rows of {', '.join(missing)}, and its score is of the others"] if missing else []
 
 
 BENCHMARKS: Registry[type[Benchmark]] = Registry("benchmark", base=Benchmark)

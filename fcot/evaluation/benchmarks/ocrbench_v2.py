@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fcot.evaluation.benchmarks.benchmark import SHORT, Benchmark, Column, Source
+from fcot.evaluation.benchmarks.benchmark import SHORT, Benchmark, Column, Source, lacking
 from fcot.evaluation.layouts.json_rows import json_file, picture_file
 from fcot.evaluation.layouts.parquet import pictured_rows
 from fcot.evaluation.layouts.tsv import literal, tsv_rows
 from fcot.evaluation.ocrbench_v2 import ability_of, language_of, score
+from fcot.evaluation.ocrbench_v2.types import CHINESE, ENGLISH
 from fcot.evaluation.rows import Answer, Picture, Row, Scored
 
 ABSENT = {"eval": ("None", "without eval"), "bbox": ("without bbox",), "content": ("without content",)}
@@ -52,6 +53,14 @@ class OcrbenchV2(Benchmark):
         (file,) = source.files
         for number, (cells, (image,)) in enumerate(tsv_rows(file)):
             yield from_tsv(cells, file, number, image)
+
+    def notes(self, rows: Sequence[Row], source: Source) -> list[str]:
+        """Return a warning for each language that is there without some of its abilities."""
+        found = []
+        for language, title, abilities in (("en", "English", ENGLISH), ("ch", "Chinese", CHINESE)):
+            its = [row for row in rows if language_of(row.fields["type"]) == language]
+            found += lacking(f"{self.title} {title}", abilities, its) if its else []
+        return found
 
     def prompt(self, row: Row, protocol: str = "internvl2") -> str:
         """Return the question; VLMEvalKit's InternVL adds the instruction to be short to every one of them."""
