@@ -114,6 +114,14 @@ def test_published_scores_are_checked(root, tmp_path, whole, monkeypatch, capsys
         assert "chartqa: agrees" in capsys.readouterr().out
 
 
+def test_a_model_without_published_scores_is_refused_at_once(root, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        evaluate(root, tmp_path, "--check-published", "InternVL2-3B")
+    assert stopped.value.code == 2
+    assert "No score of 'InternVL2-3B' is published. Did you mean" in capsys.readouterr().err
+    assert not (tmp_path / "answers").exists()
+
+
 def test_a_score_by_a_judge_cannot_be_checked(root, tmp_path, whole, capsys):
     with pytest.raises(SystemExit):
         evaluate(root, tmp_path, "--benchmarks", "mathvista", "--check-published", "InternVL2-2B")

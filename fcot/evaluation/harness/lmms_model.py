@@ -57,9 +57,7 @@ class LmmsModel(lmms):
         for number, request in enumerate(requests):
             _, doc_to_messages, options, doc_id, task, split = request.args
             if options.get("do_sample") and float(options.get("temperature") or 0) > 0:
-                raise UserError(
-                    f"The task {task} asks for sampling.\nSet its temperature to 0."
-                )
+                raise UserError(f"The task {task} asks for sampling.\nSet its temperature to 0.")
             parts = [
                 part for message in doc_to_messages(self.task_dict[task][split][doc_id]) for part in message["content"]
             ]

@@ -93,9 +93,11 @@ def main(words: Sequence[str]) -> None:
     from vlmeval.config import supported_VLM
 
     supported_VLM[NAME] = functools.partial(kind, model_path=words[0])
-    script = Path(vlmeval.__file__).parents[1] / "run.py"
-    if not script.is_file():
-        raise UserError(f"There is no {script}.\nInstall VLMEvalKit from its repository with pip install -e.")
+    package = Path(vlmeval.__file__).parent
+    places = (package.parent / "run.py", package / "run.py")  # in a clone, and in a package made of it
+    script = next((place for place in places if place.is_file()), None)
+    if script is None:
+        raise UserError(f"There is no {places[0]}.\nInstall VLMEvalKit from its repository with pip install -e.")
     sys.argv = [str(script), "--model", NAME, *words[1:]]
     runpy.run_path(str(script), run_name="__main__")
 

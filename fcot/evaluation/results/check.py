@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fcot.errors import nearest
+from fcot.errors import UserError, nearest
 from fcot.evaluation.benchmarks.benchmark import Column
 from fcot.evaluation.benchmarks.published import Published
 from fcot.evaluation.results.tested import TestedSet
@@ -59,6 +59,17 @@ def check_published(
         seed: Of the bootstrap.
     """
     return [_check(column, of, model, scores, scoring, seed) for column, of in columns.values()]
+
+
+def require_published(model: str, scores: Sequence[Published]) -> None:
+    """Check that a model has published scores.
+
+    Raises:
+        UserError: If it has none.
+    """
+    labels = {each.label for each in scores}
+    if model not in labels:
+        raise UserError(f"No score of {model!r} is published.{nearest(model, labels)}")
 
 
 def _check(column: Column, of: TestedSet, model: str, scores: Sequence[Published], scoring: str, seed: int) -> Check:

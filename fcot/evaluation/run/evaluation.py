@@ -11,7 +11,7 @@ import torch
 from fcot.convert.auto_convert import native_folder
 from fcot.errors import UserError
 from fcot.evaluation.benchmarks import published
-from fcot.evaluation.results.check import check_published
+from fcot.evaluation.results.check import check_published, require_published
 from fcot.evaluation.results.picture import draw
 from fcot.evaluation.results.result import result_of
 from fcot.evaluation.results.slices import difficult_rows
@@ -70,6 +70,8 @@ def run(asked: Request) -> None:
     folders = [ModelFolder(native_folder(shipped(path))) for path in asked.models]
     if asked.difficult is not None and asked.reducer[0] is not None:
         raise UserError("--difficult shows pages at fewer tiles, and --reduce is given.\nGive one of them.")
+    if asked.check_published is not None:
+        require_published(asked.check_published, list(published()))  # before hours of work
     sets, notes = find_sets(asked.benchmarks, asked.root, layout=asked.layout, limit=asked.limit)
     for of in sets:
         for row in of.rows[:1]:
