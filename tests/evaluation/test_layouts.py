@@ -4,13 +4,17 @@ import base64
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from fcot.errors import UserError
 from fcot.evaluation.benchmarks import BENCHMARKS
+from fcot.evaluation.layouts.parquet import Pictures
 from fcot.evaluation.layouts.tsv import tsv_rows
 from fcot.evaluation.run.sets import find_set
 
@@ -126,6 +130,8 @@ def test_pages_that_were_saved_again_are_warned_about(tmp_path):
     found, notes = find_set("docvqa", tmp_path)
     assert any("JPEG of quality 75" in note for note in notes)
     assert len(found.rows) == 3
+    shutil.copy(FORMATS / "vlmevalkit/DocVQA_VAL.tsv", tmp_path)  # it has the pages as they were
+    assert not any("JPEG of quality 75" in note for note in find_set("docvqa", tmp_path)[1])
 
 
 def test_pairs_of_mme_that_come_apart_are_put_together_and_odd_ones_are_said(tmp_path):
@@ -146,9 +152,82 @@ def test_precision_is_a_number_of_digits_whatever_it_is_written_as():
         assert [row.fields["precision"] for row in rows] == [None, None, 1], layout
 
 
-def test_an_answer_kept_on_a_server_is_none():
-    for rows in of_layouts("docvqa/test").values():
+def test_an_answer_kept_on_a_server_is_none(tmp_path):
+    (tmp_path / "docvqa").mkdir()
+    row = {"image": "data/docvqa/test/documents/a.png", "question": "?", "question_id": 7, "answer": ""}
+    (tmp_path / "docvqa/test.jsonl").write_text(json.dumps(row))
+    found = of_layouts("docvqa/test") | of_layouts("docvqa/test", tmp_path)
+    assert found.keys() == {"official", "parquet", "internvl"}
+    for rows in found.values():
+        assert rows
         assert all(row.references == () for row in rows)
+
+
+def test_the_competitions_old_packages_are_read():
+    (file,) = (FORMATS / "internvl").rglob("val_v1.0.json")
+    rows = of_layouts("docvqa/val", file.parents[1])["official"]
+    assert [row.question for row in rows] == [row.question for row in of_layouts("docvqa/val")["official"]]
+    assert rows[0].pictures[0].read() == (file.parent / "documents/aaaa0001_1.png").read_bytes()
+
+
+def test_what_a_score_is_made_of_and_is_not_there_is_said(tmp_path):
+    _, notes = find_set("chartqa", FORMATS, limit=1)
+    assert any("no rows of augmented" in note for note in notes)
+    assert not any("no rows of" in note for note in find_set("chartqa", FORMATS)[1])
+    _, notes = find_set("mme", FORMATS, limit=1)
+    assert any("no rows of existence" in note and "color" not in note for note in notes)
+    assert any("1 pictures do not have two questions" in note for note in notes)
+    row = {"type": "full-page OCR cn", "id": 0, "image_path": "0.png", "question": "?", "answers": ["x"]}
+    (tmp_path / "OCRBench_v2.json").write_text(json.dumps([row]))
+    said = [note for note in find_set("ocrbench_v2", tmp_path)[1] if "no rows of" in note]
+    assert len(said) == 1
+    assert "Chinese" in said[0]
+
+
+def test_charts_that_do_not_say_their_half_are_refused(tmp_path):
+    written(tmp_path, "ChartQA_TEST.tsv", ("index", "image", "question", "answer"), ("0", picture(), "?", "3"))
+    with pytest.raises(UserError, match="no column split, which tells human rows from augmented ones"):
+        find_set("chartqa", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "half",
+    [{"type": ["human", "augmented"]}, {"human_or_machine": [0, 1]}],
+)
+def test_mirrors_of_charts_with_the_authors_names_are_read(tmp_path, half):
+    labels = ["3", "4"] if "type" in half else [["3"], ["4"]]
+    table = pa.table({"query": ["Many?", "Few?"], "label": labels, "image": [b"a", b"b"], **half})
+    (tmp_path / "ChartQA/data").mkdir(parents=True)
+    parquet.write_table(table, tmp_path / "ChartQA/data/test-00000-of-00001.parquet")
+    rows = of_layouts("chartqa/test", tmp_path)["parquet"]
+    found = [(row.question, row.references, row.group, row.pictures[0].read()) for row in rows]
+    assert found == [("Many?", ("3",), "human", b"a"), ("Few?", ("4",), "augmented", b"b")]
+
+
+def test_masked_diagrams_that_are_not_there_are_not_replaced_by_others(tmp_path):
+    shutil.copytree(FORMATS / "official/ai2d", tmp_path / "ai2d", ignore=shutil.ignore_patterns("abc_images"))
+    with pytest.raises(UserError, match="no folder abc_images"):
+        find_set("ai2d", tmp_path)
+    assert find_set("ai2d/test_no_mask", tmp_path)[0].rows
+
+
+def test_a_question_whose_options_are_not_found_is_asked_as_it_is(tmp_path):
+    asked = "Which?\nA) c\nB) b\nSay the letter."
+    row = {"image": "data/ai2diagram/0.png", "question": asked, "question_id": 0, "answer": "B"}
+    (tmp_path / "ai2diagram").mkdir()
+    (tmp_path / "ai2diagram/test_vlmevalkit.jsonl").write_text(json.dumps(row))
+    (row,) = of_layouts("ai2d/test", tmp_path)["internvl"]
+    kind = BENCHMARKS["ai2d"]()
+    assert kind.prompt(row) == asked
+    assert kind.score(row, "b") == {"internvl2": 1.0, "definition": None}
+
+
+def test_a_broken_line_of_mme_is_named(tmp_path):
+    folder = tmp_path / "MME_Benchmark/color"
+    folder.mkdir(parents=True)
+    (folder / "a.txt").write_text("Is it red?\tYes\nIs it blue? No\n")
+    with pytest.raises(UserError, match=r"Line 2 of .*a\.txt has 1 cells, not 2"):
+        find_set("mme", tmp_path)
 
 
 def test_a_missing_set_says_where_it_was_looked_for_and_how_to_fetch_it(tmp_path):
@@ -187,6 +266,68 @@ def test_a_hub_cache_is_found(tmp_path):
     folder.mkdir(parents=True)
     shutil.copy(FORMATS / "lmms_lab/ChartQA/data/test-00000-of-00001.parquet", folder)
     assert [*of_layouts("chartqa/test", tmp_path)] == ["parquet"]
+
+
+def test_a_second_copy_is_named_and_never_read_as_more_rows(tmp_path):
+    for owner in ("lmms-lab", "lmms-lab-encoder"):
+        for commit in ("0abc", "1def"):
+            folder = tmp_path / f"datasets--{owner}--ChartQA/snapshots/{commit}/data"
+            folder.mkdir(parents=True)
+            shutil.copy(FORMATS / "lmms_lab/ChartQA/data/test-00000-of-00001.parquet", folder)
+    found, notes = find_set("chartqa", tmp_path)
+    assert len(found.rows) == 3
+    assert any(note.count("parquet (") == 4 for note in notes)
+
+
+def hub_file(tmp_path, pictures):
+    """A file of ChartQA as the Hub has it, a row group for each two rows."""
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table(
+        {
+            "type": ["human_test"] * len(pictures),
+            "question": ["How many?"] * len(pictures),
+            "answer": ["3"] * len(pictures),
+            "image": pa.array([data and {"bytes": data, "path": None} for data in pictures], kind),
+        }
+    )
+    file = tmp_path / "ChartQA/data/test-00000-of-00001.parquet"
+    file.parent.mkdir(parents=True)
+    parquet.write_table(table, file, row_group_size=2)
+    return file
+
+
+def test_pictures_of_parquet_are_read_when_they_are_asked_for(tmp_path, monkeypatch):
+    hub_file(tmp_path, [b"a", b"b", b"c"])
+    asked = []
+    group = Pictures.group
+    monkeypatch.setattr(Pictures, "group", lambda self, number: asked.append(number) or group(self, number))
+    rows = of_layouts("chartqa/test", tmp_path)["parquet"]
+    assert asked == []
+    assert [row.pictures[0].read() for row in rows[::-1]] == [b"c", b"b", b"a"]
+    assert asked == [1, 0, 0]
+
+
+def test_a_row_of_parquet_without_a_picture_is_named(tmp_path):
+    file = hub_file(tmp_path, [b"a", b"b", b"c", None])
+    with pytest.raises(UserError, match=rf"Row 3 of {file} has no picture"):
+        of_layouts("chartqa/test", tmp_path)
+
+
+def test_a_picture_that_is_damaged_in_parquet_is_no_traceback(tmp_path):
+    file = hub_file(tmp_path, [bytes(range(256)) * 40])
+    rows = of_layouts("chartqa/test", tmp_path)["parquet"]
+    data = bytearray(file.read_bytes())
+    place = data.index(bytes(range(200)))
+    data[place - 40 : place] = b"\xff" * 40
+    file.write_bytes(data)
+    with pytest.raises(OSError, match=r"\w"):
+        rows[0].pictures[0].read()
+
+
+def test_parquet_without_pyarrow_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UserError, match=r'pip install "fcot\[import\]"'):
+        of_layouts("chartqa/test")
 
 
 def test_ocrbench_v2_is_the_same_from_each_layout():

@@ -8,7 +8,7 @@ from fcot.evaluation.benchmarks.benchmark import Benchmark, Source
 from fcot.evaluation.benchmarks.options import lettered, with_options, without_options
 from fcot.evaluation.layouts.find import hub
 from fcot.evaluation.layouts.json_rows import json_file, json_lines, picture_file
-from fcot.evaluation.layouts.parquet import parquet_rows
+from fcot.evaluation.layouts.parquet import pictured_rows
 from fcot.evaluation.layouts.tsv import tsv_rows
 from fcot.evaluation.rows import Picture, Row
 from fcot.evaluation.scoring.letters import find_letter
@@ -43,10 +43,19 @@ class Ai2d(Benchmark):
     }
 
     def official(self, source: Source, split: str) -> Iterator[Row]:
-        """Yield the questions of the test set's pictures."""
+        """Yield the questions of the test set's pictures.
+
+        Raises:
+            UserError: If masked pictures are wanted, which are no part of the authors' download, and are not there.
+        """
         ids, *questions = source.files
         wanted = set(ids.read_text(encoding="utf-8").split())
         folder = "images" if split == "test_no_mask" else "abc_images"
+        if not (ids.parent / folder).is_dir():
+            raise UserError(
+                f"{ids.parent} has no folder {folder}; masked pictures (abc_images) are fetched apart from AI2D.\n"
+                f"Add it, read another layout (--layout parquet) or the split ai2d/test_no_mask. {self.fetch}"
+            )
         for file in questions:
             name = file.name.removesuffix(".json")
             if name.rpartition(".")[0] in wanted:
@@ -55,7 +64,10 @@ class Ai2d(Benchmark):
                     yield row_of(picture, text, row["answerTexts"], int(row["correctAnswer"]))
 
     def internvl(self, source: Source, split: str) -> Iterator[Row]:
-        """Yield the rows of InternVL's file, in whose questions the options are."""
+        """Yield the rows of InternVL's file, in whose questions the options are.
+
+        A question whose options are not found in it is asked as it is.
+        """
         (file,) = source.files
         for row in json_lines(file):
             question, choices = without_options(row["question"])
@@ -64,8 +76,7 @@ class Ai2d(Benchmark):
 
     def parquet(self, source: Source, split: str) -> Iterator[Row]:
         """Yield the rows of the Hub's files, whose answer is a number as text."""
-        for row, image in parquet_rows(source.files, "image"):
-            assert image is not None
+        for row, image in pictured_rows(source.files, "image"):
             yield row_of(image, row["question"], row["options"], int(row["answer"]))
 
     def tsv(self, source: Source, split: str) -> Iterator[Row]:
@@ -76,6 +87,8 @@ class Ai2d(Benchmark):
 
     def prompt(self, row: Row, protocol: str = "internvl2") -> str:
         """Return the question with its options and the instruction to give the letter."""
+        if not row.choices:
+            return row.question
         return with_options(row.question, row.choices, chinese=protocol == "vlmevalkit")
 
     def score(self, row: Row, answer: str) -> dict[str, float | None]:
@@ -83,7 +96,7 @@ class Ai2d(Benchmark):
         (letter,) = row.references
         return {
             "internvl2": option_letter(answer, [letter]),
-            "definition": float(find_letter(answer, row.choices) == letter),
+            "definition": float(find_letter(answer, row.choices) == letter) if row.choices else None,
         }
 
 

@@ -1,7 +1,7 @@
 """What a benchmark is: its rows, prompt, budget, rules of scoring and published figures."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -100,7 +100,7 @@ class Benchmark(ABC):
     places: ClassVar[Mapping[str, Mapping[str, Sequence[str]]]] = {}
 
     def find(self, root: Path, split: str) -> list[Source]:
-        """Return where a split's rows are below a folder, one for each layout there, best first.
+        """Return where a split's rows are below a folder, one for each copy there, the best layout first.
 
         Raises:
             UserError: If it is there in none.
@@ -111,7 +111,7 @@ class Benchmark(ABC):
             raise UserError(
                 f"{self.title} {split} is not below {root}. Looked for\n  " + "\n  ".join(looked) + f"\n{self.fetch}"
             )
-        return [Source(layout, files, root) for layout, files in there.items()]
+        return [Source(layout, files, root) for layout, files in there]
 
     def rows(self, source: Source, split: str) -> list[Row]:
         """Return the rows of a split, numbered in their order.
@@ -127,8 +127,9 @@ class Benchmark(ABC):
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             if isinstance(error, UserError):
                 raise
+            more = f" and {len(source.files) - 1} more files" if len(source.files) > 1 else ""
             raise UserError(
-                f"Row {len(found)} of {self.title} in {source.files[0]} cannot be read ({error!r}).\n{self.fetch}"
+                f"Row {len(found)} of {self.title} in {source.files[0]}{more} cannot be read ({error!r}).\n{self.fetch}"
             ) from error
         return found
 
@@ -173,6 +174,13 @@ class Benchmark(ABC):
     def name(cls) -> str:
         """Return its short name."""
         return snake_case(cls.__name__)
+
+
+def lacking(title: str, names: Iterable[str], rows: Iterable[Row]) -> list[str]:
+    """Return a warning if groups that a score is made of have no rows."""
+    there = {row.group for row in rows}
+    missing = [name for name in names if name not in there]
+    return [f"{title}: there are no rows of {', '.join(missing)}, and its score is of the others"] if missing else []
 
 
 BENCHMARKS: Registry[type[Benchmark]] = Registry("benchmark", base=Benchmark)

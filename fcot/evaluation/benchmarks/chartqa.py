@@ -1,15 +1,20 @@
 """ChartQA (Masry et al., arXiv 2203.10244)."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
-from fcot.evaluation.benchmarks.benchmark import SHORT, Benchmark, Source
+from fcot.errors import UserError
+from fcot.evaluation.benchmarks.benchmark import SHORT, Benchmark, Column, Source, lacking
+from fcot.evaluation.benchmarks.document_vqa import answers_of
 from fcot.evaluation.layouts.find import hub
 from fcot.evaluation.layouts.json_rows import json_file, json_lines, picture_file
-from fcot.evaluation.layouts.parquet import parquet_rows
+from fcot.evaluation.layouts.parquet import pictured_rows
 from fcot.evaluation.layouts.tsv import tsv_rows
-from fcot.evaluation.rows import Row
+from fcot.evaluation.rows import Row, Scored
 from fcot.metrics.relaxed_accuracy import relaxed_accuracy
+
+HALVES = ("human", "augmented")
 
 
 class Chartqa(Benchmark):
@@ -45,17 +50,36 @@ class Chartqa(Benchmark):
                 yield Row("", (image,), row["question"], (row["answer"],), group=half(file.name))
 
     def parquet(self, source: Source, split: str) -> Iterator[Row]:
-        """Yield the rows of the Hub's files."""
-        for row, image in parquet_rows(source.files, "image"):
-            assert image is not None
-            answers = row["answer"] if isinstance(row["answer"], list) else [row["answer"]]
-            yield Row("", (image,), row["question"], tuple(answers), group=half(row["type"]))
+        """Yield the rows of the Hub's files: lmms-lab's, or the mirrors that keep the authors' names of columns."""
+        for row, image in pictured_rows(source.files, "image"):
+            question = row["question"] if "question" in row else row["query"]
+            answers = answers_of(row["answer"] if "answer" in row else row["label"])
+            machine = row.get("human_or_machine")
+            group = half(row["type"]) if machine is None else HALVES[machine]
+            yield Row("", (image,), question, answers, group=group)
 
     def tsv(self, source: Source, split: str) -> Iterator[Row]:
-        """Yield the rows of VLMEvalKit's file; it is read only where it says which half a row is of."""
+        """Yield the rows of VLMEvalKit's file.
+
+        Raises:
+            UserError: If it does not say which half a row is of.
+        """
         (file,) = source.files
         for row, (image,) in tsv_rows(file):
+            if "split" not in row:
+                raise UserError(
+                    f"{file} has no column split, which tells human rows from augmented ones: ChartQA's score is the "
+                    f"mean of the two.\n{self.fetch}"
+                )
             yield Row("", (image,), row["question"], (row["answer"],), group=half(row["split"]))
+
+    def notes(self, rows: Sequence[Row], source: Source) -> list[str]:
+        """Return a warning if a half has no rows."""
+        return lacking(self.title, HALVES, rows)
+
+    def columns(self, scored: Sequence[Scored], scoring: str) -> list[Column]:
+        """Return one column, the mean of its halves, which are its parts."""
+        return [replace(column, parts=column.units) for column in super().columns(scored, scoring)]
 
     def prompt(self, row: Row, protocol: str = "internvl2") -> str:
         """Return the question with the instruction to be short."""
@@ -78,7 +102,7 @@ def half(name: str) -> str:
     Raises:
         ValueError: If it says neither.
     """
-    for each in ("human", "augmented"):
+    for each in HALVES:
         if each in name:
             return each
     raise ValueError(f"{name!r} is neither human nor augmented")

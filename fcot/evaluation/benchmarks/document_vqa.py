@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from fcot.evaluation.benchmarks.benchmark import SHORT, Source
 from fcot.evaluation.layouts.json_rows import json_file, json_lines, picture_file
-from fcot.evaluation.layouts.parquet import parquet_rows
+from fcot.evaluation.layouts.parquet import pictured_rows
 from fcot.evaluation.layouts.tsv import literal, tsv_rows
 from fcot.evaluation.rows import Answer, Row
 from fcot.metrics.anls import anls
@@ -32,7 +32,7 @@ class DocumentVQA:
         (file, *_) = source.files
         for row in json_file(file)["data"]:
             path = self.picture(file, str(row[self.image_key]))
-            yield row_of(row["questionId"], picture_file(path), row["question"], row.get("answers"))
+            yield row_of(row["questionId"], picture_file(path), row["question"], known(row.get("answers"), split))
 
     def picture(self, file: Path, name: str) -> Path:
         """Return where a picture is: beside the questions' folder or below it."""
@@ -47,15 +47,13 @@ class DocumentVQA:
         """Yield the rows of InternVL's file, whose answers are those of the official one."""
         (file, *_) = source.files
         for row in json_lines(file):
-            yield row_of(
-                row["question_id"], picture_file(file.parents[2] / row["image"]), row["question"], row["answer"]
-            )
+            image = picture_file(file.parents[2] / row["image"])
+            yield row_of(row["question_id"], image, row["question"], known(row.get("answer"), split))
 
     def parquet(self, source: Source, split: str) -> Iterator[Row]:
         """Yield the rows of the Hub's files."""
-        for row, image in parquet_rows(source.files, "image"):
-            assert image is not None
-            yield row_of(int(row["questionId"]), image, row["question"], row["answers"])
+        for row, image in pictured_rows(source.files, "image"):
+            yield row_of(row["questionId"], image, row["question"], known(row["answers"], split))
 
     def tsv(self, source: Source, split: str) -> Iterator[Row]:
         """Yield the rows of VLMEvalKit's file, which has no ids of the server."""
@@ -84,7 +82,12 @@ class DocumentVQA:
         return {f"rrc_{self.title.lower()}_{split}.json": json.dumps(said, ensure_ascii=False, indent=1) + "\n"}
 
 
-def row_of(question_id: int | None, image: Any, question: str, answers: Any) -> Row:
+def known(answers: Any, split: str) -> Any:
+    """Return the answers of a split, none of "test": the server keeps them, and some files have blanks there."""
+    return None if split == "test" else answers
+
+
+def row_of(question_id: int | str | None, image: Any, question: str, answers: Any) -> Row:
     """Return a row; answers are a list, a text or none."""
     fields = {} if question_id is None else {"question_id": int(question_id)}
     return Row("", (image,), question, answers_of(answers), fields=fields)
@@ -99,8 +102,7 @@ def answers_of(answers: Any) -> tuple[str, ...]:
 
 def resaved(source: Source, title: str) -> list[str]:
     """Return a warning if pictures are those that VLMEvalKit unpacks from a large TSV, re-saved as JPEG."""
-    files = [file for file in source.files if file.name.endswith("_local.tsv")]
-    return [
-        f"{title}: the pictures of {file} were re-saved by VLMEvalKit as JPEG of quality 75, unlike the originals"
-        for file in files
-    ]
+    (file, *_) = source.files  # where the TSV is there too, it comes first and is read
+    if not file.name.endswith("_local.tsv"):
+        return []
+    return [f"{title}: the pictures of {file} were re-saved by VLMEvalKit as JPEG of quality 75, unlike the originals"]

@@ -19,13 +19,13 @@ class Docvqa(DocumentVQA, Benchmark):
     image_key = "image"
     places: ClassVar[Mapping[str, Mapping[str, Sequence[str]]]] = {
         "val": {
-            "official": (r"spdocvqa_qas/val_v1\.0(?:_withQT)?\.json",),
+            "official": (r"(?:spdocvqa_qas|val)/val_v1\.0(?:_withQT)?\.json",),
             "internvl": (r"docvqa/val\.jsonl",),
             "parquet": (hub("DocVQA", "DocVQA", "validation"),),
             "tsv": (r"DocVQA_VAL(?:_local)?\.tsv",),
         },
         "test": {
-            "official": (r"spdocvqa_qas/test_v1\.0\.json",),
+            "official": (r"(?:spdocvqa_qas|test)/test_v1\.0\.json",),
             "internvl": (r"docvqa/test\.jsonl",),
             "parquet": (hub("DocVQA", "DocVQA", "test"),),
         },

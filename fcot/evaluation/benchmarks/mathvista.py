@@ -8,7 +8,7 @@ from fcot.evaluation.benchmarks.benchmark import Benchmark, Source
 from fcot.evaluation.benchmarks.options import lettered
 from fcot.evaluation.layouts.find import hub
 from fcot.evaluation.layouts.json_rows import json_file, picture_file
-from fcot.evaluation.layouts.parquet import parquet_rows
+from fcot.evaluation.layouts.parquet import pictured_rows
 from fcot.evaluation.layouts.tsv import listed, tsv_rows
 from fcot.evaluation.rows import Answer, Picture, Row
 from fcot.evaluation.scoring.mathvista import extract, prefetched, rule_score
@@ -49,8 +49,7 @@ class Mathvista(Benchmark):
 
     def parquet(self, source: Source, split: str) -> Iterator[Row]:
         """Yield the rows of the Hub's files."""
-        for row, image in parquet_rows(source.files, "decoded_image"):
-            assert image is not None
+        for row, image in pictured_rows(source.files, "decoded_image"):
             yield row_of(row, row["query"], image)
 
     def tsv(self, source: Source, split: str) -> Iterator[Row]:

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from fcot.evaluation.benchmarks.benchmark import SHORT, Benchmark, Column, Source
+from fcot.errors import UserError
+from fcot.evaluation.benchmarks.benchmark import SHORT, Benchmark, Column, Source, lacking
 from fcot.evaluation.layouts.find import hub
 from fcot.evaluation.layouts.json_rows import picture_file
-from fcot.evaluation.layouts.parquet import parquet_rows
+from fcot.evaluation.layouts.parquet import pictured_rows
 from fcot.evaluation.layouts.tsv import tsv_rows
 from fcot.evaluation.rows import Answer, Picture, Row, Scored
 from fcot.evaluation.scoring.mme import COGNITION, PERCEPTION, internvl_answer, pair_score
@@ -43,22 +44,19 @@ class Mme(Benchmark):
             folder = file.parents[1] / "images" if apart else file.parent
             category = (file.parents[1] if apart else file.parent).name
             image = _beside(folder, file.stem)
-            for line in _lines(file):
-                question, answer = line.split("\t")
+            for question, answer in _cells(file, 2):
                 yield row_of(picture_file(image), question, answer, category, image.name)
 
     def internvl(self, source: Source, split: str) -> Iterator[Row]:
         """Yield the rows of InternVL's files, one for each category; pictures lie flat in folders of data/mme."""
         for file in sorted(source.files):
             folder = file.parents[3] / "data" / "mme" / "MME_Benchmark_release_version" / file.stem
-            for line in _lines(file):
-                name, question, answer = line.split("\t")
+            for name, question, answer in _cells(file, 3):
                 yield row_of(picture_file(folder / name), question, answer, file.stem, name)
 
     def parquet(self, source: Source, split: str) -> Iterator[Row]:
         """Yield the rows of the Hub's files, whose ids are those of pictures."""
-        for row, image in parquet_rows(source.files, "image"):
-            assert image is not None
+        for row, image in pictured_rows(source.files, "image"):
             name = row["question_id"].rpartition("/")[2]
             yield row_of(image, row["question"], row["answer"], row["category"], name)
 
@@ -84,13 +82,14 @@ class Mme(Benchmark):
         }
 
     def notes(self, rows: Sequence[Row], source: Source) -> list[str]:
-        """Return a warning about pictures without two questions."""
+        """Return warnings about categories without rows and pictures without two questions."""
         counts: dict[tuple[str, str], int] = {}
         for row in rows:
             key = (row.group, row.fields["picture"])
             counts[key] = counts.get(key, 0) + 1
         odd = [f"{category}/{picture}" for (category, picture), count in counts.items() if count != 2]
-        return [f"MME: {len(odd)} pictures do not have two questions, such as {odd[0]}"] if odd else []
+        pairs = [f"MME: {len(odd)} pictures do not have two questions, such as {odd[0]}"] if odd else []
+        return lacking(self.title, (*PERCEPTION, *COGNITION), rows) + pairs
 
     def columns(self, scored: Sequence[Scored], scoring: str) -> list[Column]:
         """Return the sums over the categories of perception and of cognition; a unit is a picture."""
@@ -112,13 +111,16 @@ class Mme(Benchmark):
         return found
 
     def submission(self, rows: Sequence[Row], answers: Mapping[str, Answer], split: str) -> dict[str, str]:
-        """Return the files that the official tool scores, one for each category."""
-        lines: dict[str, list[str]] = {}
+        """Return the files that the official tool scores, one for each category; two lines in a row are a pair."""
+        lines: dict[str, dict[str, list[str]]] = {}
         for row in rows:
-            said = answers[row.id].text.replace("\n", "").replace("\t", " ")
+            said = "".join(answers[row.id].text.splitlines()).replace("\t", " ")
             line = "\t".join([row.fields["picture"], row.question, row.references[0], said])
-            lines.setdefault(row.group, []).append(line)
-        return {f"mme/{category}.txt": "\n".join(each) + "\n" for category, each in lines.items()}
+            lines.setdefault(row.group, {}).setdefault(row.fields["picture"], []).append(line)
+        return {
+            f"mme/{category}.txt": "".join(f"{line}\n" for pair in pictures.values() for line in pair)
+            for category, pictures in lines.items()
+        }
 
 
 def row_of(image: Picture, question: str, answer: str, category: str, picture: str) -> Row:
@@ -126,8 +128,18 @@ def row_of(image: Picture, question: str, answer: str, category: str, picture: s
     return Row("", (image,), question, (answer.strip(),), group=category, fields={"picture": picture})
 
 
-def _lines(file: Path) -> list[str]:
-    return [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+def _cells(file: Path, count: int) -> Iterator[list[str]]:
+    """Yield the cells of each line.
+
+    Raises:
+        UserError: If a line has another number of cells.
+    """
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            cells = line.split("\t")
+            if len(cells) != count:
+                raise UserError(f"Line {number} of {file} has {len(cells)} cells, not {count}.\nFetch MME again.")
+            yield cells
 
 
 def _beside(folder: Path, stem: str) -> Path:

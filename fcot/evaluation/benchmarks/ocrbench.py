@@ -7,7 +7,7 @@ from fcot.evaluation.benchmarks.benchmark import SHORT, Benchmark, Column, Sourc
 from fcot.evaluation.benchmarks.document_vqa import answers_of
 from fcot.evaluation.layouts.find import hub
 from fcot.evaluation.layouts.json_rows import json_file, picture_file
-from fcot.evaluation.layouts.parquet import parquet_rows
+from fcot.evaluation.layouts.parquet import pictured_rows
 from fcot.evaluation.layouts.tsv import listed, tsv_rows
 from fcot.evaluation.rows import Row, Scored
 from fcot.evaluation.scoring.ocrbench import FORMULA, group_of
@@ -40,8 +40,7 @@ class Ocrbench(Benchmark):
 
     def parquet(self, source: Source, split: str) -> Iterator[Row]:
         """Yield the rows of the Hub's files."""
-        for row, image in parquet_rows(source.files, "image"):
-            assert image is not None
+        for row, image in pictured_rows(source.files, "image"):
             yield Row("", (image,), row["question"], answers_of(row["answer"]), group=row["question_type"])
 
     def tsv(self, source: Source, split: str) -> Iterator[Row]:

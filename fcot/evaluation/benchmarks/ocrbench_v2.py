@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fcot.evaluation.benchmarks.benchmark import SHORT, Benchmark, Column, Source
+from fcot.evaluation.benchmarks.benchmark import SHORT, Benchmark, Column, Source, lacking
 from fcot.evaluation.layouts.json_rows import json_file, picture_file
-from fcot.evaluation.layouts.parquet import parquet_rows
+from fcot.evaluation.layouts.parquet import pictured_rows
 from fcot.evaluation.layouts.tsv import literal, tsv_rows
 from fcot.evaluation.ocrbench_v2 import ability_of, language_of, score
+from fcot.evaluation.ocrbench_v2.types import CHINESE, ENGLISH
 from fcot.evaluation.rows import Answer, Picture, Row, Scored
 
 ABSENT = {"eval": ("None", "without eval"), "bbox": ("without bbox",), "content": ("without content",)}
@@ -28,7 +29,10 @@ class OcrbenchV2(Benchmark):
     places: ClassVar[Mapping[str, Mapping[str, Sequence[str]]]] = {
         "test": {
             "official": (r"OCRBench_v2\.json",),
-            "parquet": (r"(?:datasets--[^/]*--)?OCRBench_v2/(?:.*/)?(?:test|train)-\d+-of-\d+[^/]*\.parquet",),
+            "parquet": (
+                r"(?P<copy>(?:datasets--[^/]*--)?OCRBench_v2/(?:snapshots/[^/]+/)?)(?:.*/)?"
+                r"(?:test|train)-\d+-of-\d+[^/]*\.parquet",
+            ),
             "tsv": (r"OCRBench_v2\.tsv",),
         }
     }
@@ -41,8 +45,7 @@ class OcrbenchV2(Benchmark):
 
     def parquet(self, source: Source, split: str) -> Iterator[Row]:
         """Yield the rows of the Hub's files, whose answers are all texts and whose boxes have two columns."""
-        for row, image in parquet_rows(source.files, "image"):
-            assert image is not None
+        for row, image in pictured_rows(source.files, "image"):
             yield from_hub(row, image)
 
     def tsv(self, source: Source, split: str) -> Iterator[Row]:
@@ -50,6 +53,14 @@ class OcrbenchV2(Benchmark):
         (file,) = source.files
         for number, (cells, (image,)) in enumerate(tsv_rows(file)):
             yield from_tsv(cells, file, number, image)
+
+    def notes(self, rows: Sequence[Row], source: Source) -> list[str]:
+        """Return a warning for each language that is there without some of its abilities."""
+        found = []
+        for language, title, abilities in (("en", "English", ENGLISH), ("ch", "Chinese", CHINESE)):
+            its = [row for row in rows if language_of(row.fields["type"]) == language]
+            found += lacking(f"{self.title} {title}", abilities, its) if its else []
+        return found
 
     def prompt(self, row: Row, protocol: str = "internvl2") -> str:
         """Return the question; VLMEvalKit's InternVL adds the instruction to be short to every one of them."""

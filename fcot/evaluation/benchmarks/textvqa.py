@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from fcot.evaluation.benchmarks.benchmark import SHORT, Benchmark, Source
-from fcot.evaluation.benchmarks.document_vqa import answers_of, resaved, row_of
+from fcot.evaluation.benchmarks.document_vqa import answers_of, known, resaved, row_of
 from fcot.evaluation.layouts.find import hub
 from fcot.evaluation.layouts.json_rows import json_file, json_lines, picture_file
-from fcot.evaluation.layouts.parquet import parquet_rows
+from fcot.evaluation.layouts.parquet import pictured_rows
 from fcot.evaluation.layouts.tsv import literal, tsv_rows
 from fcot.evaluation.rows import Answer, Row
 from fcot.metrics.vqa_accuracy import vqa_accuracy
@@ -42,7 +42,7 @@ class Textvqa(Benchmark):
         folder = file.parent / ("test_images" if split == "test" else "train_images")
         for row in json_file(file)["data"]:
             image = picture_file(folder / f"{row['image_id']}.jpg")
-            yield row_of(row["question_id"], image, row["question"], row.get("answers"))
+            yield row_of(row["question_id"], image, row["question"], known(row.get("answers"), split))
 
     def internvl(self, source: Source, split: str) -> Iterator[Row]:
         """Yield the rows of InternVL's file, with the ten answers that its annotations have."""
@@ -57,9 +57,8 @@ class Textvqa(Benchmark):
 
     def parquet(self, source: Source, split: str) -> Iterator[Row]:
         """Yield the rows of the Hub's files."""
-        for row, image in parquet_rows(source.files, "image"):
-            assert image is not None
-            yield row_of(row["question_id"], image, row["question"], None if split == "test" else row["answers"])
+        for row, image in pictured_rows(source.files, "image"):
+            yield row_of(row["question_id"], image, row["question"], known(row["answers"], split))
 
     def tsv(self, source: Source, split: str) -> Iterator[Row]:
         """Yield the rows of VLMEvalKit's file, which has no ids of the server."""

@@ -32,8 +32,11 @@ def files_below(root: Path) -> list[Path]:
 
 def layouts_there(
     root: Path, places: Mapping[str, Sequence[str]], files: Sequence[Path]
-) -> dict[str, tuple[Path, ...]]:
-    """Return the files of each layout that is there whole, best first.
+) -> list[tuple[str, tuple[Path, ...]]]:
+    """Return each layout that is there whole with its files, best first; further copies of one follow it.
+
+    Files are of one copy if their paths are the same before what a pattern fits, and in its group "copy" if it has
+    one. A second download is never read as more rows.
 
     Args:
         root: The folder.
@@ -41,17 +44,21 @@ def layouts_there(
         files: Below the root.
     """
     named = [(f"{root.resolve().name}/{file.relative_to(root).as_posix()}", file) for file in files]
-    found: dict[str, tuple[Path, ...]] = {}
+    found: list[tuple[str, tuple[Path, ...]]] = []
     for layout in LAYOUTS:
-        groups = [
-            [file for name, file in named if re.search(rf"(?:^|/){pattern}$", name)]
-            for pattern in places.get(layout, ())
-        ]
-        if groups and all(groups):
-            found[layout] = tuple(file for group in groups for file in group)
+        patterns = places.get(layout, ())
+        copies: dict[str, list[list[Path]]] = {}
+        for place, pattern in enumerate(patterns):
+            fits = re.compile(rf"(?:^|/){pattern}$")
+            for name, file in named:
+                if fit := fits.search(name):
+                    copy = name[: fit.start()] + (fit.groupdict().get("copy") or "")
+                    copies.setdefault(copy, [[] for _ in patterns])[place].append(file)
+        whole = [groups for groups in copies.values() if all(groups)]
+        found += [(layout, tuple(file for group in groups for file in group)) for groups in whole]
     return found
 
 
 def hub(name: str, config: str, split: str) -> str:
     """Return the pattern of a split's files as the Hugging Face Hub has them, in a download or in its cache."""
-    return rf"(?:datasets--[^/]*--)?{name}/(?:snapshots/[^/]+/)?{config}/{split}-\d+-of-\d+[^/]*\.parquet"
+    return rf"(?P<copy>(?:datasets--[^/]*--)?{name}/(?:snapshots/[^/]+/)?){config}/{split}-\d+-of-\d+[^/]*\.parquet"

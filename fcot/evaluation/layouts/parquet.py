@@ -31,15 +31,28 @@ def parquet_rows(files: Sequence[Path], image: str) -> Iterator[tuple[dict[str, 
             opened = parquet.ParquetFile(file)
             if image not in opened.schema_arrow.names:
                 raise UserError(f"{file} has no column {image!r}.\nFetch the benchmark again.")
-            pictures = Pictures(opened, image, file)
+            pictures = Pictures(opened, image, file, ArrowException)
             others = [name for name in opened.schema_arrow.names if name != image]
             for group in range(opened.num_row_groups):
                 rows = opened.read_row_group(group, columns=others).to_pylist()
-                there = pictures.there(group)
+                there = [True] * len(rows) if pictures.complete(group) else pictures.there(group)
                 for number, row in enumerate(rows):
                     yield row, pictures.at(group, number) if there[number] else None
         except (ArrowException, OSError) as error:
             raise UserError(f"{file} cannot be read ({error}).\nFetch the benchmark again.") from error
+
+
+def pictured_rows(files: Sequence[Path], image: str) -> Iterator[tuple[dict[str, Any], Picture]]:
+    """Yield each row and its picture; see `parquet_rows`.
+
+    Raises:
+        UserError: Also if a row has no picture.
+    """
+    for file in files:
+        for number, (row, picture) in enumerate(parquet_rows([file], image)):
+            if picture is None:
+                raise UserError(f"Row {number} of {file} has no picture.\nFetch the benchmark again.")
+            yield row, picture
 
 
 class Pictures:
@@ -49,10 +62,11 @@ class Pictures:
         opened: The file.
         column: Name of the column.
         file: Its path, for messages.
+        errors: What reading it raises if it is broken.
     """
 
-    def __init__(self, opened: Any, column: str, file: Path) -> None:
-        self.opened, self.column, self.file = opened, column, file
+    def __init__(self, opened: Any, column: str, file: Path, errors: type[Exception]) -> None:
+        self.opened, self.column, self.file, self.errors = opened, column, file, errors
         self.lock = Lock()
         self.held: OrderedDict[int, Any] = OrderedDict()
 
@@ -66,6 +80,15 @@ class Pictures:
             self.held.move_to_end(group)
             return self.held[group]
 
+    def complete(self, group: int) -> bool:
+        """Return whether the file says that no row of a group is without a picture, so that none need be read."""
+        columns = self.opened.metadata.row_group(group)
+        for column in map(columns.column, range(columns.num_columns)):
+            if column.path_in_schema in (self.column, f"{self.column}.bytes"):
+                said = column.statistics
+                return said is not None and bool(said.has_null_count) and said.null_count == 0
+        return False
+
     def there(self, group: int) -> list[bool]:
         """Return which rows of a group have a picture."""
         valid: list[bool] = self.group(group).is_valid().to_pylist()
@@ -75,7 +98,10 @@ class Pictures:
         """Return a row's picture."""
 
         def read() -> bytes:
-            value = self.group(group)[number].as_py()
+            try:
+                value = self.group(group)[number].as_py()
+            except self.errors as error:
+                raise OSError(str(error)) from error
             data = value["bytes"] if isinstance(value, dict) else value
             if not isinstance(data, bytes):
                 raise OSError("the row has no bytes of a picture")

@@ -93,7 +93,7 @@ def find_set(
         others = ", ".join(f"{other.layout} ({other.files[0]})" for other in wanted[1:])
         notes.append(f"{benchmark.title}: read as {source.layout} ({source.files[0]}), which is also there as {others}")
     rows = benchmark.rows(source, split)
-    notes += benchmark.notes(rows, source)
+    notes += benchmark.notes(rows[:limit], source)
     expected = benchmark.splits[split]
     if len(rows) != expected:
         notes.append(
