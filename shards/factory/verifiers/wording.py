@@ -26,7 +26,8 @@ _REFUSAL = re.compile(
 _NOTHING = {
     "n/a", "na", "unknown", "none", "not available", "not applicable", "cannot be determined", "can not be determined",
     "cannot determine", "undetermined", "unanswerable", "not enough information", "insufficient information",
-    "no answer", "not visible", "unclear", "not sure", "i don't know", "i do not know", "null", "nan", "-", "?", "无法确定", "未知",
+    "no answer", "not visible", "unclear", "not sure", "i don't know", "i do not know", "null", "nan", "-", "?",
+    "无法确定", "未知",
 }  # fmt: skip
 _LEAK = re.compile(
     r"\b(?:given|reference|standard|ground[- ]truth|provided|expected|gold|official|known)\s+(?:answer|solution|label|"
