@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fcot.errors import UserError
 from fcot.evaluation.ocrbench_v2 import abilities, overall, score
 
 CASES = Path(os.environ.get("FCOT_CASES") or Path(__file__).parent / "cases")
@@ -34,13 +35,12 @@ def test_answers_score_as_the_official_code_says(content):
     assert wrong == []
 
 
-def test_where_the_official_code_stops_a_row_has_a_score(content):
+def test_where_the_official_code_stops_a_row_has_0_and_says_so(content):
     for case in [*content["official_raises"], *content["non_string_predictions"]]:
         if "official_raises" in case:
             found = result(case, case["prediction"])
-            assert 0 <= found.score <= 1
-            if case.get("because_of") == "prediction":
-                assert found.score == 0
+            assert (found.score, found.ignored) == (0, False), case["id"]
+            assert found.crashed, case["id"]
 
 
 def test_a_whole_file_has_the_abilities_of_the_official_code(content):
@@ -55,7 +55,12 @@ def test_a_whole_file_has_the_abilities_of_the_official_code(content):
 
 def test_aggregation(content):
     for case in content["aggregation"]:
-        if "official_raises" in case:
+        if case.get("official_raises") == "ValueError":
+            with pytest.raises(UserError, match="no type"):
+                abilities([(item["type"], item["score"]) for item in case["items"]], "en")
+            continue
+        if case.get("official_raises") == "ZeroDivisionError":
+            assert overall(abilities([(item["type"], item["score"]) for item in case["items"]], "ch")) is None
             continue
         rows = [(item["type"], item["score"]) for item in case["items"] if item.get("ignore") != "True"]
         for language, name in (("en", "english"), ("ch", "chinese")):

@@ -7,13 +7,10 @@ from typing import Any
 from rapidfuzz.distance import Levenshtein
 
 from fcot.errors import UserError
+from fcot.evaluation.ocrbench_v2.crash import Crash
 from fcot.evaluation.ocrbench_v2.words import WordNet
 
 CHINESE = re.compile("[\u4e00-\u9fa5]")
-
-
-class Crash(ValueError):
-    """The official script stops at such a prediction."""
 
 
 def long_text(prediction: str | None, answer: str, *, zero_for_blank: bool) -> float:

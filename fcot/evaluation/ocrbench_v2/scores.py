@@ -6,11 +6,17 @@ from typing import Any
 
 from fcot.errors import UserError
 from fcot.evaluation.ocrbench_v2 import boxes, documents, short_text, spotting, tables, values
-from fcot.evaluation.ocrbench_v2.long_text import Crash, long_text
+from fcot.evaluation.ocrbench_v2.crash import Crash
+from fcot.evaluation.ocrbench_v2.long_text import long_text
 from fcot.evaluation.ocrbench_v2.tree_distance import TooLarge
 from fcot.evaluation.ocrbench_v2.types import CHINESE, ENGLISH, KINDS, language_of
 
 SHORT_ANSWER = "简答"  # in a question for handwriting: a text, not characters
+# Rules whose official script gives 0 where a row has no prediction; it stops at such a row under the other ones.
+TAKE_NONE = {
+    "box", "spotting", "vqa with position", "chart", "document", "table", "table cn", "formula cn", "long",
+    "long, zero for blank",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,8 @@ class Result:
     Attributes:
         score: From 0 to 1; of tables and documents it may be below.
         ignored: Left out of every mean.
-        crashed: Why the official script stops at the answer, which has 0 here; "" if it does not.
+        crashed: Why the official script stops at the row, which has 0 here; "" if it does not. Tables too large to be
+            compared have 0 and say so here too.
     """
 
     score: float
@@ -50,17 +57,18 @@ def score(
         content: The texts in them.
 
     Raises:
-        UserError: If there is no such type or rule, or a package is missing.
+        UserError: If there is no such type, or a package is missing.
     """
     if kind not in KINDS:
         raise UserError(f"OCRBench v2 has no type {kind!r}.\nFetch the benchmark again.")
-    if prediction is None:
-        return Result(0.0)
-    answers = answers if isinstance(answers, list) else [answers]
-    if KINDS[kind].rule == "translation" and not answers[0]:
-        return Result(0.0, ignored=bool(prediction))
+    rule = KINDS[kind].rule
+    answers = answers if isinstance(answers, list) or rule in ("vqa", "vqa cn") else [answers]
     try:
-        return Result(_scored(KINDS[kind].rule, question, prediction, answers, eval, bbox, content))
+        if prediction is None:
+            return Result(0.0, crashed="" if _takes_none(rule, answers, eval) else "no prediction")
+        if rule == "translation" and not answers[0]:
+            return Result(0.0, ignored=bool(prediction))
+        return Result(_scored(rule, question, prediction, answers, eval, bbox, content))
     except UserError:
         raise
     except (Crash, TooLarge, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
@@ -76,11 +84,7 @@ def _scored(
         "count": lambda: short_text.count(said, answers, kind),
         "formula": lambda: short_text.formula(said, answers),
         "formula cn": lambda: short_text.formula_chinese(said, answers),
-        "handwriting": lambda: (
-            long_text(said, answers[0], zero_for_blank=True)
-            if SHORT_ANSWER in question
-            else short_text.handwriting(said, answers)
-        ),
+        "handwriting": lambda: _handwriting(question, said, answers),
         "long": lambda: long_text(said, answers[0], zero_for_blank=False),
         "long, zero for blank": lambda: long_text(said, answers[0], zero_for_blank=True),
         "translation": lambda: long_text(said, answers[0], zero_for_blank=False),
@@ -97,16 +101,38 @@ def _scored(
     return rules[rule]()
 
 
+def _takes_none(rule: str, answers: Sequence[Any], kind: str | None) -> bool:
+    """Return whether the official script gives 0 to a row without a prediction, and goes on."""
+    if rule == "values":
+        return values.takes_none(values.accepted_values(answers[0]))
+    if rule == "values cn":
+        return values.takes_none(values.accepted_values_chinese(answers[0]))
+    return rule in TAKE_NONE or (rule == "vqa" and kind == "multiple choice")
+
+
+def _handwriting(question: str, said: str, answers: Sequence[Any]) -> float:
+    if SHORT_ANSWER not in question:
+        return short_text.handwriting(said, answers)
+    if not said and not answers[0]:
+        raise Crash("neither a prediction nor an answer")
+    return long_text(said, answers[0], zero_for_blank=True)
+
+
 def abilities(scored: Iterable[tuple[str, float]], language: str) -> dict[str, tuple[float | None, int]]:
     """Return the mean score of each ability of a language over all of its rows, and their number.
 
     Args:
         scored: Type and score of each row that counts.
         language: "en" or "ch".
+
+    Raises:
+        UserError: If there is no such type.
     """
     names = ENGLISH if language == "en" else CHINESE
     found: dict[str, list[float]] = {name: [] for name in names}
     for kind, value in scored:
+        if kind not in KINDS:
+            raise UserError(f"OCRBench v2 has no type {kind!r}.\nFetch the benchmark again.")
         if language_of(kind) == language:
             found[KINDS[kind].ability].append(value)
     return {name: (sum(each) / len(each) if each else None, len(each)) for name, each in found.items()}

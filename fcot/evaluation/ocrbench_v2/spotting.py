@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fcot.evaluation.ocrbench_v2.boxes import LARGEST
+from fcot.evaluation.ocrbench_v2.crash import Crash
 
-_GROUP = re.compile(r"[\[(]\s*([^\[\]()]*?)\s*[\])]")
+_GROUP = re.compile(r"[\[(]([^\[\]()]*)[\])]")
 ANY = "###"  # an answer that may be read or not
 MARKS = "!?.:,*\"()·[]/'"
 OVERLAP = 0.5
@@ -40,7 +41,11 @@ class Spot:
 
 
 def spotting(prediction: str, polygons: Sequence[Sequence[Any]], contents: Sequence[str]) -> float:
-    """Return the harmonic mean of precision and recall of texts found in the right place."""
+    """Return the harmonic mean of precision and recall of texts found in the right place.
+
+    Raises:
+        Crash: If a box is found whose text is empty or has several lines.
+    """
     said = list(dict.fromkeys(spots(prediction)))
     found = [each for each in said if each.box[0] < each.box[2] and each.box[1] < each.box[3]]
     answers = [
@@ -58,6 +63,8 @@ def spotting(prediction: str, polygons: Sequence[Sequence[Any]], contents: Seque
             shared = answer.inner(each)
             union = answer.area + each.area - shared
             if number not in used and union and shared / union > OVERLAP:
+                if not answer.text or "\n" in answer.text:
+                    raise Crash("a box is found whose right text is empty or has several lines")
                 used.add(number)
                 correct += _same(answer.text, each.text)
                 break
@@ -74,7 +81,7 @@ def spots(prediction: str) -> list[Spot]:
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         value = None
     if value is None:
-        rows: list[Sequence[Any]] = [each.split(",", 4) for each in _GROUP.findall(prediction)]
+        rows: list[Sequence[Any]] = [each.strip().split(",", 4) for each in _GROUP.findall(prediction)]
     else:
         rows = [each for each in value if isinstance(each, list | tuple)] if isinstance(value, list | tuple) else []
     found = []

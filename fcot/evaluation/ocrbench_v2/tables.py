@@ -4,7 +4,7 @@ import ast
 import re
 from typing import Any
 
-from fcot.evaluation.ocrbench_v2.long_text import Crash
+from fcot.evaluation.ocrbench_v2.crash import Crash
 from fcot.evaluation.ocrbench_v2.teds import teds
 
 FENCE = re.compile(r"```(?:python|json)?\n(.*?)\n```", re.DOTALL | re.IGNORECASE)

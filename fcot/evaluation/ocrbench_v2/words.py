@@ -1,7 +1,8 @@
 """Synonyms from WordNet 3.0, as METEOR looks them up.
 
 `wordnet.txt.gz` holds the words of Princeton's WordNet 3.0 that are single words, by synset, and its irregular forms;
-its licence lies beside it. Looking up is NLTK's: exceptions, then endings, until a form is in the database.
+its licence lies beside it. Synonyms are NLTK's for each of the 83,118 lemmas without an underscore; a token such as
+"ice_cream" has none here. Looking up is NLTK's: exceptions, then endings, until a form is in the database.
 """
 
 import gzip
