@@ -53,4 +53,5 @@ def test_only_the_shape_counts(prediction, expected):
 
 
 def test_a_blank_line_is_like_no_other():
+    assert score("document parsing en", "", "a\n \nb", ["a\nc\nb"]).score == pytest.approx(1 - 1 / 5)
     assert score("document parsing en", "", "a\n\nb", ["a\n\nb"]).score == pytest.approx(1 - 1 / 5)

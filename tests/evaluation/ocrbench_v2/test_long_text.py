@@ -27,6 +27,7 @@ def test_stems_and_synonyms_match_in_meteor_alone():
 
 
 def test_one_chinese_character_makes_words_chinese():
+    assert english("gate 门", "gate") < english("gate x", "gate")  # the blank is a token
     assert english("12.5Gate one", "12.5Gate one") < english(
         "12.5Gate 一", "12.5Gate 一"
     )  # two tokens, then four or more

@@ -20,6 +20,7 @@ def given(kind, prediction, answers, **rest):
         ("7", [7], 1),
         ("bel", ["bell"], 0),  # a short answer is not measured by its distance
         (f"It says: {LONG}.", [LONG], 1 - 10 / 34),
+        ("It says: four words, not five.", ["four words, not five"], 1),
         ("five words", [LONG], 0),  # below a half
         ("wrong", ["right", "wrong"], 1),
         ("wrong", [], 0),
@@ -46,7 +47,7 @@ def test_case_counts_where_the_row_says_so():
     ("prediction", "answer", "expected"),
     [
         ("北 京 市", "北京市", 1),
-        ("甲,乙,丙", "甲,乙,丙", 1),
+        ("答：甲,乙,丙", "甲,乙,丙", 1),
         ("答：甲,乙,丙,丁", "甲,乙,丙,丁", 1 - 2 / 9),  # four parts: distance, without credit for containment
         ("答：甲，乙，丙，丁", "甲，乙，丙，丁", 1),  # full-width commas part nothing
     ],

@@ -44,6 +44,11 @@ def test_a_text_that_may_be_read_or_not_counts_on_neither_side():
     assert spotted(said, ("###", "###")).score == 0
 
 
+def test_a_box_answers_one_text_only_right_or_wrong():
+    assert spotted("[[100,100,300,200,'b']]", ("a", "b"), [BOXES[0]] * 2).score == 0
+    assert spotted("[[100,100,300,200,'a']]", ("a", "b"), [BOXES[0]] * 2).score == pytest.approx(2 / 3)
+
+
 def test_boxes_without_a_text_vanish():
     assert spotted("[[100,100,300,200,'Bread!']]", ("Bread!",)).score == 1
 

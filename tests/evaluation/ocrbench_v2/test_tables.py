@@ -35,6 +35,11 @@ def test_html(prediction, expected):
     assert html(prediction) == pytest.approx(expected)
 
 
+def test_text_behind_an_inner_cell_does_not_count():
+    inner = TABLE.replace("xy", f"<table>{ROW}</table>")
+    assert html(inner.replace("</td></tr></table></td>", "</td>zz</tr></table></td>"), inner) == 1
+
+
 def test_texts_of_headings_do_not_count():
     heading = TABLE.replace("td", "th")
     assert html(heading.replace("xy", "other"), heading) == 1

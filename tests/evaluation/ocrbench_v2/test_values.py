@@ -23,7 +23,7 @@ def english(prediction, answer):
         ('[{"a": "x"}]', {"a": ["x"]}, 0),
         ("{1: 'x'}", {"1": ["x"]}, 0),
         ("{}", {}, 0),
-        ("x", {"a": []}, 0),
+        ('{"b": "y"}', {"a": [], "b": ["y"]}, 0),  # no value of a key is accepted, so no dictionary is
         ('{"a": "x"}', '{"a": "x"}', 1),  # a plain value of an answer that is text is one value
         ('{"a": "xy"}', {"a": "xy"}, 0),  # one in a dictionary is its letters
         ('{"a": "y"}', {"a": "xy"}, 1),
