@@ -142,9 +142,16 @@ def result(output):
     return json.loads((output / "results.json").read_text()), answers
 
 
-def test_a_run_that_is_killed_goes_on_to_the_same_table(root, tmp_path):
-    once, killed = tmp_path / "once", tmp_path / "killed"
-    main(command(root, once))
+@pytest.fixture(scope="module")
+def once(root, tmp_path_factory):
+    """The output of a run that nothing happened to."""
+    output = tmp_path_factory.mktemp("once")
+    main(command(root, output))
+    return output
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_table(root, once, tmp_path):
+    killed = tmp_path / "killed"
     done = 0
     for number in range(1, 6):
         words = [sys.executable, "-m", "fcot", *command(root, killed)]
@@ -166,9 +173,8 @@ def test_a_run_that_is_killed_goes_on_to_the_same_table(root, tmp_path):
     assert table["columns"]["ocrbench_v2_en"]["models"]["student"]["value"] > 5 and len(set(answers.values())) > 20
 
 
-def test_two_processes_give_the_table_of_one(root, tmp_path):
-    once, two = tmp_path / "once", tmp_path / "two"
-    main(command(root, once))
+def test_two_processes_give_the_table_of_one(root, once, tmp_path):
+    two = tmp_path / "two"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29611"]
     done = subprocess.run([*torchrun, "-m", "fcot", *command(root, two)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
