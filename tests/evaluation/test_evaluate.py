@@ -11,6 +11,7 @@ import pytest
 from fcot.cli.main import main
 from fcot.evaluation.benchmarks import BENCHMARKS
 from fcot.evaluation.benchmarks.published import Published
+from fcot.evaluation.rows import Answer, Row, Scored
 from fcot.evaluation.run import evaluation
 from fcot.evaluation.scoring.rrc import check_submission
 from tests.evaluation.miniature import ROWS, draw
@@ -85,6 +86,15 @@ def test_a_set_that_is_not_whole_stays_out(root, tmp_path):
     assert any("not the whole split" in note for note in found["notes"])
     found = evaluate(root, tmp_path, "--benchmarks", "docvqa", "--allow_partial", "true")
     assert found["columns"]["docvqa"]["n"] == ROWS["docvqa"]
+
+
+def test_answers_at_which_an_official_script_stops_are_counted():
+    kind = BENCHMARKS["ocrbench_v2"]()
+    fields = {"type": "full-page OCR cn", "answers": ["Gate 4"], "eval": None, "bbox": None, "content": None}
+    row = Row("7", (), "?", ("Gate 4",), group="text_recognition", fields=fields)
+    scored = [Scored(row, Answer("7", said), kind.score(row, said)) for said in (" ", "Gate 4")]
+    (note,) = kind.counted(scored)
+    assert note.startswith("1 answers would stop the official script and score 0, such as 7")
 
 
 def test_difficult_rows_are_those_that_fewer_tiles_get_wrong(root, tmp_path):
