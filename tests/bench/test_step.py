@@ -22,7 +22,7 @@ SAMPLES = (("What?", "a short one", 2), ("And a longer question?", "x", 1), ("To
     [
         ("2b", [2], 37.77, 58.2),
         ("2b", [4], 31.88, None),
-        ("2b", [2, 4], 47.42, 58.2 + 48.4),
+        pytest.param("2b", [2, 4], 47.42, 58.2 + 48.4, marks=pytest.mark.slow),
         ("8b", [2], 132.69, None),
         ("8b", [4], 107.31, None),
     ],

@@ -20,6 +20,20 @@ from fcot.metrics.relaxed_accuracy import relaxed_accuracy
 from fcot.metrics.vqa_accuracy import vqa_accuracy
 from fcot.metrics.yes_no import yes_or_no
 
+# the cases of OCRBench v2 and of prompts have files of their own
+from tests.evaluation.ocrbench_v2_cases import (  # noqa: F401
+    content,
+    test_a_whole_file_has_the_abilities_of_the_official_code,
+    test_aggregation,
+    test_answers_of_thirty_types_score_as_the_official_code_says,
+    test_where_the_official_code_stops_a_row_has_a_score,
+)
+from tests.evaluation.prompt_cases import (  # noqa: F401
+    test_a_protocol_without_a_prompt_is_refused,
+    test_prompts_are_those_of_each_harness_character_for_character,
+    test_tiles_and_lengths_are_those_of_published_scores,
+)
+
 CASES = Path(os.environ.get("FCOT_CASES") or Path(__file__).parent / "cases")
 TOLERANCE = 1e-9
 NOT_CLAIMED = object()

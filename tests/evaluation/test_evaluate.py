@@ -11,6 +11,7 @@ import pytest
 from fcot.cli.main import main
 from fcot.evaluation.benchmarks import BENCHMARKS
 from fcot.evaluation.benchmarks.published import Published
+from fcot.evaluation.rows import Answer, Row, Scored
 from fcot.evaluation.run import evaluation
 from fcot.evaluation.scoring.rrc import check_submission
 from tests.evaluation.miniature import ROWS, draw
@@ -87,6 +88,15 @@ def test_a_set_that_is_not_whole_stays_out(root, tmp_path):
     assert found["columns"]["docvqa"]["n"] == ROWS["docvqa"]
 
 
+def test_answers_at_which_an_official_script_stops_are_counted():
+    kind = BENCHMARKS["ocrbench_v2"]()
+    fields = {"type": "full-page OCR cn", "answers": ["Gate 4"], "eval": None, "bbox": None, "content": None}
+    row = Row("7", (), "?", ("Gate 4",), group="text_recognition", fields=fields)
+    scored = [Scored(row, Answer("7", said), kind.score(row, said)) for said in (" ", "Gate 4")]
+    (note,) = kind.counted(scored)
+    assert note.startswith("1 answers would stop the official script and score 0, such as 7")
+
+
 def test_difficult_rows_are_those_that_fewer_tiles_get_wrong(root, tmp_path):
     options = ["--benchmarks", "chartqa", "--allow_partial", "true", "--difficult", "0.5"]
     found = evaluate(root, tmp_path, *options)
@@ -142,9 +152,16 @@ def result(output):
     return json.loads((output / "results.json").read_text()), answers
 
 
-def test_a_run_that_is_killed_goes_on_to_the_same_table(root, tmp_path):
-    once, killed = tmp_path / "once", tmp_path / "killed"
-    main(command(root, once))
+@pytest.fixture(scope="module")
+def once(root, tmp_path_factory):
+    """The output of a run that nothing happened to."""
+    output = tmp_path_factory.mktemp("once")
+    main(command(root, output))
+    return output
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_table(root, once, tmp_path):
+    killed = tmp_path / "killed"
     done = 0
     for number in range(1, 6):
         words = [sys.executable, "-m", "fcot", *command(root, killed)]
@@ -166,9 +183,8 @@ def test_a_run_that_is_killed_goes_on_to_the_same_table(root, tmp_path):
     assert table["columns"]["ocrbench_v2_en"]["models"]["student"]["value"] > 5 and len(set(answers.values())) > 20
 
 
-def test_two_processes_give_the_table_of_one(root, tmp_path):
-    once, two = tmp_path / "once", tmp_path / "two"
-    main(command(root, once))
+def test_two_processes_give_the_table_of_one(root, once, tmp_path):
+    two = tmp_path / "two"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29611"]
     done = subprocess.run([*torchrun, "-m", "fcot", *command(root, two)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -170,6 +170,10 @@ class Benchmark(ABC):
         """Return what a user should know of the rows; nothing by default."""
         return []
 
+    def counted(self, scored: Sequence[Scored]) -> list[str]:
+        """Return what a user should know of scored rows; nothing by default."""
+        return []
+
     @classmethod
     def name(cls) -> str:
         """Return its short name."""

@@ -9,7 +9,7 @@ from fcot.evaluation.benchmarks.benchmark import SHORT, Benchmark, Column, Sourc
 from fcot.evaluation.layouts.json_rows import json_file, picture_file
 from fcot.evaluation.layouts.parquet import pictured_rows
 from fcot.evaluation.layouts.tsv import literal, tsv_rows
-from fcot.evaluation.ocrbench_v2 import ability_of, language_of, score
+from fcot.evaluation.ocrbench_v2 import Result, ability_of, language_of, score
 from fcot.evaluation.ocrbench_v2.types import CHINESE, ENGLISH
 from fcot.evaluation.rows import Answer, Picture, Row, Scored
 
@@ -36,6 +36,9 @@ class OcrbenchV2(Benchmark):
             "tsv": (r"OCRBench_v2\.tsv",),
         }
     }
+
+    def __init__(self) -> None:
+        self.results: dict[tuple[str, str], Result] = {}
 
     def official(self, source: Source, split: str) -> Iterator[Row]:
         """Yield the rows of the authors' file."""
@@ -75,11 +78,24 @@ class OcrbenchV2(Benchmark):
         """Return whether the type's rule leaves the row out of the mean."""
         return bool(self.result(row, answer).ignored)
 
-    def result(self, row: Row, answer: str) -> Any:
-        """Return what the rule of the row's type says."""
-        fields = row.fields
-        rest = {name: fields[name] for name in ("eval", "bbox", "content")}
-        return score(fields["type"], row.question, answer, fields["answers"], **rest)
+    def result(self, row: Row, answer: str) -> Result:
+        """Return what the rule of the row's type says; tables take long, so it is asked once."""
+        if (row.id, answer) not in self.results:
+            fields = row.fields
+            rest = {name: fields[name] for name in ("eval", "bbox", "content")}
+            self.results[row.id, answer] = score(fields["type"], row.question, answer, fields["answers"], **rest)
+        return self.results[row.id, answer]
+
+    def counted(self, scored: Sequence[Scored]) -> list[str]:
+        """Return how many answers would have stopped the official script, and score 0 here."""
+        crashed = [
+            each for each in scored if not each.answer.failed and self.result(each.row, each.answer.text).crashed
+        ]
+        if not crashed:
+            return []
+        first = crashed[0]
+        reason = self.result(first.row, first.answer.text).crashed
+        return [f"{len(crashed)} answers would stop the official script and score 0, such as {first.row.id} ({reason})"]
 
     def columns(self, scored: Sequence[Scored], scoring: str) -> list[Column]:
         """Return the mean of its abilities for each language; an ability is the mean of its rows."""

@@ -212,6 +212,7 @@ def _faults(models: Sequence[TestedModel], scoring: str, allow_partial: bool) ->
                 notes.append(
                     f"{named}: {undecided} of {len(of.scored)} answers ({share:.0%}) need a judge and count as wrong"
                 )
+            notes += [f"{named}: {note}" for note in of.benchmark.counted(of.scored)]
     return notes
 
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 from shards.factory.verifiers.quantity import Quantity, in_words, plain, quantities
 from shards.factory.verifiers.text import folded
 
-_NUM = r"-?\d[\d,]*(?:\.\d+)?%?"
+_NUM = r"-?\d[\d,]{0,40}(?:\.\d{1,40})?%?"
 _EQUATION = re.compile(
     rf"(?<![\w.^/=])({_NUM}(?:\s*[-+×x*·/÷:]\s*{_NUM})+)\s*(=|≈)\s*({_NUM})(?![\d^]|\s*[-+×*·/÷^]\s*\d)"
 )
@@ -17,7 +17,7 @@ _OPERATORS: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
     "+": operator.add, "-": operator.sub,
     **dict.fromkeys("×x*·", operator.mul), **dict.fromkeys("/÷:", operator.truediv),
 }  # fmt: skip
-_READ_OUT = re.compile(r"^\s*([^\W\d][^:\n=]{0,40}?)\s*:\s*(-?[\d,]+(?:\.\d+)?%?)\s*$", re.MULTILINE)
+_READ_OUT = re.compile(r"^\s*([^\W\d][^:\n=]{0,40}?)\s*:\s*(-?[\d,]{1,40}(?:\.\d{1,40})?%?)\s*$", re.MULTILINE)
 _THEREFORE = re.compile(r"\b(?:so|therefore|thus|hence|in total|altogether)\b", re.IGNORECASE)
 _PICKED = re.compile(
     r"\b(?:option|choice|answer)\s+\(?([A-H])\)?\s+is\s+(?:the\s+)?(?:correct|right|best|true)|"

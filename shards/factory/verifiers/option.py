@@ -33,7 +33,7 @@ class Choice(Verifier):
         bare = _DRESS.sub(" ", _TEXT.sub(r"\1", text)).strip(" \n.*:")
         if (letter := by_text.get(folded(bare))) is not None:
             return frozenset(letter)
-        if bare.isdigit() and 1 <= int(bare) <= len(known):
+        if bare.isdecimal() and len(bare) < 3 and 1 <= int(bare) <= len(known):
             return frozenset(known[int(bare) - 1])
         parts = [part.strip(" ()[].*") for part in _JOINED.split(bare)]
         if all(len(part) == 1 and part.upper() in known for part in parts):
