@@ -224,3 +224,18 @@ def type_in_terminal() -> Callable[[list[str], list[str]], str]:
         return seen.decode().replace("\r\n", "\n")
 
     return run
+
+
+FEW = {"fastv", "visionzip", "random"}  # reducers that are run in every way in each run of the suite
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every reducer runs on Llama with its positions kept, and a few in every way; all other pairs are marked slow."""
+    for item in items:
+        parts = getattr(item, "callspec", None)
+        if parts is None or "reduce" not in item.nodeid.partition("::")[0]:
+            continue
+        words = set(parts.id.split("-"))
+        if {"qwen2", "qwen3", "renumbered"} & words and not words & FEW:
+            item.add_marker(pytest.mark.slow)

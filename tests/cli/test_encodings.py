@@ -53,6 +53,7 @@ def test_an_error_is_shown_on_any_terminal(encoding):
     assert "There is no verb 'chat?'" in shown[1]
 
 
+@pytest.mark.slow
 def test_files_are_utf8_in_a_locale_without_letters(tiny_checkpoint, tiny_shards, tmp_path):
     settings = f"""\
 # Prüfung

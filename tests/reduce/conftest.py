@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -252,19 +251,3 @@ def greedy() -> Callable[..., tuple[Tensor, Tensor]]:
         return torch.stack(out.logits, 1), out.sequences[:, -steps:]
 
     return answer
-
-
-FEW = ("fastv", "visionzip", "random")  # methods that are run on every family in each run of the suite
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every method runs on Llama, and a few on every family; all other pairs are marked slow."""
-    here = str(Path(__file__).parent)
-    for item in items:
-        parts = getattr(item, "callspec", None)
-        if parts is None or not str(item.path).startswith(here):
-            continue
-        words = parts.id.split("-")
-        if {"qwen2", "qwen3"} & set(words) and not set(FEW) & set(words):
-            item.add_marker(pytest.mark.slow)

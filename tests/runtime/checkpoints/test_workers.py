@@ -69,7 +69,14 @@ def run(tmp_path_factory, student_folder, tiny_shards):
     return folder
 
 
-@pytest.mark.parametrize(("verb", "error"), [("fit", "RuntimeError"), ("test", "UserError"), ("merge", "RuntimeError")])
+@pytest.mark.parametrize(
+    ("verb", "error"),
+    [
+        ("fit", "RuntimeError"),
+        pytest.param("test", "UserError", marks=pytest.mark.slow),
+        pytest.param("merge", "RuntimeError", marks=pytest.mark.slow),
+    ],
+)
 def test_an_error_ends_a_verb_at_once_while_its_workers_are_stuck(verb, error, run, tmp_path):
     words = ["--config", str(run / "config.yaml"), "--trainer.default_root_dir", "again"]
     words = [verb, str(run), "--output", "merged"] if verb == "merge" else [verb, *words]
