@@ -35,7 +35,7 @@ def test_answers_of_thirty_types_score_as_the_official_code_says(content):
     assert wrong == []
 
 
-def test_where_the_official_code_stops_a_row_has_0_and_says_so(content):
+def test_where_the_official_code_stops_a_row_has_a_score(content):
     for case in [*content["official_raises"], *content["non_string_predictions"]]:
         if "official_raises" in case:
             found = result(case, case["prediction"])
