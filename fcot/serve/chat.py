@@ -53,6 +53,7 @@ def chat(
         raise UserError(f"max_new_tokens is {max_new_tokens}.\nGive at least 1.")
     folder = ModelFolder(native_folder(model))
     pictures = {path: open_image(path) for path in image or []}
+    from fcot.models.device import device_of
     from fcot.models.sampling import Sampling
     from fcot.models.token_counts import TokenCounts
     from fcot.reduce import FewerTiles, reducer_of
@@ -70,7 +71,7 @@ def chat(
     pages = {path: cut(picture, limits[path], tile_size=size) for path, picture in pictures.items()}
     disable_progress_bar()
     dialogue = Dialogue(
-        folder, list(pages.values()), device=chosen_device(device), dtype=dtype, reducer=reducer, grids=grids
+        folder, list(pages.values()), device=device_of(device), dtype=dtype, reducer=reducer, grids=grids
     )
     ratio = getattr(folder.config, "ratio", 1)
     tokens_a_tile = TokenCounts(folder.config)
@@ -84,27 +85,6 @@ def chat(
             dialogue.ask(asked, max_new_tokens=max_new_tokens, streamer=Screen(dialogue.tokenizer), sampling=sampling)
         except KeyboardInterrupt:
             print("\n(stopped; this turn is forgotten)")
-
-
-def chosen_device(name: str) -> str:
-    """Return the device to run on; "auto" is an accelerator if there is one.
-
-    Raises:
-        UserError: If there is no such device.
-    """
-    import torch
-
-    from fcot.errors import UserError
-
-    if name == "auto":
-        found = torch.accelerator.current_accelerator(check_available=True)
-        return "cpu" if found is None else found.type
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:  # either, depending on how torch was built
-        reason = str(error).splitlines()[0]
-        raise UserError(f"There is no device {name!r} here ({reason}).\nGive --device cpu, or none.") from error
-    return name
 
 
 def given(questions: list[str]) -> Iterator[str]:

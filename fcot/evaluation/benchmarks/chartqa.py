@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from fcot.errors import UserError
 from fcot.evaluation.benchmarks.benchmark import SHORT, Benchmark, Column, Source, lacking
-from fcot.evaluation.benchmarks.document_vqa import answers_of
+from fcot.evaluation.benchmarks.served_vqa import answers_of
 from fcot.evaluation.layouts.find import hub
 from fcot.evaluation.layouts.json_rows import json_file, json_lines, picture_file
 from fcot.evaluation.layouts.parquet import pictured_rows

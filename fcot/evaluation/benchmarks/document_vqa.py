@@ -3,17 +3,16 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from fcot.evaluation.benchmarks.benchmark import SHORT, Source
+from fcot.evaluation.benchmarks.served_vqa import ServedVQA, known, row_of
 from fcot.evaluation.layouts.json_rows import json_file, json_lines, picture_file
-from fcot.evaluation.layouts.parquet import pictured_rows
-from fcot.evaluation.layouts.tsv import literal, tsv_rows
 from fcot.evaluation.rows import Answer, Row
 from fcot.metrics.anls import anls
 
 
-class DocumentVQA:
+class DocumentVQA(ServedVQA):
     """Layouts, prompt and score of a benchmark of the Robust Reading Competition.
 
     Attributes:
@@ -21,9 +20,9 @@ class DocumentVQA:
         image_key: Name of the picture's file in the official rows.
     """
 
-    title: ClassVar[str]
     folders: ClassVar[Sequence[str]]
     image_key: ClassVar[str]
+    hub_id = "questionId"
     max_new_tokens = 100
     licence = "terms of the Robust Reading Competition, after registration"
 
@@ -50,21 +49,6 @@ class DocumentVQA:
             image = picture_file(file.parents[2] / row["image"])
             yield row_of(row["question_id"], image, row["question"], known(row.get("answer"), split))
 
-    def parquet(self, source: Source, split: str) -> Iterator[Row]:
-        """Yield the rows of the Hub's files."""
-        for row, image in pictured_rows(source.files, "image"):
-            yield row_of(row["questionId"], image, row["question"], known(row["answers"], split))
-
-    def tsv(self, source: Source, split: str) -> Iterator[Row]:
-        """Yield the rows of VLMEvalKit's file, which has no ids of the server."""
-        (file, *_) = source.files
-        for number, (row, (image,)) in enumerate(tsv_rows(file)):
-            yield row_of(None, image, row["question"], answers_of(literal(row["answer"], file, number)))
-
-    def notes(self, rows: Sequence[Row], source: Source) -> list[str]:
-        """Return a warning where VLMEvalKit re-saved the pictures."""
-        return resaved(source, self.title)
-
     def prompt(self, row: Row, protocol: str = "internvl2") -> str:
         """Return the question with the instruction to be short."""
         return f"{row.question}{' ' if protocol == 'internvl2' else chr(10)}{SHORT}"
@@ -80,29 +64,3 @@ class DocumentVQA:
             return {}
         said = [{"questionId": row.fields["question_id"], "answer": answers[row.id].text} for row in rows]
         return {f"rrc_{self.title.lower()}_{split}.json": json.dumps(said, ensure_ascii=False, indent=1) + "\n"}
-
-
-def known(answers: Any, split: str) -> Any:
-    """Return the answers of a split, none of "test": the server keeps them, and some files have blanks there."""
-    return None if split == "test" else answers
-
-
-def row_of(question_id: int | str | None, image: Any, question: str, answers: Any) -> Row:
-    """Return a row; answers are a list, a text or none."""
-    fields = {} if question_id is None else {"question_id": int(question_id)}
-    return Row("", (image,), question, answers_of(answers), fields=fields)
-
-
-def answers_of(answers: Any) -> tuple[str, ...]:
-    """Return answers that are a list, a text or none as texts."""
-    if answers is None:
-        return ()
-    return (answers,) if isinstance(answers, str) else tuple(str(each) for each in answers)
-
-
-def resaved(source: Source, title: str) -> list[str]:
-    """Return a warning if pictures are those that VLMEvalKit unpacks from a large TSV, re-saved as JPEG."""
-    (file, *_) = source.files  # where the TSV is there too, it comes first and is read
-    if not file.name.endswith("_local.tsv"):
-        return []
-    return [f"{title}: the pictures of {file} were re-saved by VLMEvalKit as JPEG of quality 75, unlike the originals"]

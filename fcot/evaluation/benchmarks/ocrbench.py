@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from fcot.evaluation.benchmarks.benchmark import SHORT, Benchmark, Column, Source
-from fcot.evaluation.benchmarks.document_vqa import answers_of
+from fcot.evaluation.benchmarks.served_vqa import answers_of
 from fcot.evaluation.layouts.find import hub
 from fcot.evaluation.layouts.json_rows import json_file, picture_file
 from fcot.evaluation.layouts.parquet import pictured_rows

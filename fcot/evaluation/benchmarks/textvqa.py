@@ -5,19 +5,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from fcot.evaluation.benchmarks.benchmark import SHORT, Benchmark, Source
-from fcot.evaluation.benchmarks.document_vqa import answers_of, known, resaved, row_of
+from fcot.evaluation.benchmarks.served_vqa import ServedVQA, known, row_of
 from fcot.evaluation.layouts.find import hub
 from fcot.evaluation.layouts.json_rows import json_file, json_lines, picture_file
-from fcot.evaluation.layouts.parquet import pictured_rows
-from fcot.evaluation.layouts.tsv import literal, tsv_rows
 from fcot.evaluation.rows import Answer, Row
 from fcot.metrics.vqa_accuracy import vqa_accuracy
 
 
-class Textvqa(Benchmark):
+class Textvqa(ServedVQA, Benchmark):
     """Questions on text in photographs, with ten annotators' answers; no OCR tokens are given."""
 
     title = "TextVQA"
+    hub_id = "question_id"
     splits: ClassVar[Mapping[str, int]] = {"val": 5000, "test": 5734}
     max_tiles = 6
     max_new_tokens = 10
@@ -54,21 +53,6 @@ class Textvqa(Benchmark):
         for row in json_lines(rows):
             image = picture_file(rows.parents[2] / row["image"])
             yield row_of(row["question_id"], image, row["question"], answers[row["question_id"]])
-
-    def parquet(self, source: Source, split: str) -> Iterator[Row]:
-        """Yield the rows of the Hub's files."""
-        for row, image in pictured_rows(source.files, "image"):
-            yield row_of(row["question_id"], image, row["question"], known(row["answers"], split))
-
-    def tsv(self, source: Source, split: str) -> Iterator[Row]:
-        """Yield the rows of VLMEvalKit's file, which has no ids of the server."""
-        (file, *_) = source.files
-        for number, (row, (image,)) in enumerate(tsv_rows(file)):
-            yield row_of(None, image, row["question"], answers_of(literal(row["answer"], file, number)))
-
-    def notes(self, rows: Sequence[Row], source: Source) -> list[str]:
-        """Return a warning where VLMEvalKit re-saved the pictures."""
-        return resaved(source, self.title)
 
     def prompt(self, row: Row, protocol: str = "internvl2") -> str:
         """Return the question with the instruction to be short."""

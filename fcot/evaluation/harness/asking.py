@@ -11,12 +11,12 @@ from PIL import Image
 from fcot.convert.auto_convert import native_folder
 from fcot.errors import UserError
 from fcot.evaluation.rows import Answer, Picture, Row
-from fcot.evaluation.run.evaluation import device_of
 from fcot.evaluation.run.pages import survey
 from fcot.evaluation.run.plan import batches
 from fcot.evaluation.run.reader import Asked, Budget, Reader
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.shipped import shipped
+from fcot.models.device import device_of
 
 
 @dataclass(frozen=True)

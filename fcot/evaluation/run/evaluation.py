@@ -3,10 +3,9 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from fcot.convert.auto_convert import native_folder
 from fcot.errors import UserError
@@ -20,11 +19,13 @@ from fcot.evaluation.results.terminal import print_result
 from fcot.evaluation.results.tested import TestedModel, TestedSet
 from fcot.evaluation.rows import Answer
 from fcot.evaluation.run.pages import Page
+from fcot.evaluation.run.progress import Progress
 from fcot.evaluation.run.reader import Reader
 from fcot.evaluation.run.session import Options, Processes, answer_set, labels, processes
 from fcot.evaluation.run.sets import BenchmarkSet, find_sets
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.shipped import shipped
+from fcot.models.device import device_of
 
 FEWER_TILES = "fewer_tiles"
 
@@ -98,7 +99,11 @@ def look_at(sets: Sequence[BenchmarkSet], folder: Path, among: Processes) -> lis
     """Return the pages of each set's rows; one process looks, and the others read what it found."""
     if among.rank:
         among.wait()
-    pages = [of.pages(folder, lambda: None, 4) for of in sets]
+    pages = []
+    for of in sets:
+        number = len({picture.name for row in of.rows for picture in row.pictures})
+        with Progress(f"{of.benchmark.title} {of.split}: pages", number, number) as shown:
+            pages.append(of.pages(folder, partial(shown.advance, 1, 1), 4))
     if not among.rank:
         among.wait()
     return pages
@@ -163,18 +168,3 @@ def report(asked: Request, tested: Sequence[TestedModel], harder: Mapping[str, s
         print(check.line())
     print(asked.output / "RESULTS.md")
     return asked.check_published is None or (bool(checks) and all(check.holds for check in checks))
-
-
-def device_of(name: str) -> torch.device:
-    """Return the device to run on; "auto" is an accelerator if there is one.
-
-    Raises:
-        UserError: If there is no such device.
-    """
-    if name == "auto":
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # either, depending on how torch was built
-        reason = str(error).splitlines()[0]
-        raise UserError(f"There is no device {name!r} here ({reason}).\nGive --device cpu, or none.") from error

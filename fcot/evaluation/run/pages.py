@@ -63,13 +63,11 @@ def survey(rows: Iterable[Row], seen: Callable[[], object] = lambda: None, threa
     rows = list(rows)
     named = {picture.name: picture for row in rows for picture in row.pictures}
 
-    def one(picture: Picture) -> Page:
-        page = look(picture)
-        seen()
-        return page
-
+    pages: dict[str, Page] = {}
     with ThreadPoolExecutor(threads) as pool:
-        pages = dict(zip(named, pool.map(one, named.values()), strict=True))
+        for name, page in zip(named, pool.map(look, named.values()), strict=True):
+            pages[name] = page
+            seen()
     return {row.id: [pages[picture.name] for picture in row.pictures] for row in rows}
 
 

@@ -44,9 +44,9 @@ class Progress:
     ) -> None:
         if self.bar is not None:
             self.bar.stop()
-        if kind is None and self.rows:
+        if kind is None and self.done:
             seconds = monotonic() - self.start
-            print(f"{self.title}: {self.rows} rows in {clock(seconds)}", file=sys.stderr, flush=True)
+            print(f"{self.title}: {self.rows} in {clock(seconds)}", file=sys.stderr, flush=True)
 
     def advance(self, cost: float, rows: int) -> None:
         """Count rows that are done."""
@@ -58,7 +58,7 @@ class Progress:
         if now - self.said >= SECONDS:
             self.said = now
             left = (now - self.start) * (self.cost - self.spent) / self.spent
-            line = f"{self.title}: {self.done} of {self.rows} rows, about {clock(left)} left"
+            line = f"{self.title}: {self.done} of {self.rows}, about {clock(left)} left"
             print(line, file=sys.stderr, flush=True)
 
 
