@@ -56,6 +56,11 @@ VERBS = {
     "shards index": Verb("Index shards that were written elsewhere or changed", "shards.cli:index"),
     "shards verify": Verb("Compare every byte of a set with its index", "shards.cli:verify"),
     "shards inspect": Verb("Show counts, lengths, tiles and a contact sheet of a set", "shards.cli:inspect"),
+    "data cot": Verb("Draw chains of thought and keep the verified ones", "shards.factory.cli:cot"),
+    "data rewrite": Verb("Rewrite plain answers in a teacher's tone, verified", "shards.factory.cli:rewrite"),
+    "data label": Verb("Keep a teacher's readings of pages that agree", "shards.factory.cli:label"),
+    "data judge": Verb("Judge the responses of a set again, asking nothing", "shards.factory.cli:judge"),
+    "data review": Verb("Write a page of samples for a person to judge", "shards.factory.cli:review"),
 }
 
 

@@ -40,6 +40,35 @@ def one_writer(lock: Path, what: str) -> Iterator[bool]:
         os.close(file)
 
 
+@contextmanager
+def claim(lock: Path) -> Iterator[bool]:
+    """Hold a lock if no other process does, and yield whether it is held; nobody waits.
+
+    Where the file system has no locks, it always is: divide the work in another way there.
+
+    Args:
+        lock: File to lock; created, and removed at the end by its holder.
+
+    Raises:
+        OSError: If the file cannot be created.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        mine = _is_at(file, lock)  # or its last holder removed it in between
+    except OSError as error:
+        mine = error.errno in NO_LOCKS
+    try:
+        yield mine
+    finally:
+        if mine:
+            lock.unlink(missing_ok=True)
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)
+        os.close(file)
+
+
 def _locked(lock: Path, what: str) -> tuple[int, bool]:
     """Return the locked file, and whether another process had it before."""
     waited = False

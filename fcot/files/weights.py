@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,15 @@ INDEX_FILE = "model.safetensors.index.json"
 MAX_SHARD_BYTES = 2**30
 
 Layout = dict[str, tuple[torch.dtype, tuple[int, ...]]]
+
+
+def folder_sha256(folder: Path) -> str:
+    """Return the hash of a model folder's configuration and weights."""
+    digest = hashlib.sha256()
+    for file in (folder / "config.json", *sorted(folder.glob("*.safetensors"))):
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
 
 
 class LazyWeights(Mapping[str, Tensor]):

@@ -60,6 +60,24 @@ class Sampling:
         return {"logits_processor": LogitsProcessorList([GumbelNoise(rows, self.temperature, self.top_p)])}
 
 
+@dataclass(frozen=True)
+class SeededRows(Sampling):
+    """Sampling with a seed given for each prompt, so that equal prompts can be drawn from several times.
+
+    Attributes:
+        seeds: A seed for each prompt of a batch.
+    """
+
+    seeds: tuple[int, ...] = ()
+
+    def options(self, prompts: Sequence[Sequence[int]], pages: Sequence[Tensor]) -> dict[str, Any]:
+        """Return options of transformers' `generate` that draw a row for each prompt from its seed."""
+        if self.temperature == 0:
+            return {}
+        rows = [str(seed) for seed in self.seeds]
+        return {"logits_processor": LogitsProcessorList([GumbelNoise(rows, self.temperature, self.top_p)])}
+
+
 GREEDY = Sampling()
 
 

@@ -77,7 +77,7 @@ def prepare(
         raise SampleError("missing_json", "the sample has no .json member")
     record = record_of(raw["json"])
     conversations = record["conversations"]
-    images = sorted((name for name in raw if is_image(name)), key=_place)
+    images = sorted((name for name in raw if is_image(name)), key=image_number)
     grids = _check_tiles([image_size(raw[name], name) for name in images], layout)
     cuts = []
     for name in images:
@@ -178,7 +178,7 @@ def _check_tiles(sizes: list[tuple[int, int]], layout: PageLayout) -> list[tuple
     return grids
 
 
-def _place(member: str) -> tuple[int, str]:
+def image_number(member: str) -> tuple[int, str]:
     """Return what to sort image members by: their number, so that `10.png` comes after `9.png`, then the name."""
     number = member.partition(".")[0]
     return (int(number) if number.isdecimal() else -1, member)

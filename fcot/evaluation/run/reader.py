@@ -1,6 +1,5 @@
 """Answer batches of rows with a model, pages cut into tiles beside it."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from fcot.batch import Batch, Sequences
 from fcot.errors import UserError
 from fcot.evaluation.rows import Answer, Row
 from fcot.evaluation.run.pages import Page, pixels
+from fcot.files.weights import folder_sha256
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.prompts import IMAGE
 from fcot.internvl.tiling import cut, grid, num_tiles
@@ -127,11 +127,7 @@ class Reader:
     @cached_property
     def weights_sha256(self) -> str:
         """Hash of the folder's configuration and weights."""
-        digest = hashlib.sha256()
-        for file in (self.folder.path / "config.json", *sorted(self.folder.path.glob("*.safetensors"))):
-            with file.open("rb") as opened:
-                digest.update(hashlib.file_digest(opened, "sha256").digest())
-        return digest.hexdigest()
+        return folder_sha256(self.folder.path)
 
     def limit(self, page: Page, budget: Budget) -> int:
         """Return the most tiles of a page."""

@@ -134,7 +134,10 @@ def _reasoned(response: str, reasoning: str, said: str, verifier: Verifier, task
         return "" if quantity is None else chain.number_fault(reasoning, quantity, task.question)
     if isinstance(verifier, Choice):
         letters = verifier.letters(said, task)
-        return "" if letters is None else chain.option_fault(reasoning, letters)
+        if letters is None:
+            return ""
+        text = " ".join(option for number, option in enumerate(task.options) if chr(ord("A") + number) in letters)
+        return chain.option_fault(reasoning, letters) or chain.text_fault(reasoning, text, task.question)
     if isinstance(verifier, YesNo):
         return chain.yes_no_fault(reasoning, first_word(said) or "")
     if isinstance(verifier, Text):

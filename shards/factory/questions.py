@@ -1,0 +1,84 @@
+"""Read the questions of a set: what is asked of each sample, and what its known answer is."""
+
+import re
+from collections.abc import Iterator
+
+from fcot.internvl.prompts import IMAGE
+from fcot.internvl.tokens import SampleError
+from shards.factory.question import Known, Question
+from shards.factory.verifiers.conclusion import Broken, bare, conclusions, without_thoughts
+from shards.factory.verifiers.verifier import Task
+from shards.feed.decode import image_number, is_image, record_of
+from shards.format.shard_set import ShardSet
+
+_EITHER = re.compile(r"([^,:;?\n]+?)\s+or\s+([^,:;?\n]+?)\s*\?\s*$")
+_OPTION = re.compile(r"^\s*\(?([A-H])[.):]\s+(.+?)\s*$", re.MULTILINE)
+
+
+def question_of(source: ShardSet, number: int) -> Question:
+    """Return the question of a sample.
+
+    Raises:
+        SampleError: With the reason the sample cannot be used.
+    """
+    raw = source.read(number)
+    if "json" not in raw:
+        raise SampleError("missing_json", "the sample has no .json member")
+    record = record_of(raw["json"])
+    conversation = record["conversations"]
+    shown, gold = conversation[-2].get("value"), conversation[-1].get("value")
+    if not isinstance(shown, str) or not isinstance(gold, str):
+        raise SampleError("bad_json", "the last question or answer is no text")
+    text = shown.replace(IMAGE, "").strip()
+    references = [str(each) for each in record.get("references") or [gold]]
+    truths = [concluded(each) for each in references]
+    options = options_of(text, truths[0])
+    known = Known(
+        number, str(record.get("task", "unknown")), text, gold, Task(truths[0], tuple(truths[1:]), text, options)
+    )
+    pictures = {name: raw[name] for name in sorted(filter(is_image, raw), key=image_number)}
+    return Question(known, source.place(number)[0], str(raw["__key__"]), conversation[:-1], pictures, record)
+
+
+def questions(source: ShardSet, shard: int, limit: int | None = None) -> Iterator[Question | SampleError]:
+    """Yield the questions of a shard's usable samples in order; the reason, where a sample cannot be used.
+
+    Args:
+        source: The set.
+        shard: Number of the shard.
+        limit: Only samples of the set with lower numbers.
+    """
+    usable = source.usable()
+    stop = int(source.first[shard + 1]) if limit is None else min(limit, int(source.first[shard + 1]))
+    for number in usable[(usable >= source.first[shard]) & (usable < stop)]:
+        try:
+            yield question_of(source, int(number))
+        except SampleError as error:
+            yield error
+
+
+def concluded(answer: str) -> str:
+    """Return what an answer of the set concludes; the whole text where no marker stands."""
+    try:
+        found = conclusions(without_thoughts(answer))
+    except Broken:
+        return answer
+    return bare(found[-1].text) if found else answer.strip()
+
+
+def options_of(question: str, truth: str) -> tuple[str, ...]:
+    """Return the texts of options A, B, … that a question lists, a line each, or of "Is it this or that?".
+
+    Args:
+        question: Its text.
+        truth: The known answer, which is one of "this" and "that".
+    """
+    either = _EITHER.search(question)
+    if either and truth.casefold() in (part.casefold() for part in either.groups()):
+        return either.groups()
+    found: list[str] = []
+    for letter, text in _OPTION.findall(question):
+        if letter != "ABCDEFGH"[len(found)]:
+            break
+        found.append(text)
+    return tuple(found) if len(found) > 1 else ()
