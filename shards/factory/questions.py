@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from fcot.internvl.prompts import IMAGE
 from fcot.internvl.tokens import SampleError
 from shards.factory.question import Known, Question
-from shards.factory.verifiers.conclusion import Broken, bare, conclusions, without_thoughts
+from shards.factory.verifiers.conclusion import concluded
 from shards.factory.verifiers.verifier import Task
 from shards.feed.decode import image_number, is_image, record_of
 from shards.format.shard_set import ShardSet
@@ -55,15 +55,6 @@ def questions(source: ShardSet, shard: int, limit: int | None = None) -> Iterato
             yield question_of(source, int(number))
         except SampleError as error:
             yield error
-
-
-def concluded(answer: str) -> str:
-    """Return what an answer of the set concludes; the whole text where no marker stands."""
-    try:
-        found = conclusions(without_thoughts(answer))
-    except Broken:
-        return answer
-    return bare(found[-1].text) if found else answer.strip()
 
 
 def options_of(question: str, truth: str) -> tuple[str, ...]:
