@@ -9,6 +9,7 @@ from fcot.statistics.intervals import (
     paired_ratio,
     paired_ratio_by_group,
 )
+from fcot.statistics.proportion import proportion_interval
 
 __all__ = [
     "Interval",
@@ -18,4 +19,5 @@ __all__ = [
     "paired_difference_by_group",
     "paired_ratio",
     "paired_ratio_by_group",
+    "proportion_interval",
 ]
