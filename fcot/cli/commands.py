@@ -43,7 +43,9 @@ VERBS = {
     "export": Verb("Write a folder that transformers loads without fcot", "fcot.cli.export:export"),
     "chat": Verb("Ask a model about pages, in a terminal", "fcot.serve.chat:chat"),
     "reproduce rivals": Verb("Training-free reducers beside trained students", "fcot.reproduce.rivals:rivals"),
-    "reproduce chains": Verb("The tiny teacher's own chains, and wrong reasoning counted", "fcot.reproduce.chains:chains"),
+    "reproduce chains": Verb(
+        "The tiny teacher's own chains, and wrong reasoning counted", "fcot.reproduce.chains:chains"
+    ),
     "reproduce rewriting": Verb("Whether answers in the teacher's tone help", "fcot.reproduce.rewriting:rewriting"),
     "reproduce audit": Verb("What the paper's numbers say about themselves", "fcot.reproduce.audit:audit"),
     "doctor": Verb("Check versions, devices and a model; count what a page costs", "fcot.doctor:doctor"),

@@ -105,7 +105,14 @@ def write_counts(output: Path, job: Job) -> None:
         count(counted.setdefault(known.task, Counted()), known, texts)
     total = Counted(*(sum(vars(each)[name] for each in counted.values()) for name in vars(Counted())))
     rows = [[task, *cells(each)] for task, each in [*sorted(counted.items()), ("all", total)]]
-    head = ["task", "right conclusion", "of them wrong reasoning", "accepted", "of them wrong reasoning", "right, not accepted"]
+    head = [
+        "task",
+        "right conclusion",
+        "of them wrong reasoning",
+        "accepted",
+        "of them wrong reasoning",
+        "right, not accepted",
+    ]
     text = f"{asked} questions, {job.kind.samples} samples each.\n\n{table(head, rows)}\n"
     (output / "chains.md").write_text(text, encoding="utf-8")
     write_json(output / "chains.json", {task: vars(each) for task, each in [*counted.items(), ("all", total)]})

@@ -159,7 +159,12 @@ def runs_of(arm: str, plan: Plan, output: Path) -> list[Command]:
         for name, step in steps.items():
             folder = run / name
             test = ["test", "--config", str(CONFIGS / "sft_tiny.yaml"), *data]
-            test += ["--model.checkpoint", str(run / "snapshots" / f"step-{step:06d}"), "--model.label", f"{arm} {name}"]
+            test += [
+                "--model.checkpoint",
+                str(run / "snapshots" / f"step-{step:06d}"),
+                "--model.label",
+                f"{arm} {name}",
+            ]
             test += ["--trainer.default_root_dir", str(folder)]
             commands.append(Command(f"Measure: {arm}, seed {seed}, {name}", test, folder / "test.json"))
     return commands

@@ -14,7 +14,11 @@ from fcot.report.plots import GREEN, dress, new_figure, png
 from fcot.reproduce.rewriting_targets import ARMS, lengths
 from fcot.statistics import DifferenceOverSeeds, paired_difference_over_seeds
 
-NAMES = {"bare": "bare: the conclusion alone", "foreign": "foreign: same facts, other words", "own": "the teacher's own"}
+NAMES = {
+    "bare": "bare: the conclusion alone",
+    "foreign": "foreign: same facts, other words",
+    "own": "the teacher's own",
+}
 ASKED = ("lookup", "compare", "arithmetic")  # whose answers are rewritten
 READ = ("text", "table", "chart")  # which nobody rewrites: what is forgotten
 COMPARED = {
@@ -115,7 +119,9 @@ def plain(found: DifferenceOverSeeds) -> dict[str, Any]:
     return {"mean": vars(found.mean), "by_task": {task: vars(each) for task, each in found.by_task.items()}}
 
 
-def markdown(rows: Sequence[Mapping[str, Any]], found: Mapping[str, DifferenceOverSeeds], seeds: int, steps: int) -> str:
+def markdown(
+    rows: Sequence[Mapping[str, Any]], found: Mapping[str, DifferenceOverSeeds], seeds: int, steps: int
+) -> str:
     """Return the page."""
     head = ["wording", "median characters", "teacher's loss a token", f"after {round(steps / 3)}", f"after {steps}",
             "SD of seeds", "read-only tasks"]  # fmt: skip

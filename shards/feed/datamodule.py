@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from fcot.internvl.augment import check_quality
 from fcot.runtime.checkpoints.workers import end_workers
 from fcot.runtime.run_folder import run_folder
 from shards.feed.ledger import Ledger, Skip
-from shards.feed.mixture import read_weights, reading_counts
+from shards.feed.mixture import read_weights, reading_counts, task_reads, task_sizes
 from shards.feed.order import Order
 from shards.feed.reader import BatchStream, PageLoader, nothing_usable, token_costs
 from shards.format.dataset_identity import check_unchanged
+from shards.format.index import Array
 from shards.format.manifest import is_indexed, read_manifest, set_fingerprint, set_size
 from shards.format.shard_set import ShardSet
 from shards.format.verify import require_whole
@@ -28,8 +30,8 @@ SPLITS = ("train", "dev", "test")
 class Shards(LightningDataModule):
     """Streams batches of pages from webdataset shards.
 
-    An epoch reads every training sample once, in an order given by the set, `seed` and the epoch alone. With `weights`
-    or `repeat_time` it reads each as often as these say, which also sets its length.
+    An epoch reads every training sample once, in an order given by the set, `seed` and the epoch alone. `weights` reads
+    some tasks more often at the cost of others, in an epoch of the same length, which `repeat_time` changes.
 
     Args:
         root: Folder with the sets `train`, `dev` and `test`, each a folder of tar files.
@@ -45,9 +47,10 @@ class Shards(LightningDataModule):
         ordered: Keep the order of training shards and shuffle among neighbours only: a curriculum.
         max_skipped: Largest share of unusable samples before the run stops.
         strict: Verify every byte of the sets before the first step, and stop at any unusable sample.
-        weights: How often an epoch reads the samples of a task, 1 is once: `{table: 2, text: 0.5}`, or a JSON file
-            with such weights, as the callback TaskLosses writes it.
-        repeat_time: The same for sources; sets that were imported may bring their own.
+        weights: How often an epoch reads the samples of a task in proportion to others: `{table: 2, text: 0.5}`, 1
+            where nothing is said, or a JSON file with such weights, as the callback TaskLosses writes it.
+        repeat_time: How often an epoch reads the samples of a source, 1 is once; sets that were imported may bring
+            their own.
         dev_samples: Read at most this many dev samples (default: all).
         test_samples: Read at most this many test samples (default: all).
         recipe: Build missing sets by this recipe of drawn pages (`fcot shards build --help`).
@@ -154,11 +157,25 @@ class Shards(LightningDataModule):
         order = Order(token_costs(samples, layout), usable if limit is None else usable[usable < limit], shuffled=False)
         if not training:
             return order
-        weights = read_weights(self.weights) if isinstance(self.weights, Path) else self.weights
-        counts = reading_counts(samples, weights, samples.repeat_time | (self.repeat_time or {}))
+        counts = self._reading_counts(samples)
         seed = (self.seed, int(samples.manifest_hash[:16], 16))
         counted, groups = counts or (None, None)
         return dataclasses.replace(order, seed=seed, shuffled=True, ordered=self.ordered, counts=counted, groups=groups)
+
+    def _reading_counts(self, samples: ShardSet) -> tuple[Array, Array] | None:
+        """Return how often each usable training sample is read in an epoch, and its group."""
+        weights, most = read_weights(self.weights) if isinstance(self.weights, Path) else (self.weights, inf)
+        return reading_counts(samples, weights, samples.repeat_time | (self.repeat_time or {}), most)
+
+    def task_sizes(self) -> dict[str, int]:
+        """Return how many usable training samples each task has."""
+        return task_sizes(self.samples("train"))
+
+    def task_reads(self) -> dict[str, float]:
+        """Return how often an epoch of this run reads a training sample of each task, in the mean."""
+        samples = self.samples("train")
+        counts = self._reading_counts(samples)
+        return task_reads(samples, counts and counts[0])
 
     def loader(
         self,
