@@ -43,7 +43,7 @@ class Counted:
 
 
 def chains(
-    output: Path = Path("runs/chains"), *, pages: int = 1500, samples: int = 8, steps: int = 30, seed: int = 11
+    output: Path = Path("runs/chains"), *, pages: int = 1500, samples: int = 8, steps: int = 30, seed: int = 12
 ) -> None:
     """Draw chains of thought with the shipped teacher, verify them, count wrong reasoning, and train on them.
 
