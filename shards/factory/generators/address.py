@@ -39,6 +39,8 @@ class Address:
             max_retries=0,
             timeout=openai.Timeout(timeout, connect=min(10.0, timeout)),
             http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
+            # what a proxy sends after an answer would be taken for that to the next request of a connection
+            default_headers={"Connection": "close"},
         )
 
     async def close(self) -> None:
