@@ -19,7 +19,7 @@ from shards.factory.verifiers.judge import Verdict
 SECONDS = 10.0  # of a response; the clock starts in the worker
 MEMORY = 4 * 2**30  # bytes of a worker
 AHEAD = 64  # questions waiting for each worker
-HUNG, DIED = "its verifier took too long", "its verifier's process died"
+HUNG, DIED, FAILED = "its verifier took too long", "its verifier's process died", "its verifier failed"
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,12 @@ class Judges:
         kind: What is made.
         workers: Their number.
         seconds: Longest time of a response.
+        memory: Most bytes of a process.
     """
 
-    def __init__(self, kind: Kind, workers: int, seconds: float = SECONDS) -> None:
+    def __init__(self, kind: Kind, workers: int, seconds: float = SECONDS, memory: int = MEMORY) -> None:
         self.kind, self.workers, self.seconds = kind, workers, seconds
-        self.pool = ProcessPool(workers, initializer=begin, initargs=[kind], context=get_context("spawn"))
+        self.pool = ProcessPool(workers, initializer=begin, initargs=[kind, memory], context=get_context("spawn"))
 
     def __enter__(self) -> "Judges":
         return self
@@ -101,11 +102,11 @@ class Judges:
 _KIND: list[Any] = []  # of this worker
 
 
-def begin(kind: Kind) -> None:
+def begin(kind: Kind, memory: int) -> None:
     """Set up a worker: its rules, and a limit to its memory."""
     _KIND[:] = [kind]
     with suppress(ValueError, OSError):  # a lower limit is set already
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
 def judge_case(case: Case) -> list[Judged]:
@@ -113,7 +114,8 @@ def judge_case(case: Case) -> list[Judged]:
     kind: Kind = _KIND[0]
     try:
         return kind.judge(case.known, case.responses, case.form, case.other)
-    except (Exception, MemoryError) as error:
+    except BaseException as error:  # that of a plugin may be any: SystemExit would end the command
         if kind.alone and len(case.responses) > 1:
             return [judge_case(Case(case.known, [each], case.form, case.other))[0] for each in case.responses]
-        return [Judged(Verdict(False, f"its verifier failed ({type(error).__name__})"))] * len(case.responses)
+        verifier = type(kind.verifier(case.known.task)).__name__
+        return [Judged(Verdict(False, f"{FAILED} ({verifier}: {type(error).__name__})"))] * len(case.responses)

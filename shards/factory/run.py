@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -11,11 +12,14 @@ from rich.progress import track
 
 from fcot.errors import UserError
 from fcot.files.json_files import write_json
-from shards.factory.asking import Limits, Meter, ask_all, check_sampling
+from shards.factory.asking import ask_all
 from shards.factory.generators import generator_of
 from shards.factory.job import JOB, Job, journal_folder
 from shards.factory.kinds import Cot, Kind, Label, Rewrite
+from shards.factory.leaving import leaving_on_sigterm
+from shards.factory.meter import Limits, Meter
 from shards.factory.options import Options
+from shards.factory.probing import probe
 from shards.factory.requests import Sampling
 from shards.factory.statistics import lines, trust
 from shards.factory.writing import write
@@ -52,6 +56,19 @@ def run(
         UserError: If set, generator or an option is wrong, or nothing was accepted.
         SystemExit: With code 75 where the same command goes on.
     """
+    with leaving_on_sigterm():
+        return _run(name, how, source, output, where, sampling, options)
+
+
+def _run(
+    name: str,
+    how: Mapping[str, Any],
+    source: Path,
+    output: Path,
+    where: Sequence[str],
+    sampling: Sampling,
+    options: Options,
+) -> dict[str, Any]:
     part = part_of(options.part)
     kind, found = KINDS[name](**how), ShardSet(source)
     check_tasks(kind, found)
@@ -66,15 +83,15 @@ def run(
     )
     job = Job(found, output, kind, sampling, generator.identity, options.limit)
     job.save(how)
-    limits = Limits(options.budget, part, options.prompt_price, options.answer_price)
+    meter = Meter(Limits(options.budget, part, options.prompt_price, options.answer_price))
     start = perf_counter()
     try:
-        check_sampling(job, generator)
-        meter = ask_all(job, generator, limits)
+        if part[0] < job.shards:
+            meter.new += probe(job, generator, part[0])
+        ask_all(job, generator, meter)
     finally:
-        faults = dict(generator.faults())
+        tell(job, meter, generator.faults(), perf_counter() - start)
         generator.close()
-    tell(job, meter, faults, perf_counter() - start)
     if part[1] > 1:
         print(f"Part {options.part} is asked. When all parts are: fcot data judge {output}")
         return {}
@@ -154,7 +171,8 @@ def tell(job: Job, meter: Meter, faults: Mapping[str, int], seconds: float) -> N
         "seconds": round(seconds, 1),
         "faults": dict(faults),
     }
-    write_json(job.folder / LAST_RUN, taken)
+    with suppress(OSError):  # a disk that is full is spoken of by what was to be kept
+        write_json(job.folder / LAST_RUN, taken)
     print(f"{meter.there} responses, {meter.new} of them new; {meter.cost()}, in {seconds:.0f} s")
     if faults:
         print("failed tries: " + ", ".join(f"{count} {kind}" for kind, count in sorted(faults.items())))

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -145,31 +146,31 @@ def write(
             f"No response was accepted: {_most_common(report)}.\n"
             f"Look at the responses in {job.folder}; they are kept, and `fcot data judge` judges them again."
         )
-    rows = job.folder / ROWS
-    np.save(rows, np.asarray(chosen, dtype=np.int64))
-    return write_set(
-        job.output,
-        Draw(job, rows),
-        len(chosen),
-        shard_size=shard_size,
-        workers=max(1, min(workers, -(-len(chosen) // shard_size))),
-        describe={
-            "data_factory": {
-                **job.kind.describe(),
-                "source": job.source.source.name,
-                "source_set": job.source.manifest_hash,
-                "responses": digest.hexdigest(),
-                "chosen": hashlib.sha256(repr(chosen_without_places(chosen)).encode()).hexdigest(),
-                "rules": RULES,
-                "template": job.kind.template,
-                "generator": job.identity,
-                "sampling": vars(job.sampling),
-                "statistics": report,
-            }
-        },
-        resume=True,
-        replaces=lambda manifest: overwrite or "data_factory" in manifest,
-    )
+    described = {
+        **job.kind.describe(),
+        "source": job.source.source.name,
+        "source_set": job.source.manifest_hash,
+        "responses": digest.hexdigest(),
+        "chosen": hashlib.sha256(repr(chosen_without_places(chosen)).encode()).hexdigest(),
+        "rules": RULES,
+        "template": job.kind.template,
+        "generator": job.identity,
+        "sampling": vars(job.sampling),
+        "statistics": report,
+    }
+    with TemporaryDirectory(prefix="fcot-") as folder:  # of this process: another one may write other rows meanwhile
+        rows = Path(folder) / ROWS
+        np.save(rows, np.asarray(chosen, dtype=np.int64))
+        return write_set(
+            job.output,
+            Draw(job, rows),
+            len(chosen),
+            shard_size=shard_size,
+            workers=max(1, min(workers, -(-len(chosen) // shard_size))),
+            describe={"data_factory": described},
+            resume=True,
+            replaces=lambda manifest: overwrite or "data_factory" in manifest,
+        )
 
 
 def chosen_without_places(chosen: list[tuple[int, ...]]) -> list[tuple[int, ...]]:

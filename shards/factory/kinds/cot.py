@@ -9,7 +9,7 @@ from shards.factory.mutants import mutants
 from shards.factory.question import Known, Question
 from shards.factory.requests import Response
 from shards.factory.texts import most_different, most_repeated_line, repetition
-from shards.factory.verifiers.conclusion import Broken, conclusions, without_thoughts
+from shards.factory.verifiers.conclusion import Broken, bare, conclusions, without_thoughts
 from shards.factory.verifiers.judge import Verdict, judge
 from shards.factory.verifiers.verifier import Task, Verifier
 
@@ -140,7 +140,9 @@ def with_known_answer(text: str, verifier: Verifier, truth: Task) -> str:
 
     Metrics take what follows "Answer: " for the conclusion, so there must be one, on the last line.
     """
-    said = conclusions(without_thoughts(text))[-1].text
+    outside = without_thoughts(text)
+    found = conclusions(outside)
+    said = bare(found[-1].text if found else outside)  # behind a thought, the bare answer may stand
     agreeing = [answer for answer in truth.accepted if verifier.agrees(said, answer, truth)] or [truth.truth]
     known = agreeing[0] if isinstance(agreeing[0], str) else ", ".join(agreeing[0])
     return f"{reasoning_of(text)}\n{MARKER}{known}"
