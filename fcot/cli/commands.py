@@ -43,6 +43,7 @@ VERBS = {
     "export": Verb("Write a folder that transformers loads without fcot", "fcot.cli.export:export"),
     "chat": Verb("Ask a model about pages, in a terminal", "fcot.serve.chat:chat"),
     "reproduce rivals": Verb("Training-free reducers beside trained students", "fcot.reproduce.rivals:rivals"),
+    "reproduce sampling": Verb("Drawing tasks by loss, and controls", "fcot.reproduce.sampling:sampling"),
     "reproduce audit": Verb("What the paper's numbers say about themselves", "fcot.reproduce.audit:audit"),
     "doctor": Verb("Check versions, devices and a model; count what a page costs", "fcot.doctor:doctor"),
     "bench step": Verb("Cost of a re-alignment step, beside a naive one", "fcot.bench.step:step"),
