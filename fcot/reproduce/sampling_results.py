@@ -12,12 +12,11 @@ from fcot.report.rows import signed
 from fcot.report.runs import metrics_of
 from fcot.reproduce.runner import Command
 from fcot.reproduce.sampling_plan import ARMS, Plan
-from fcot.reproduce.sampling_table import draw, lines
+from fcot.reproduce.sampling_table import CORRECTED, Differences, draw, lines
 from fcot.statistics import DifferenceOverSeeds, holm, paired_difference_over_seeds
 
 COMPARED = {"E - U": ("E", "U"), "E - P": ("E", "P"), "L - U": ("L", "U"), "P - U": ("P", "U")}
 SURE = 0.05
-Differences = Mapping[str, DifferenceOverSeeds]
 
 
 def write_run(plan: Plan, arm: str, seed: int, commands: Sequence[Command]) -> None:
@@ -48,7 +47,7 @@ def write_results(plan: Plan) -> None:
         for arm in ARMS
     }
     differences = {name: compared(results[a], results[b]) for name, (a, b) in COMPARED.items()}
-    found = [verdict(differences), *harms(differences)]
+    found = [verdict(differences), *harms(differences), *undecided(results["E"])]
     content = {
         "settings": asdict(plan.settings),
         "start": read_json(plan.output / "start/eval/test.json")["scores"]["mean"]["mean"],
@@ -110,10 +109,16 @@ def verdict(differences: Differences) -> str:
     )
 
 
+def undecided(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say in which seeds excess left all weights at 1: there E and P are uniform drawing."""
+    seeds = [str(run["seed"]) for run in runs if set(run["weights"].values()) == {1.0}]
+    return [f"Excess left every weight at 1 in seed {', '.join(seeds)}, where E and P are U."] if seeds else []
+
+
 def harms(differences: Differences) -> list[str]:
     """Say whether the paper's rule helped, and which tasks each rule harmed, by Holm's correction over tasks."""
     said = []
-    for name, rule in (("E - U", "excess"), ("L - U", "loss (the paper's rule)")):
+    for name, rule in zip(CORRECTED, ("excess", "loss (the paper's rule)"), strict=True):
         difference = differences[name]
         corrected = holm(difference.p_values)
         worse = [task for task, each in difference.by_task.items() if each.mean < 0 and corrected[task] < SURE]

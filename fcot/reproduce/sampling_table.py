@@ -12,6 +12,7 @@ from fcot.reproduce.sampling_plan import BATCH, Settings
 from fcot.statistics import DifferenceOverSeeds
 
 Differences = Mapping[str, DifferenceOverSeeds]
+CORRECTED = ("E - U", "L - U")  # comparisons that are asked for harm to single tasks
 
 
 def lines(chosen: Settings, content: Mapping[str, Any], differences: Differences) -> list[str]:
@@ -29,14 +30,14 @@ def lines(chosen: Settings, content: Mapping[str, Any], differences: Differences
         for arm, row in arms.items()
     ]
     pairs = [
-        [
-            name,
-            signed(asdict(each.mean)),
-            ", ".join(f"{value:+.3f}" for value in each.by_seed),
-            *(signed(asdict(each.by_task[task])) for task in tasks),
-        ]
+        [name, signed(asdict(each.mean)), ", ".join(f"{value:+.3f}" for value in each.by_seed)]
         for name, each in differences.items()
     ]
+    by_task = [
+        [task, *(signed(asdict(each.by_task[task])) for each in differences.values()),
+         *(f"{content['differences'][name]['p_holm'][task]:.3f}" for name in CORRECTED)]
+        for task in tasks
+    ]  # fmt: skip
     weights = [
         [f"{arm}, seed {seed}", *(f"{found[task]:.2f}" for task in tasks)]
         for arm, by_seed in content["weights"].items()
@@ -51,7 +52,11 @@ def lines(chosen: Settings, content: Mapping[str, Any], differences: Differences
         "",
         "Differences paired by seed and page; 95 % intervals by nested bootstrap: seeds, then pages in each task.",
         "",
-        table(["difference", "mean over tasks", "by seed", *tasks], pairs, right(len(tasks) + 2)),
+        table(["difference", "mean over tasks", "by seed"], pairs, right(2)),
+        "",
+        table(["task", *differences, *(f"p of {name}*" for name in CORRECTED)], by_task, right(len(differences) + 2)),
+        "",
+        "\\* two-sided, by Holm's correction over tasks",
         "",
         "Weights of tasks: how often an epoch reads a page, up to a factor that keeps its length.",
         "",
