@@ -91,16 +91,16 @@ def together(own: Losses) -> Losses:
     return {task: dict(sorted(found[task].items())) for task in sorted(found)}
 
 
-def check_teacher(module: Any, teacher: Path | None) -> None:
-    """Refuse to measure a teacher's losses where there is none.
+def check_measurable(module: Any, data: Any, teacher: Path | None) -> None:
+    """Refuse a run in which dev losses of student and teacher could not be measured.
 
     Raises:
-        UserError: If the module is no task of fcot's, or a teacher is missing.
+        UserError: If module or data are not fcot's, or a teacher is missing.
     """
-    if not isinstance(module, BaseTask):
+    if not isinstance(module, BaseTask) or not hasattr(data, "task_reads"):
         raise UserError(
-            f"TaskLosses.rule excess measures losses of fcot's tasks, and {type(module).__name__} is none.\n"
-            "Use fcot.SFT or fcot.Realign, or TaskLosses.rule loss."
+            f"TaskLosses.rule excess measures dev pages of shards.Shards with fcot's tasks, not of "
+            f"{type(data).__name__} with {type(module).__name__}.\nUse these, or TaskLosses.rule loss."
         )
     if teacher is None and not module.has_teacher:
         raise UserError(

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.dev_losses import DevLosses, check_teacher
+from callbacks.dev_losses import DevLosses, check_measurable
 from callbacks.task_excess import TaskExcess
 from fcot.batch import Batch
 from fcot.errors import UserError, nearest
@@ -36,7 +36,8 @@ class TaskLosses(Callback):
 
     Rule `loss` is the paper's: weights follow the training loss. Rule `excess` also measures dev pages, before and
     after training and at each validation: weights follow how far the student's loss is above the teacher's. It prints
-    a table, and warns of tasks whose dev loss rises while they are read more often.
+    a table, and warns of tasks whose dev loss rises while they are read more often. It measures the weights that it
+    finds at the end: name it before ShapleyMerge, which may change them.
 
     Args:
         every_n_steps: Steps in a window.
@@ -82,10 +83,10 @@ class TaskLosses(Callback):
         """Refuse to train towards weights that could not be computed.
 
         Raises:
-            UserError: If rule excess has no teacher to compare with.
+            UserError: If rule excess has no dev pages, or no teacher to compare with.
         """
         if self.rule == "excess":
-            check_teacher(pl_module, self.teacher)
+            check_measurable(pl_module, getattr(trainer, "datamodule", None), self.teacher)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the window of a checkpoint to one process only, since it was saved by one; measure dev pages."""

@@ -177,6 +177,9 @@ def test_what_cannot_be_measured_is_refused_before_training(tmp_path, trainer, s
         TaskLosses(rule="exces")
     with pytest.raises(UserError, match="compares with a teacher, and SFT has none"):
         fit(trainer, tmp_path, SFT(student_folder), shards, TaskLosses(rule="excess"))
+    with pytest.raises(UserError, match=r"dev pages of shards\.Shards with fcot's tasks, not of NoneType"):
+        losses = TaskLosses(rule="excess", teacher=student_folder)
+        trainer(tmp_path, losses, max_steps=1).fit(SFT(student_folder), [])
     with pytest.raises(UserError, match="nowhere"):
         gone = TaskLosses(rule="excess", teacher=tmp_path / "nowhere")
         fit(trainer, tmp_path, SFT(student_folder), shards, gone)
