@@ -101,6 +101,6 @@ class TaskExcess:
             if row["rise"]
         ]
         notes = (
-            "Losses of conclusions on dev pages, in nats a token; reads of a sample in this run; weight in this run."
+            "Losses on dev pages in nats a token; how often this run read a sample, and by which weight in an epoch."
         )
         return "\n".join([table(head, rows, [":--", *["--:"] * 8]), notes, *said])

@@ -19,6 +19,7 @@ from fcot.runtime.run_folder import run_folder
 from shards.feed.task_weights import RULES, loss_weights
 
 Counts = dict[str, list[float]]  # by task: sum of losses, answer tokens, samples, sum of samples' mean losses
+DEV_TOKENS = ("conclusion", "answer")
 
 
 def add_counts(total: Counts, more: Counts) -> None:
@@ -45,6 +46,8 @@ class TaskLosses(Callback):
         rule: How weights follow from losses: loss or excess.
         teacher: For excess, the folder of the teacher (default: the run's own, in re-alignment).
         dev_samples: For excess, dev pages to measure (default: all).
+        dev_tokens: For excess, whose loss is measured: conclusion, what follows "Answer:" in a chain of thought, or
+            answer, all tokens.
     """
 
     def __init__(
@@ -54,13 +57,17 @@ class TaskLosses(Callback):
         rule: str = "loss",
         teacher: Path | None = None,
         dev_samples: int | None = None,
+        dev_tokens: str = "conclusion",
     ) -> None:
         super().__init__()
+        if dev_tokens not in DEV_TOKENS:
+            raise UserError(f"TaskLosses.dev_tokens is {dev_tokens!r}.\nUse one of {', '.join(DEV_TOKENS)}.")
         if rule not in RULES:
             raise UserError(f"TaskLosses.rule is {rule!r}.{nearest(rule, RULES)}\nUse one of {', '.join(RULES)}.")
         self.every_n_steps = every_n_steps
         self.generation_tasks = generation_tasks or []
         self.rule, self.teacher, self.dev_samples = rule, teacher, dev_samples
+        self.whole_answers = dev_tokens == "answer"
         self.excess = TaskExcess()
         self._pending: list[tuple[list[str], Tensor]] = []  # on the device, so that no step waits for it
         self._window: Counts = {}  # of this process
@@ -94,7 +101,8 @@ class TaskLosses(Callback):
             self._window = {}
         if self.rule == "excess" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             data = trainer.datamodule  # type: ignore[attr-defined]
-            self.excess.start(DevLosses(pl_module, data, teacher=self.teacher, samples=self.dev_samples))  # type: ignore[arg-type]
+            options = {"teacher": self.teacher, "samples": self.dev_samples, "whole": self.whole_answers}
+            self.excess.start(DevLosses(pl_module, data, **options))  # type: ignore[arg-type]
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int

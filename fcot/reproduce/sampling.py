@@ -24,6 +24,7 @@ def sampling(
     coarse_share: float = 0.1,
     dev_pages: int = 420,
     test_pages: int = 420,
+    dev_tokens: Literal["conclusion", "answer"] = "conclusion",
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed",
     options: list[str] | None = None,
 ) -> None:
@@ -44,6 +45,8 @@ def sampling(
         coarse_share: Share of the training pages that a coarse run reads.
         dev_pages: Dev pages that losses are measured on.
         test_pages: Test pages.
+        dev_tokens: Whose loss excess compares: conclusion, what follows "Answer:" in a chain of thought, or answer, all
+            tokens.
         precision: Of training and tests; 32-true suits processors without bf16 instructions.
         options: Further options of every training and test, such as --options=--model.max_new_tokens=8.
 
@@ -57,7 +60,7 @@ def sampling(
     if min(seeds, steps, coarse_steps, start_steps, dev_pages, test_pages) < 1 or not 0 < coarse_share <= 1:
         raise UserError("A number of seeds, steps or pages is below 1, or coarse_share is not above 0 and at most 1.")
     pages = (coarse_share, dev_pages, test_pages)
-    settings = Settings(seeds, steps, coarse_steps, start_steps, *pages, precision, tuple(options or ()))
+    settings = Settings(seeds, steps, coarse_steps, start_steps, *pages, dev_tokens, precision, tuple(options or ()))
     plan = Plan(settings, output)
     take_up(output, asdict(settings), MARKER)
     with held_folder(output) as held:

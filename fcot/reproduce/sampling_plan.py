@@ -30,6 +30,7 @@ class Settings:
         coarse_share: Share of a seed's training pages that its coarse run reads.
         dev_pages: Dev pages of a coarse run.
         test_pages: Test pages, the same for all runs.
+        dev_tokens: Whose loss is measured on dev pages: conclusion or answer.
         precision: Of training and tests.
         options: Further options of every run.
     """
@@ -41,6 +42,7 @@ class Settings:
     coarse_share: float
     dev_pages: int
     test_pages: int
+    dev_tokens: str
     precision: str
     options: tuple[str, ...] = ()
 
@@ -94,7 +96,8 @@ class Plan:
     def coarse(self) -> dict[str, list[Command]]:
         """Return the coarse run of each seed, and the test of the start."""
         work = {"start": [self._test(self.output / "start/student", self.output / "start/eval", "start", 0)]}
-        measure = {"class_path": "TaskLosses", "init_args": {"every_n_steps": 10, "rule": "excess", "teacher": TEACHER}}
+        excess = {"rule": "excess", "teacher": TEACHER, "dev_tokens": self.settings.dev_tokens}
+        measure = {"class_path": "TaskLosses", "init_args": {"every_n_steps": 10, **excess}}
         for seed in range(self.settings.seeds):
             root, folder = self.data / f"coarse-seed{seed}", self.seed_folder(seed) / "coarse"
             words = self._fit(self._sft(), root, folder, self.settings.coarse_steps, seed, [measure])
@@ -130,7 +133,9 @@ class Plan:
             for arm, chosen in weights.items():
                 file = self.weights_file(arm, seed)
                 if not file.exists():
-                    write_json(file, {"rule": ARMS[arm], "weights": chosen})
+                    partial = file.with_suffix(".partial")  # a kill must not leave half a file that is never replaced
+                    write_json(partial, {"rule": ARMS[arm], "weights": chosen})
+                    partial.replace(file)
 
     def _sft(self) -> list[str]:
         return ["--config", str(CONFIGS / "sft_tiny.yaml"), "--model.checkpoint", str(self.output / "start/student")]

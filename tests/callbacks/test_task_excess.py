@@ -175,6 +175,8 @@ def test_the_lowest_loss_may_be_in_the_middle_of_a_run(tmp_path, trainer, studen
 def test_what_cannot_be_measured_is_refused_before_training(tmp_path, trainer, student_folder, shards):
     with pytest.raises(UserError, match=r"rule is 'exces'\. Did you mean 'excess'"):
         TaskLosses(rule="exces")
+    with pytest.raises(UserError, match="dev_tokens is 'all'"):
+        TaskLosses(rule="excess", dev_tokens="all")
     with pytest.raises(UserError, match="compares with a teacher, and SFT has none"):
         fit(trainer, tmp_path, SFT(student_folder), shards, TaskLosses(rule="excess"))
     with pytest.raises(UserError, match=r"dev pages of shards\.Shards with fcot's tasks, not of NoneType"):

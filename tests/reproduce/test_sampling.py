@@ -20,7 +20,7 @@ from fcot.reproduce.sampling_plan import ARMS, Plan, Settings, dealt
 from fcot.reproduce.sampling_results import COMPARED, compared, harms, undecided, verdict, write_results
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = Settings(3, 240, 60, 100, 0.1, 420, 420, "bf16-mixed")
+SETTINGS = Settings(3, 240, 60, 100, 0.1, 420, 420, "conclusion", "bf16-mixed")
 TASKS = ("chart", "form", "text")
 WEIGHTS = {"chart": 0.5, "form": 1.1, "text": 1.4}
 
