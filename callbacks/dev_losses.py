@@ -22,19 +22,20 @@ CERTAIN = 2.0  # standard errors by which a loss must rise to be said to
 
 
 class DevLosses:
-    """Measures the losses of dev pages: the mean over each conclusion's tokens, by task and key.
+    """Measures the losses of dev pages: the mean over each conclusion's or answer's tokens, by task and key.
 
     Args:
         module: The task whose student trains.
         data: Gives the dev pages.
         teacher: Folder of the teacher (default: the module's own).
         samples: Dev pages to use (default: all).
+        whole: Measure all tokens of an answer, rather than those of its conclusion.
     """
 
     def __init__(
-        self, module: BaseTask, data: LightningDataModule, *, teacher: Path | None, samples: int | None
+        self, module: BaseTask, data: LightningDataModule, *, teacher: Path | None, samples: int | None, whole: bool
     ) -> None:
-        self.module, self.data, self.samples = module, data, samples
+        self.module, self.data, self.samples, self.whole = module, data, samples, whole
         # made at once, so that a folder without a model is refused before training
         self.reader: SFT | None = None
         if teacher is not None:
@@ -43,21 +44,24 @@ class DevLosses:
     def student(self) -> Losses:
         """Return the student's losses; all processes must call this and `teacher`."""
         with self.module.evaluating(), gathered(self.module):
-            return together(conclusion_losses(self.module, self._pages(self.module.layout)))
+            return self._losses(self.module)
 
     def teacher(self) -> Losses:
         """Return the teacher's losses of the same pages; a teacher in a folder is in memory only meanwhile."""
         module, reader = self.module, self.reader
         if reader is None:
             with module.evaluating():
-                return together(conclusion_losses(module, self._pages(module.layout), "teacher"))
+                return self._losses(module, "teacher")
         reader.pair = StudentTeacher(reader.folder.path, dtype="auto").requires_grad_(False)
         reader.to(module.device)
         try:
             with module.evaluating(), reader.evaluating():
-                return together(conclusion_losses(reader, self._pages(reader.layout)))
+                return self._losses(reader)
         finally:
             del reader.pair
+
+    def _losses(self, reader: BaseTask, branch: str = "student") -> Losses:
+        return together(conclusion_losses(reader, self._pages(reader.layout), branch, whole=self.whole))
 
     def _pages(self, layout: PageLayout) -> Iterator[Batch]:
         """Yield this process's batches; the counts of samples that the run reports stay those of its own passes."""
@@ -91,16 +95,16 @@ def together(own: Losses) -> Losses:
     return {task: dict(sorted(found[task].items())) for task in sorted(found)}
 
 
-def check_teacher(module: Any, teacher: Path | None) -> None:
-    """Refuse to measure a teacher's losses where there is none.
+def check_measurable(module: Any, data: Any, teacher: Path | None) -> None:
+    """Refuse a run in which dev losses of student and teacher could not be measured.
 
     Raises:
-        UserError: If the module is no task of fcot's, or a teacher is missing.
+        UserError: If module or data are not fcot's, or a teacher is missing.
     """
-    if not isinstance(module, BaseTask):
+    if not isinstance(module, BaseTask) or not hasattr(data, "task_reads"):
         raise UserError(
-            f"TaskLosses.rule excess measures losses of fcot's tasks, and {type(module).__name__} is none.\n"
-            "Use fcot.SFT or fcot.Realign, or TaskLosses.rule loss."
+            f"TaskLosses.rule excess measures dev pages of shards.Shards with fcot's tasks, not of "
+            f"{type(data).__name__} with {type(module).__name__}.\nUse these, or TaskLosses.rule loss."
         )
     if teacher is None and not module.has_teacher:
         raise UserError(

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
-from math import inf
 from typing import Any
 
 from callbacks.dev_losses import DevLosses, lower, mean_losses, paired, rises
@@ -56,14 +55,15 @@ class TaskExcess:
         assert self.dev is not None
         self.measure(step)
         sizes, seed = report["sizes"], int(os.environ.get("PL_GLOBAL_SEED", "0"))
-        found = excess_weights(*paired(self.now, self.dev.teacher()), sizes, generation_tasks, seed=seed)
+        trained = {task: losses for task, losses in self.now.items() if task in sizes}
+        found = excess_weights(*paired(trained, self.dev.teacher()), sizes, generation_tasks, seed=seed)
         before, risen = mean_losses(self.before), rises(self.lowest, self.now, reads)
         dev = {
             task: {
                 "loss_before": before.get(task),
                 **asdict(row),
                 "reads_by_weights": reads.get(task, 1.0),
-                "reads": report["read"].get(task, 0) / sizes.get(task, inf),
+                "reads": report["read"].get(task, 0) / sizes[task],
                 "rise": risen.get(task, 0.0),
             }
             for task, row in found.items()
@@ -101,6 +101,6 @@ class TaskExcess:
             if row["rise"]
         ]
         notes = (
-            "Losses of conclusions on dev pages, in nats a token; reads of a sample in this run; weight in this run."
+            "Losses on dev pages in nats a token; how often this run read a sample, and by which weight in an epoch."
         )
         return "\n".join([table(head, rows, [":--", *["--:"] * 8]), notes, *said])

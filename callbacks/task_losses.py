@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.dev_losses import DevLosses, check_teacher
+from callbacks.dev_losses import DevLosses, check_measurable
 from callbacks.task_excess import TaskExcess
 from fcot.batch import Batch
 from fcot.errors import UserError, nearest
@@ -19,6 +19,7 @@ from fcot.runtime.run_folder import run_folder
 from shards.feed.task_weights import RULES, loss_weights
 
 Counts = dict[str, list[float]]  # by task: sum of losses, answer tokens, samples, sum of samples' mean losses
+DEV_TOKENS = ("conclusion", "answer")
 
 
 def add_counts(total: Counts, more: Counts) -> None:
@@ -36,7 +37,8 @@ class TaskLosses(Callback):
 
     Rule `loss` is the paper's: weights follow the training loss. Rule `excess` also measures dev pages, before and
     after training and at each validation: weights follow how far the student's loss is above the teacher's. It prints
-    a table, and warns of tasks whose dev loss rises while they are read more often.
+    a table, and warns of tasks whose dev loss rises while they are read more often. It measures the weights that it
+    finds at the end: name it before ShapleyMerge, which may change them.
 
     Args:
         every_n_steps: Steps in a window.
@@ -44,6 +46,8 @@ class TaskLosses(Callback):
         rule: How weights follow from losses: loss or excess.
         teacher: For excess, the folder of the teacher (default: the run's own, in re-alignment).
         dev_samples: For excess, dev pages to measure (default: all).
+        dev_tokens: For excess, whose loss is measured: conclusion, what follows "Answer:" in a chain of thought, or
+            answer, all tokens.
     """
 
     def __init__(
@@ -53,13 +57,17 @@ class TaskLosses(Callback):
         rule: str = "loss",
         teacher: Path | None = None,
         dev_samples: int | None = None,
+        dev_tokens: str = "conclusion",
     ) -> None:
         super().__init__()
+        if dev_tokens not in DEV_TOKENS:
+            raise UserError(f"TaskLosses.dev_tokens is {dev_tokens!r}.\nUse one of {', '.join(DEV_TOKENS)}.")
         if rule not in RULES:
             raise UserError(f"TaskLosses.rule is {rule!r}.{nearest(rule, RULES)}\nUse one of {', '.join(RULES)}.")
         self.every_n_steps = every_n_steps
         self.generation_tasks = generation_tasks or []
         self.rule, self.teacher, self.dev_samples = rule, teacher, dev_samples
+        self.whole_answers = dev_tokens == "answer"
         self.excess = TaskExcess()
         self._pending: list[tuple[list[str], Tensor]] = []  # on the device, so that no step waits for it
         self._window: Counts = {}  # of this process
@@ -82,10 +90,10 @@ class TaskLosses(Callback):
         """Refuse to train towards weights that could not be computed.
 
         Raises:
-            UserError: If rule excess has no teacher to compare with.
+            UserError: If rule excess has no dev pages, or no teacher to compare with.
         """
         if self.rule == "excess":
-            check_teacher(pl_module, self.teacher)
+            check_measurable(pl_module, getattr(trainer, "datamodule", None), self.teacher)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the window of a checkpoint to one process only, since it was saved by one; measure dev pages."""
@@ -93,7 +101,8 @@ class TaskLosses(Callback):
             self._window = {}
         if self.rule == "excess" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             data = trainer.datamodule  # type: ignore[attr-defined]
-            self.excess.start(DevLosses(pl_module, data, teacher=self.teacher, samples=self.dev_samples))  # type: ignore[arg-type]
+            options = {"teacher": self.teacher, "samples": self.dev_samples, "whole": self.whole_answers}
+            self.excess.start(DevLosses(pl_module, data, **options))  # type: ignore[arg-type]
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int

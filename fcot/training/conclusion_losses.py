@@ -17,16 +17,20 @@ Losses = dict[str, dict[str, float]]  # by task, by key of the sample
 
 
 @torch.no_grad()
-def conclusion_losses(reader: PageReader, batches: Iterable[Batch], branch: str = "student") -> Losses:
+def conclusion_losses(
+    reader: PageReader, batches: Iterable[Batch], branch: str = "student", *, whole: bool = False
+) -> Losses:
     """Return the mean loss, in nats, of the conclusion's tokens of each sample, by task and key.
 
-    These are the tokens that a score depends on; of a whole chain, the page that it reads out would be nearly all. The
-    token that ends the answer is one of them. Samples without a token to learn are left out.
+    These are the tokens that a score depends on; of a whole chain, the page that it reads out would be nearly all. But
+    the right chain stands before them: where a conclusion only repeats it, its loss says nothing of how well the page
+    was read. The token that ends the answer is one of them. Samples without a token to learn are left out.
 
     Args:
         reader: In evaluation mode, its weights whole.
         batches: Not packed.
         branch: The model of which losses are computed: "student", that of a further ratio, or "teacher".
+        whole: Take all answer tokens instead.
     """
     found: Losses = {}
     for batch in (batch.to(reader.device) for batch in batches):
@@ -35,26 +39,29 @@ def conclusion_losses(reader: PageReader, batches: Iterable[Batch], branch: str 
         teacher, sequences = branch == "teacher", batch.sequences[branch]
         rows = reader.pair.teacher_rows(batch) if teacher else reader.pair.student_rows(batch, branch=branch)
         _, losses = answer_cross_entropy(rows, reader.pair.head_weight, answer_labels(sequences))
-        for key, task, loss in zip(batch.keys, batch.tasks, means(losses, sequences, reader), strict=True):
+        for key, task, loss in zip(batch.keys, batch.tasks, means(losses, sequences, reader, whole), strict=True):
             if loss is not None:
                 found.setdefault(task, {})[key] = loss
     return found
 
 
-def means(losses: Tensor, sequences: Sequences, reader: PageReader) -> list[float | None]:
-    """Return the mean loss over each sample's conclusion, None for a sample without answer tokens.
+def means(losses: Tensor, sequences: Sequences, reader: PageReader, whole: bool) -> list[float | None]:
+    """Return the mean loss over each sample's conclusion or answer, None for a sample without answer tokens.
 
     Args:
         losses: Of answer rows `[answers]`.
         sequences: The branch's sequences.
         reader: Has the tokenizer.
+        whole: Take all answer tokens.
     """
     counts = sequences.segments().counts
     parts = zip(
         *(each.cpu().split(counts) for each in (losses, answer_labels(sequences), sequences.answers)), strict=True
     )
     return [
-        float(loss[conclusion_start(ids, places, reader.folder.tokenizer) :].double().mean()) if len(loss) else None
+        float(loss[0 if whole else conclusion_start(ids, places, reader.folder.tokenizer) :].double().mean())
+        if len(loss)
+        else None
         for loss, ids, places in parts
     ]
 

@@ -121,6 +121,21 @@ def test_a_resumed_run_compares_with_its_beginning(tmp_path, trainer, student_fo
         assert rest["dev"][task]["loss"] == pytest.approx(row["loss"], rel=1e-4)
 
 
+@pytest.mark.parametrize("strategy", [pytest.param("ddp", marks=pytest.mark.slow), "fsdp2"])
+def test_processes_measure_together_what_one_measures(tmp_path, forks, tiny_checkpoint, shards, strategy):
+    def train(name, **options):
+        run = {"max_steps": 2, "val_check_interval": 1, "limit_val_batches": 1, "tasks": measured_by_excess, **options}
+        codes = forks.train(tmp_path / name, shards=str(shards), module={"drop_path": 0.0}, **run)
+        assert set(codes) == {0}, (tmp_path / name / "said").read_text()
+        return json.loads((tmp_path / name / "task_losses.json").read_text())["dev"]
+
+    measured_by_excess = {"rule": "excess", "teacher": str(tiny_checkpoint), "every_n_steps": 1}
+    alone = train("alone")
+    shared = train("shared", processes=2, strategy=strategy, data={"batch_size": 2})
+    for task, row in alone.items():
+        assert shared[task] == pytest.approx(row, rel=1e-3)
+
+
 def test_a_task_that_is_read_more_often_and_gets_worse_is_named():
     keys = [f"{n}" for n in range(50)]
     low = {task: {key: 0.5 + 0.1 * (int(key) % 3) for key in keys} for task in ("more", "less", "noisy")}
@@ -160,8 +175,13 @@ def test_the_lowest_loss_may_be_in_the_middle_of_a_run(tmp_path, trainer, studen
 def test_what_cannot_be_measured_is_refused_before_training(tmp_path, trainer, student_folder, shards):
     with pytest.raises(UserError, match=r"rule is 'exces'\. Did you mean 'excess'"):
         TaskLosses(rule="exces")
+    with pytest.raises(UserError, match="dev_tokens is 'all'"):
+        TaskLosses(rule="excess", dev_tokens="all")
     with pytest.raises(UserError, match="compares with a teacher, and SFT has none"):
         fit(trainer, tmp_path, SFT(student_folder), shards, TaskLosses(rule="excess"))
+    with pytest.raises(UserError, match=r"dev pages of shards\.Shards with fcot's tasks, not of NoneType"):
+        losses = TaskLosses(rule="excess", teacher=student_folder)
+        trainer(tmp_path, losses, max_steps=1).fit(SFT(student_folder), [])
     with pytest.raises(UserError, match="nowhere"):
         gone = TaskLosses(rule="excess", teacher=tmp_path / "nowhere")
         fit(trainer, tmp_path, SFT(student_folder), shards, gone)

@@ -1,6 +1,7 @@
 """The rivals are measured beside trained students, and a run that was stopped goes on where it was."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from fcot.errors import UserError
 from fcot.reduce import REDUCERS, BeforeReducer
 from fcot.reproduce import rivals as module
 from fcot.reproduce.demo import Preset
-from fcot.reproduce.rivals import Cell, cells, rivals, take_up, work_of
+from fcot.reproduce.resuming import take_up
+from fcot.reproduce.rivals import Cell, cells, rivals, work_of
 from fcot.reproduce.rivals_table import benched, best_of_each, winners
 
 ROOT = Path(__file__).parents[2]
@@ -39,10 +41,10 @@ def test_commands_are_ordinary_and_a_training_goes_on(tmp_path):
 
 
 def test_only_an_earlier_part_of_the_same_work_is_taken_up(tmp_path):
-    take_up(tmp_path / "run", module.PRESET)
-    take_up(tmp_path / "run", module.PRESET)
+    take_up(tmp_path / "run", asdict(module.PRESET), "rivals.json")
+    take_up(tmp_path / "run", asdict(module.PRESET), "rivals.json")
     with pytest.raises(UserError, match="holds something else"):
-        take_up(tmp_path / "run", Preset({2: 1}, 1, 1, 1, 1, 1, "x"))
+        take_up(tmp_path / "run", asdict(Preset({2: 1}, 1, 1, 1, 1, 1, "x")), "rivals.json")
 
 
 def row(label, difference, budget="keep", **changes):

@@ -62,6 +62,7 @@ def test_losses_are_those_of_each_sample_alone_from_full_logits(tiny_checkpoint,
     samples = [("sum?", CHAIN, 2), ("what?", "twelve words", 1)]
     for branch in ("student", "teacher"):
         found = conclusion_losses(module, [make_batch(*samples)], branch)
+        whole = conclusion_losses(module, [make_batch(*samples)], branch, whole=True)
         for question, answer, tiles in samples:
             batch = make_batch((question, answer, tiles))
             rows = module.pair.teacher_rows(batch) if branch == "teacher" else module.pair.student_rows(batch)
@@ -70,3 +71,4 @@ def test_losses_are_those_of_each_sample_alone_from_full_logits(tiny_checkpoint,
                 each = torch.nn.functional.cross_entropy(rows @ module.pair.head_weight.T, labels, reduction="none")
             length = 3 if answer == CHAIN else len(labels)  # "1", "5" and the end
             assert found["text"][question] == pytest.approx(float(each[-length:].mean()), rel=1e-4)
+            assert whole["text"][question] == pytest.approx(float(each.mean()), rel=1e-4)
