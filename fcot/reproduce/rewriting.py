@@ -136,7 +136,7 @@ def teacher_losses(output: Path) -> list[Command]:
         words += ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(folder)]
         words += ["--trainer.logger.name", "loss", "--trainer.logger.version", "0"]
         words += ["--trainer.default_root_dir", str(folder)]
-        made = folder / "loss" / "0" / "metrics.csv"
+        made = folder / "loss" / "version_0" / "metrics.csv"
         commands.append(Command(f"Measure: the teacher's loss on {arm} answers", words, made))
     return commands
 

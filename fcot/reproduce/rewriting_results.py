@@ -81,13 +81,14 @@ def scores_of(folder: Path) -> dict[str, list[float]]:
 
 
 def difference(a: Sequence[Scores], b: Sequence[Scores], tasks: Sequence[str]) -> DifferenceOverSeeds:
-    """Return the difference of two ways to train on some tasks."""
+    """Return the difference of two ways to train on those of the tasks that were tested."""
+    tasks = [task for task in tasks if task in a[0]]
     return paired_difference_over_seeds(*([{task: run[task] for task in tasks} for run in each] for each in (a, b)))
 
 
 def teacher_loss(folder: Path) -> float:
     """Return the loss of an answer token that a validation logged."""
-    with (folder / "loss" / "0" / "metrics.csv").open(encoding="utf-8") as file:
+    with (folder / "loss" / "version_0" / "metrics.csv").open(encoding="utf-8") as file:
         values = [float(row["val/loss"]) for row in csv.DictReader(file) if row.get("val/loss")]
     return values[-1]
 
@@ -98,7 +99,7 @@ def row_of(
     """Return the figures of a wording."""
 
     def means(when: str, tasks: Sequence[str]) -> list[float]:
-        return [mean(mean(run[task]) for task in tasks) for run in scores[arm, when]]
+        return [mean(mean(run[task]) for task in tasks if task in run) for run in scores[arm, when]]
 
     end = means("end", ASKED)
     return {
