@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fcot.errors import UserError
+from fcot.files.lock import NO_LOCKS
 
 
 def take_up(output: Path, settings: Mapping[str, Any], marker: str) -> None:
@@ -49,6 +50,10 @@ def held_folder(output: Path) -> Iterator[int]:
         except BlockingIOError:
             print(f"Processes of an earlier call still work in {output}: waiting until they end.", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            print(f"{output} lies on a file system without locks: let nothing else work there.", flush=True)
         yield file
     finally:
         os.close(file)

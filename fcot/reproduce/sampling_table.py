@@ -12,6 +12,12 @@ from fcot.reproduce.sampling_plan import BATCH, Settings
 from fcot.statistics import DifferenceOverSeeds
 
 Differences = Mapping[str, DifferenceOverSeeds]
+SPOKEN = {
+    "E - U": "excess - uniform",
+    "E - P": "excess - placebo",
+    "L - U": "paper's rule - uniform",
+    "P - U": "placebo - uniform",
+}
 CORRECTED = ("E - U", "L - U")  # comparisons that are asked for harm to single tasks
 
 
@@ -82,17 +88,18 @@ def draw(differences: Differences) -> bytes:
         left.plot([each.mean.low, each.mean.high], [place, place], color=color, linewidth=2.4, solid_capstyle="round")
         left.plot(each.mean.mean, place, "o", color=color, markersize=8)
         left.plot(each.by_seed, [place + 0.22] * len(each.by_seed), "|", color=INK, markersize=6)
-    left.set_yticks(range(len(names)), names)
+    left.set_yticks(range(len(names)), [SPOKEN[name] for name in names])
     left.set_title("mean over tasks (strokes: each seed)", fontsize=10, loc="left", color=INK)
     by_task = differences["E - U"].by_task
     for place, interval in enumerate(by_task.values()):
         right_axes.plot([interval.low, interval.high], [place, place], color=BLUE, linewidth=2.0)
         right_axes.plot(interval.mean, place, "o", color=BLUE, markersize=6)
     right_axes.set_yticks(range(len(by_task)), [*by_task])
-    right_axes.set_title("E - U by task", fontsize=10, loc="left", color=INK)
+    right_axes.set_title("excess - uniform by task", fontsize=10, loc="left", color=INK)
     for axes, count in ((left, len(names)), (right_axes, len(by_task))):
         axes.axvline(0.0, color=INK, linewidth=0.9)
         axes.set_ylim(count - 0.4, -0.6)
+        axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel("difference of scores, 95 % interval", fontsize=9)
         dress(axes)
     return png(figure)

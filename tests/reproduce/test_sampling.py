@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,33 +189,46 @@ def test_settings_that_make_no_sense_are_refused(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-def call(output, **environment):
-    """Start the experiment as a user does, small enough for a test."""
+@pytest.fixture
+def call(tmp_path):
+    """Return a function that starts the experiment as a user does, small enough for a test."""
+    started = []
     sizes = "--seeds 1 --steps 4 --coarse_steps 2 --start_steps 2 --coarse_share 1.0 --dev_pages 28 --test_pages 14"
-    words = ["reproduce", "sampling", "--output", str(output), *sizes.split(), "--precision", "32-true"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "fcot", *words, "--options=--model.max_new_tokens=2"],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    words = ["reproduce", "sampling", "--output", str(tmp_path / "run"), *sizes.split(), "--precision", "32-true"]
+
+    def start(said):
+        with said.open("w") as file:
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "fcot", *words, "--options=--model.max_new_tokens=2"],
+                    cwd=ROOT,
+                    env={**os.environ, "OMP_NUM_THREADS": "1"},
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            )
+        return started[-1]
+
+    yield start
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # with what it has started
 
 
 @pytest.mark.slow
-def test_an_experiment_killed_in_a_training_goes_on_to_its_results(tmp_path):
-    first = call(tmp_path / "run")
-    marker = tmp_path / "run/seed0/U/checkpoints"
-    while not marker.parent.exists():  # the first fine run has begun
-        assert first.poll() is None
+@pytest.mark.timeout(1200)
+def test_an_experiment_killed_in_a_training_goes_on_to_its_results(tmp_path, call):
+    first = call(tmp_path / "first")
+    while not (tmp_path / "run/seed0/U").exists():  # the first fine run has begun
+        assert first.poll() is None, (tmp_path / "first").read_text()
         time.sleep(0.2)
     first.send_signal(signal.SIGKILL)
     first.wait()
     frozen = (tmp_path / "run/seed0/weights-P.json").read_bytes()
-    second = call(tmp_path / "run")
-    said, _ = second.communicate()
-    assert second.returncode == 0, said
+    code = call(tmp_path / "second").wait()
+    said = (tmp_path / "second").read_text()
+    assert code == 0, said
     assert "Processes of an earlier call still work in" in said
     assert said.count(" is there") >= 3 + 1 + 1  # pages, start, coarse run
     assert (tmp_path / "run/seed0/weights-P.json").read_bytes() == frozen
@@ -224,6 +238,5 @@ def test_an_experiment_killed_in_a_training_goes_on_to_its_results(tmp_path):
     assert result["commands"][0].startswith("fcot fit --config configs/sft_tiny.yaml")
     assert sum(len(scores) for scores in result["scores"].values()) == 14
     assert sum(result["read"].values()) == 4 * 32
-    third = call(tmp_path / "run")
-    said, _ = third.communicate()
-    assert "\n$ fcot fit" not in said and "| $ fcot" not in said
+    assert call(tmp_path / "third").wait() == 0
+    assert not re.search(r"\$ fcot (fit|test|shards)", (tmp_path / "third").read_text())
