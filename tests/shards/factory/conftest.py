@@ -175,3 +175,14 @@ def wait_until(true, seconds=60.0, process=None):
         assert time.monotonic() < end, "it took too long"
         assert process is None or process.poll() is None, process.communicate()
         time.sleep(0.01)
+
+
+def processes_of(pid):
+    """Processes that a process started and that still run."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == pid and state != "Z":
+                found.append(int(path.parent.name))
+    return found
