@@ -18,7 +18,7 @@ class Hostile(Verifier):
         if said == "hog":
             held = []
             while True:
-                held.append(bytearray(2**27))
+                held.append(bytes(2**27))
         if said == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if said == "exit":

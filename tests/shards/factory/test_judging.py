@@ -4,10 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import types
 from pathlib import Path
 
 import pytest
 
+from fcot.errors import UserError
 from shards.factory.judging import Case, Judges
 from shards.factory.kinds import Cot, Form
 from shards.factory.question import Known
@@ -36,6 +39,12 @@ def case(number, truth, *said):
 def workers():
     """The processes that judge."""
     return [pid for pid in processes_of(os.getpid()) if "spawn_main" in command(pid)]
+
+
+def kill_first_workers():
+    wait_until(workers)
+    for pid in workers():
+        os.kill(pid, signal.SIGKILL)
 
 
 def command(pid):
@@ -75,6 +84,23 @@ def test_workers_that_are_killed_from_outside_cost_nothing(kind):
     assert len(results) == 12
     assert all([each.verdict.accepted for each in judged] == [True, False] for judged in results)
     assert all(judged[1].verdict.reason == "another answer" for judged in results)
+
+
+@pytest.mark.slow
+def test_workers_that_die_before_they_judge_are_replaced_and_in_the_end_it_is_said(kind, monkeypatch):
+    cases = [case(at, "right", "right") for at in range(40)]
+    with Judges(kind, 2) as judges:
+        found = judges.judge(iter(cases))
+        killer = threading.Thread(target=kill_first_workers)
+        killer.start()
+        assert all(each[0].verdict.accepted for each in found)
+        killer.join()
+    module = types.ModuleType("only_here")
+    module.Lost = type("Lost", (Hostile,), {"__module__": "only_here"})
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    kind.verifiers["*"] = module.Lost()
+    with Judges(kind, 2) as judges, pytest.raises(UserError, match=r"end before they judge anything.*\n.*import"):
+        list(judges.judge(cases[:1]))
 
 
 NOTHING_RUNS = '''
