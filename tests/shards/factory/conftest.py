@@ -146,7 +146,7 @@ def command(source, output, url, *more):
     template = output.parent / "template.txt"
     template.write_text(HOW["template"])
     words += ["--template", template, "--samples=4", "--mix=0.5", "--chance_level=1", "--temperature=1"]
-    words += ["--max_tokens=120", "--workers=1", "--concurrency=4", "--patience=60", *more]
+    words += ["--max_tokens=120", "--workers=1", "--concurrency=4", "--patience=300", *more]
     return [sys.executable, "-m", "fcot", *map(str, words)]
 
 
