@@ -142,11 +142,11 @@ def reasoning_of(text: str) -> str:
 
 
 def without_dangling(text: str) -> str:
-    """Return what stands before a marker without the beginning of its sentence, such as "So the" of "So the answer is"."""
+    """Return what stands before a marker without the beginning of its sentence, as "So the" of "So the answer is"."""
     while True:
         text = text.strip(" \t\n,;*_#")
         before, _, last = text.replace("\n", " ").rpartition(" ")
-        if last.casefold().rstrip(",") not in DANGLING:
+        if last.casefold().strip(",*_#") not in DANGLING:
             return text
         text = text[: len(before)]
 
