@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from fcot.errors import UserError
+
 
 @dataclass(frozen=True)
 class Options:
@@ -22,6 +24,9 @@ class Options:
         device: Where a model folder runs; "auto" is an accelerator if there is one.
         dtype: Type of its weights; "auto" keeps the stored type.
         overwrite: Replace a set at the output that was made in another way.
+
+    Raises:
+        UserError: If a number is too small.
     """
 
     model: str | None = None
@@ -38,3 +43,11 @@ class Options:
     device: str = "auto"
     dtype: str = "auto"
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "shard_size", "workers", "limit", "budget"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name} is {value}.\nGive at least 1.")
+        if self.timeout <= 0:
+            raise UserError(f"--timeout is {self.timeout}.\nGive a number of seconds above 0.")

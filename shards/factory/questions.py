@@ -12,6 +12,7 @@ from shards.feed.decode import image_number, is_image, record_of
 from shards.format.shard_set import ShardSet
 
 _EITHER = re.compile(r"([^,:;?\n]+?)\s+or\s+([^,:;?\n]+?)\s*\?\s*$")
+_OPENING = re.compile(r"^(?:is|are|was|were)\s+(?:it|this|that|they|there)\s+", re.IGNORECASE)
 _OPTION = re.compile(r"^\s*\(?([A-H])[.):]\s+(.+?)\s*$", re.MULTILINE)
 
 
@@ -64,9 +65,13 @@ def options_of(question: str, truth: str) -> tuple[str, ...]:
         question: Its text.
         truth: The known answer, which is one of "this" and "that".
     """
-    either = _EITHER.search(question)
-    if either and truth.casefold() in (part.casefold() for part in either.groups()):
-        return either.groups()
+    if either := _EITHER.search(question):
+        first, second = (part.strip() for part in either.groups())
+        if first.casefold().endswith(f" {truth.casefold()}"):
+            first = first[-len(truth) :]
+        first = _OPENING.sub("", first)
+        if truth.casefold() in (first.casefold(), second.casefold()):
+            return first, second
     found: list[str] = []
     for letter, text in _OPTION.findall(question):
         if letter != "ABCDEFGH"[len(found)]:

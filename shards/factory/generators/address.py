@@ -26,11 +26,12 @@ class Address:
         timeout: Seconds of a request, from its first byte to the last of the answer.
 
     Attributes:
-        rests_until: When it may be asked again, by the monotonic clock.
+        asked_until: Until when it asked to be left alone, by the monotonic clock.
     """
 
     def __init__(self, url: str, model: str, timeout: float) -> None:
-        self.url, self.model, self.timeout, self.rests_until = url, model, timeout, 0.0
+        self.url, self.model, self.timeout = url, model, timeout
+        self.asked_until = self._rests_until = 0.0
         self._failures, self._failed_at = 0, 0.0
         self._key = os.environ.get("OPENAI_API_KEY") or "none"
         self._client = openai.AsyncOpenAI(
@@ -42,6 +43,11 @@ class Address:
             # what a proxy sends after an answer would be taken for that to the next request of a connection
             default_headers={"Connection": "close"},
         )
+
+    @property
+    def rests_until(self) -> float:
+        """When it may be asked again, by the monotonic clock."""
+        return max(self.asked_until, self._rests_until)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -80,10 +86,10 @@ class Address:
         if begun >= self._failed_at:
             self._failures, self._failed_at = self._failures + 1, now
         if error is not None and error.rest is not None:
-            self.rests_until = max(self.rests_until, now + error.rest)
+            self.asked_until = max(self.asked_until, now + error.rest)
         elif self._failures >= PATIENT or (error is not None and error.kind == "connection"):
             rest = min(LONGEST_REST, 0.5 * 2 ** min(self._failures - 1, 8))
-            self.rests_until = max(self.rests_until, self._failed_at + rest)
+            self._rests_until = max(self._rests_until, self._failed_at + rest)
 
     async def _send(self, request: Request) -> ChatCompletion:
         sampling = request.sampling

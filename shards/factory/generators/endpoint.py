@@ -161,7 +161,7 @@ class Endpoints:
         """Return a server that does not rest: for a first try of one page the same as long as it can be.
 
         Raises:
-            ImpatientError: If all rest for longer than patience lasts.
+            ImpatientError: If all ask to be left alone for longer than patience lasts.
         """
         while True:
             now = monotonic()
@@ -169,12 +169,13 @@ class Endpoints:
             if awake:
                 awake.sort(key=lambda each: hashlib.sha256(f"{each.url} {key}".encode()).digest())
                 return awake[tries % len(awake)]
-            first = min(each.rests_until for each in self._addresses)
-            if first > self._last_answer + self.patience:
+            asked = min(each.asked_until for each in self._addresses)
+            if asked > max(now, self._last_answer + self.patience):
                 raise ImpatientError(
-                    f"No endpoint is to be asked for {first - now:.0f} s, and patience ends after {self.patience:.0f} s"
+                    f"Every endpoint asks for {asked - now:.0f} s of rest, "
+                    f"and patience ends after {self.patience:.0f} s"
                 )
-            await asyncio.sleep(first - now)
+            await asyncio.sleep(min(each.rests_until for each in self._addresses) - now)
 
     def _say(self, address: Address, error: TransientError) -> None:
         """Say what goes wrong, now and then."""

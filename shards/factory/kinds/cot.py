@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import comb
 from typing import Any
 
+from fcot.errors import UserError
 from shards.factory.kinds.kind import ORIGINAL, Form, Judged, Kind
 from shards.factory.mutants import mutants
 from shards.factory.question import Known, Question
@@ -21,6 +22,7 @@ TEMPLATE = (
 MARKER = "Answer: "
 MOST_REPEATED = 0.5  # share of repeated runs of four words, where the known answers repeat less
 LINES = 8  # times one line may stand in a chain
+DANGLING = {"so", "thus", "therefore", "hence", "and", "then", "the", "my", "our"}  # before "answer is 7"
 
 
 class Cot(Kind):
@@ -47,6 +49,10 @@ class Cot(Kind):
         level: float = 0.05,
     ) -> None:
         super().__init__(verifiers, template, samples)
+        if most < 1:
+            raise UserError(f"--most is {most}.\nGive at least 1.")
+        if not 0 < mix <= 1:
+            raise UserError(f"--mix is {mix}.\nGive the share of chains, above 0 and up to 1.")
         self.most, self.mix, self.level = most, mix, level
 
     def asks(self, task: str) -> bool:
@@ -130,9 +136,19 @@ def reasoning_of(text: str) -> str:
         found = conclusions(outside)
     except Broken:
         return ""
-    before = outside[: found[0].start].strip() if found else ""
+    before = without_dangling(outside[: found[0].start]) if found else ""
     thought = text.partition("<think>")[2].partition("</think>")[0].strip()
     return before or thought
+
+
+def without_dangling(text: str) -> str:
+    """Return what stands before a marker without the beginning of its sentence, as "So the" of "So the answer is"."""
+    while True:
+        text = text.strip(" \t\n,;*_#")
+        before, _, last = text.replace("\n", " ").rpartition(" ")
+        if last.casefold().strip(",*_#") not in DANGLING:
+            return text
+        text = text[: len(before)]
 
 
 def with_known_answer(text: str, verifier: Verifier, truth: Task) -> str:

@@ -146,7 +146,7 @@ def command(source, output, url, *more):
     template = output.parent / "template.txt"
     template.write_text(HOW["template"])
     words += ["--template", template, "--samples=4", "--mix=0.5", "--chance_level=1", "--temperature=1"]
-    words += ["--max_tokens=120", "--workers=1", "--concurrency=4", "--patience=60", *more]
+    words += ["--max_tokens=120", "--workers=1", "--concurrency=4", "--patience=300", *more]
     return [sys.executable, "-m", "fcot", *map(str, words)]
 
 
@@ -175,3 +175,14 @@ def wait_until(true, seconds=60.0, process=None):
         assert time.monotonic() < end, "it took too long"
         assert process is None or process.poll() is None, process.communicate()
         time.sleep(0.01)
+
+
+def processes_of(pid):
+    """Processes that a process started and that still run."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == pid and state != "Z":
+                found.append(int(path.parent.name))
+    return found

@@ -1,19 +1,17 @@
 """Runs that are killed, stopped or share a set with another: what was answered is paid once, and nothing is lost."""
 
-import contextlib
 import json
 import os
 import resource
 import shutil
 import time
-from pathlib import Path
 
 import pytest
 
 from fcot.errors import UserError
 from shards.factory.journal import Journal
 from shards.factory.requests import Sampling
-from tests.shards.factory.conftest import HOW, SAMPLING, Made, wait_until
+from tests.shards.factory.conftest import HOW, SAMPLING, Made, processes_of, wait_until
 
 CONCURRENCY = 4  # of the command
 
@@ -253,22 +251,11 @@ def test_sigterm_while_judging_leaves_with_code_75(start, served, untroubled, tm
     made = copied(untroubled, tmp_path / "judged")
     shutil.rmtree(made.output)
     process = start(made.output)
-    wait_until(lambda: children(process.pid), process=process)
+    wait_until(lambda: processes_of(process.pid), process=process)
     process.terminate()
     said, _ = process.communicate(timeout=30)
     assert process.returncode == 75, said
     assert "Traceback" not in said
-    assert not children(process.pid)
+    assert not processes_of(process.pid)
     finish(start, made)
     assert made.bytes == untroubled.bytes
-
-
-def children(pid):
-    """Processes that a process started and that still run."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, parent = path.read_text().rpartition(")")[2].split()[:2]
-            if int(parent) == pid and state != "Z":
-                found.append(int(path.parent.name))
-    return found
