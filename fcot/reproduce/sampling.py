@@ -24,7 +24,7 @@ def sampling(
     coarse_share: float = 0.1,
     dev_pages: int = 420,
     test_pages: int = 420,
-    dev_tokens: Literal["conclusion", "answer"] = "conclusion",
+    dev_tokens: Literal["answer", "conclusion"] = "answer",
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed",
     options: list[str] | None = None,
 ) -> None:
@@ -45,8 +45,8 @@ def sampling(
         coarse_share: Share of the training pages that a coarse run reads.
         dev_pages: Dev pages that losses are measured on.
         test_pages: Test pages.
-        dev_tokens: Whose loss excess compares: conclusion, what follows "Answer:" in a chain of thought, or answer, all
-            tokens.
+        dev_tokens: Whose loss excess compares: answer, all of its tokens, or conclusion, what follows "Answer:" in a
+            chain of thought.
         precision: Of training and tests; 32-true suits processors without bf16 instructions.
         options: Further options of every training and test, such as --options=--model.max_new_tokens=8.
 
