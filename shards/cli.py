@@ -111,7 +111,9 @@ def index(folder: Path, *, again: bool = False, workers: int | None = None) -> N
 
     from rich.progress import track
 
+    from shards.feed.plain_pairs import HINT
     from shards.format.manifest import index_set
+    from shards.format.shard_set import ShardSet
 
     manifest = index_set(
         folder,
@@ -122,14 +124,17 @@ def index(folder: Path, *, again: bool = False, workers: int | None = None) -> N
     print(told(folder, manifest))
     if aside := manifest.get("quarantined"):
         print(f"{sum(aside.values())} samples cannot be used and are set aside: {counts(aside)}")
+    if pairs := len(ShardSet(folder, pairs=True).usable()) - len(ShardSet(folder).usable()):
+        print(f"{pairs} of them have no conversation; {HINT}")
 
 
-def verify(folder: Path, *, again: bool = False) -> None:
+def verify(folder: Path, *, again: bool = False, pairs: bool = False) -> None:
     """Verify every byte of a set against its index; the exit code is 1 if anything is wrong.
 
     Args:
         folder: Folder of indexed shards, or one file.
         again: Verify shards too that were verified before and not changed since.
+        pairs: Samples without a conversation are image-text pairs, read with --data.pair, and nothing is wrong with them.
 
     Raises:
         UserError: If there are no shards.
@@ -140,7 +145,7 @@ def verify(folder: Path, *, again: bool = False) -> None:
     from shards.format.shard_set import ShardSet
     from shards.format.verify import verify_set
 
-    samples = ShardSet(folder)
+    samples = ShardSet(folder, pairs=pairs)
     found = verify_set(
         samples, again=again, progress=lambda rows, total: track(rows, f"Verifying {folder}", total=total)
     )
@@ -158,6 +163,7 @@ def inspect(
     samples: int = 20,
     max_tiles: int = 12,
     tile_size: int = 448,
+    pairs: bool = False,
     json: str | None = None,
 ) -> None:
     """Show what is in a set: counts, lengths, tiles, and a contact sheet of some samples.
@@ -168,6 +174,7 @@ def inspect(
         samples: Samples on the contact sheet.
         max_tiles: Most tiles of an image, thumbnail not counted.
         tile_size: Side of a tile in pixels.
+        pairs: Samples without a conversation are image-text pairs, read with --data.pair, and count as usable.
         json: File for the figures, - for the standard output.
 
     Raises:
@@ -179,7 +186,7 @@ def inspect(
     from shards.format.shard_set import ShardSet
     from shards.inspection import describe, save_sheet
 
-    found = ShardSet(folder)
+    found = ShardSet(folder, pairs=pairs)
     about = describe(found, max_tiles=max_tiles, tile_size=tile_size)
     if json != "-":
         print("\n".join(lines(about)))

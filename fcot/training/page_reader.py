@@ -143,7 +143,11 @@ class PageReader(LightningModule, ABC):
             return {branch: [] for branch in answers}
         for branch, file in self.prediction_files().items():
             rows = zip(batch.keys, batch.tasks, batch.questions, answers[branch], strict=True)
-            named_rows = (dict(zip(("key", "task", "question", "prediction"), row, strict=True)) for row in rows)
+            named_rows: list[dict[str, Any]] = [
+                dict(zip(("key", "task", "question", "prediction"), row, strict=True)) for row in rows
+            ]
+            for row, own in zip(named_rows, batch.ids, strict=False):
+                row |= {} if own is None else {"id": own}
             several = self.sampling.num_answers > 1
             lines = (
                 row | ({"more_predictions": more} if several else {})
@@ -181,6 +185,7 @@ class PageReader(LightningModule, ABC):
             questions=batch.questions,
             references=batch.references,
             predictions=[first for first, *_ in drawn],
+            ids=batch.ids,
             more_predictions=[more for _, *more in drawn],
             left=[asdict(each) for each in left] or None,
             visual_tokens=batch.visual_tokens(branch),

@@ -60,8 +60,9 @@ def reading_counts(
                 raise UserError(f"There is no {column} {name!r} in {samples.source}.{nearest(name, names)}")
             if not number >= 0 or number == float("inf"):
                 raise UserError(f"The {column} {name!r} has weight {number}.\nGive 0 or more; 1 is once an epoch.")
-        counts *= np.array([numbers.get(name, 1.0) for name in names])[place[usable]]
+        # the last is that of samples without a name: plain pairs, as older indexes have them
+        counts *= np.array([*(numbers.get(name, 1.0) for name in names), 1.0])[place[usable]]
         # sources that are not named form no groups: fractions of their few samples would be rounded away
-        own = np.array([names.index(name) + 1 if column == "task" or name in numbers else 0 for name in names])
+        own = np.array([names.index(name) + 1 if column == "task" or name in numbers else 0 for name in names] + [0])
         groups = groups * (len(names) + 1) + own[place[usable]]
     return counts, groups

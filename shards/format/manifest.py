@@ -6,12 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from fcot.errors import UserError
 from fcot.files.lock import one_writer
+from shards.feed.decode import is_image
 from shards.format.index import Index, index_path, load_index, write_whole
 from shards.format.indexing import counted, index_shard
 
@@ -39,6 +41,15 @@ def shard_paths(source: Path) -> list[Path]:
     if not found and sets:
         listed = " and ".join(filter(None, [", ".join(sets[:-1]), sets[-1]]))
         raise UserError(f"{source} holds {listed}, and no shards itself.\nGive one, such as {source / sets[0]}.")
+    if (
+        not found
+        and source.is_dir()
+        and any(is_image(path.name) for path in chain(source.glob("*"), source.glob("*/*")))
+    ):
+        raise UserError(
+            f"{source} holds images, and no tar files.\n"
+            f"Write them as shards first: fcot shards import folder {source} {source.with_name(source.name + '-shards')}"
+        )
     if not found:
         raise UserError(
             f"There are no shards at {str(source)!r}.\n"
