@@ -48,6 +48,7 @@ def import_(
     task: str | None = None,
     question: str | None = None,
     dpi: int = 150,
+    markdown: bool = False,
     options: dict[str, Any] | None = None,
     shard_size: int = 1000,
     workers: int | None = None,
@@ -57,13 +58,15 @@ def import_(
 
     Args:
         kind: internvl (meta JSON with JSONL), llava (JSON), sharegpt (JSON or JSONL), hf (a folder of parquet or arrow
-            files), pdf (a folder of PDF files) or folder (images, each with a text file).
+            files), pdf (a folder of PDF files), pdfa (words and boxes in JSON beside PDF or TIFF, as in pdfa and idl
+            corpora) or folder (images, each with a text file).
         source: File or folder to import.
         output: Folder of the new set, such as data/mine/train.
         images: Folder that images are named in (default: the source's).
         task: Task of the samples (default: what the data say, or their source's name).
         question: What is asked of a PDF's page, or an image with a text file (default: Read the text.).
         dpi: Pixels an inch of rendered pages.
+        markdown: Write tables as Markdown tables (pdfa).
         options: Options of an importer that comes from a plugin.
         shard_size: Samples in a shard.
         workers: Processes that read (default: one a core).
@@ -78,7 +81,7 @@ def import_(
     from shards.importing import import_set
 
     start = time.perf_counter()
-    settings = Settings(images, task, question, dpi)
+    settings = Settings(images, task, question, dpi, markdown)
     manifest = import_set(
         kind,
         source,
@@ -92,6 +95,10 @@ def import_(
     spent = time.perf_counter() - start
     print(told(output, manifest))
     print(f"{manifest['samples'] / spent:.1f} samples/s")
+    if reencoded := manifest.get("reencoded"):
+        print(f"written again as PNG, without loss: {counts(reencoded)}")
+    if spelled := manifest.get("control_tokens"):
+        print(f"samples whose text spells out control tokens, which stay text: {counts(spelled)}")
     if skipped := manifest.get("skipped"):
         print(f"{sum(skipped.values())} skipped: {counts(skipped)}; named in {output / 'skipped.jsonl'}")
 
@@ -134,7 +141,7 @@ def verify(folder: Path, *, again: bool = False, pairs: bool = False) -> None:
     Args:
         folder: Folder of indexed shards, or one file.
         again: Verify shards too that were verified before and not changed since.
-        pairs: Samples without a conversation are image-text pairs, read with --data.pair, and nothing is wrong with them.
+        pairs: Samples without a conversation are image-text pairs, read with --data.pair, and not wrong.
 
     Raises:
         UserError: If there are no shards.

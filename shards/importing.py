@@ -12,6 +12,8 @@ from fcot.errors import UserError
 from shards.format.writer import write_set
 from shards.importers import IMPORTERS, Settings
 
+OWN = ("dpi", "markdown")  # settings that mean something to few formats
+
 
 def import_set(
     kind: str,
@@ -64,9 +66,9 @@ def import_set(
             "importer": kind,
             "imported_from": source.name,
             # an interrupted import goes on only where all of this is the same
-            **{name: str(value) for name, value in asdict(settings).items() if value is not None and name != "dpi"},
+            **{name: str(value) for name, value in asdict(settings).items() if value is not None and name not in OWN},
             **({"repeat_time": dict(importer.repeat_time)} if importer.repeat_time else {}),
-            **({"dpi": settings.dpi} if kind == "pdf" else {}),
+            **{name: given[name] for name in OWN if name in given},
             **({"options": own} if own else {}),
         },
         progress=progress,

@@ -1,6 +1,7 @@
 """Control tokens that a page or a person has written as text are text: they end no turn and open no image."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,8 @@ from fcot.errors import UserError, nearest
 
 TEXT, AS_WRITTEN = CHOICES = ("text", "as_written")
 ALIASES = 0xF0000  # private characters from here on stand for the template's own control tokens
+# what tokenizers of InternVL and its kin use to control; which of them a model has, only its tokenizer knows
+SPELLED = re.compile(r"<\|[a-z0-9_]{1,32}\|>|</?(?:s|img|ref|box|quad|unk|pad|bos|eos)>|<IMG_CONTEXT>")
 LOST = "\ufffd"
 
 

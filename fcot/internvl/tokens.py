@@ -26,7 +26,10 @@ class SampleError(ValueError):
 
     Attributes:
         reason: A short name in snake case, for counting.
+        id: What the sample calls itself, where that is known.
     """
+
+    id: str | int | None = None
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail if len(detail) <= MAX_DETAIL else f"{detail[:MAX_DETAIL]}…")

@@ -63,7 +63,8 @@ def refuse_media(record: Mapping[str, Any]) -> None:
     """
     for name in MEDIA_FIELDS:
         if record.get(name):
-            raise SampleError("unsupported_media", f"the record has {name} {record[name]!r}; only images are read")
+            shown = f" {record[name]!r}" if isinstance(record[name], str) else ""
+            raise SampleError("unsupported_media", f"the record has {name}{shown}; only images are read")
 
 
 def readable(record: Mapping[str, Any], images: int) -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ def shard_paths(source: Path) -> list[Path]:
     ):
         raise UserError(
             f"{source} holds images, and no tar files.\n"
-            f"Write them as shards first: fcot shards import folder {source} {source.with_name(source.name + '-shards')}"
+            f"Write them as shards first: fcot shards import folder {source} {source}-shards"
         )
     if not found:
         raise UserError(

@@ -84,10 +84,25 @@ class PdfImporter:
         text = "".join(letter for letter in found if letter == "\n" or letter.isprintable()).strip()
         if not text:
             raise SampleError("no_text", f"{name} holds no text")
-        width, height = page.get_size()
-        if width * height * (self.dpi / POINTS) ** 2 > MAX_PIXELS:
-            raise SampleError("image_too_large", f"{name} is {width:.0f}x{height:.0f} points")
-        return text, page.render(scale=self.dpi / POINTS).to_pil().convert("RGB")
+        return text, rendered(page, self.dpi, name)
+
+
+def rendered(page: Any, dpi: int, name: str) -> Image.Image:
+    """Return what a page looks like.
+
+    Args:
+        page: Of an open document.
+        dpi: Pixels an inch.
+        name: For messages.
+
+    Raises:
+        SampleError: If it is too large.
+    """
+    width, height = page.get_size()
+    if width * height * (dpi / POINTS) ** 2 > MAX_PIXELS:
+        raise SampleError("image_too_large", f"{name} is {width:.0f}x{height:.0f} points")
+    image: Image.Image = page.render(scale=dpi / POINTS).to_pil().convert("RGB")
+    return image
 
 
 @IMPORTERS.add
