@@ -1,5 +1,6 @@
 """The text of a page from the boxes of its words: lines by overlap, columns one after the other, tables row by row."""
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -95,17 +96,23 @@ def _free(row: Line) -> list[Gap]:
 
 
 def _run(rows: Sequence[Line], start: int, narrowest: float) -> tuple[int, list[Gap]]:
-    """Return where the rows end that share a gutter with the first one, and the gutters they share."""
-    gaps = [gap for gap in _free(rows[start])[1:-1] if gap[1] - gap[0] >= narrowest]
-    stop = start + 1
-    while gaps and stop < len(rows):
-        free = _free(rows[stop])
-        both = [(max(a, c), min(b, d)) for a, b in gaps for c, d in free]
-        shared = [gap for gap in both if gap[1] - gap[0] >= narrowest]
-        if not shared:
+    """Return where the rows end that share a gutter with the first one, and the gutters they share.
+
+    A gutter has text on both sides, though not in every row: lines of two columns need not be level.
+    """
+    free = [gap for gap in _free(rows[start]) if gap[1] - gap[0] >= narrowest]
+    stop, gaps = start + 1, _inner(free)
+    while stop < len(rows):
+        both = [(max(a, c), min(b, d)) for a, b in free for c, d in _free(rows[stop])]
+        free = [gap for gap in both if gap[1] - gap[0] >= narrowest]
+        if not _inner(free):
             break
-        gaps, stop = shared, stop + 1
+        stop, gaps = stop + 1, _inner(free)
     return stop, gaps
+
+
+def _inner(free: Sequence[Gap]) -> list[Gap]:
+    return [gap for gap in free if math.isfinite(gap[0]) and math.isfinite(gap[1])]
 
 
 def _choices(gaps: Sequence[Gap]) -> list[list[Gap]]:
