@@ -71,7 +71,8 @@ class Pair:
         if not images:
             raise SampleError("missing_image", "it has neither an image nor a conversation")
         about = parse(raw["json"]) if "json" in raw else {}
-        answers = self._field(about) if self.answer.startswith(FIELD) else [self._text(raw)]
+        found = self._field(about) if self.answer.startswith(FIELD) else [self._text(raw)]
+        answers = [each for each in found if each]
         if not answers:
             raise SampleError("no_answer", f"{self.answer} is empty")
         known = about if isinstance(about, dict) else {}
@@ -116,7 +117,7 @@ class Pair:
         values = [text_of(each) for each in (found if isinstance(found, list) else [found]) if each is not None]
         if not all(isinstance(each, str) for each in values):
             raise SampleError("bad_json", f"the field {name!r} of the .json holds no text")
-        return [text for each in values if (text := each.strip())]
+        return [each.strip() for each in values]
 
 
 NO_PAIRS = Pair()
