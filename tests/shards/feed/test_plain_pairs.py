@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import tarfile
 from collections import Counter
 
@@ -152,7 +151,7 @@ def test_the_ledger_adds_up_over_pairs_and_conversations_together(tmp_path, layo
 def test_a_strict_run_takes_pairs_and_refuses_them_without_a_prompt(tmp_path, layout):
     root = pairs(tmp_path, 4)
     Shards(root, strict=True, pair=Pair("?")).prepare_data()
-    with pytest.raises(UserError, match='missing_json.*--data.pair.prompt "Read the text."'):
+    with pytest.raises(UserError, match=r'missing_json.*--data\.pair\.prompt "Read the text\."'):
         Shards(root, strict=True).prepare_data()
 
 
@@ -190,9 +189,7 @@ def test_index_inspect_and_verify_agree(tmp_path, capsys):
     root = pairs(tmp_path, 6)
     shards = str(root / "train")
     main(["shards", "index", shards, "--workers", "1"])
-    assert (
-        "6 of them have no conversation; image-text pairs are read with --data.pair.prompt" in capsys.readouterr().out
-    )
+    assert "6 of them have no conversation; image-text pairs are read with" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["shards", "verify", shards])
     main(["shards", "inspect", shards, "--json", str(tmp_path / "without.json")])
@@ -219,22 +216,28 @@ def test_damage_costs_the_pair_that_it_hits(tmp_path, layout):
 def test_a_run_that_goes_on_with_another_prompt_is_refused(tmp_path):
     from shards.format.dataset_identity import check_unchanged
 
-    before = {"set": "a", "pair": {"prompt": "?", "answer": "txt"}}
+    before = {"seed": 0, "set": "a", "pair": {"prompt": "?", "answer": "txt"}}
     check_unchanged(before, before, tmp_path)
-    with pytest.raises(UserError, match="data.pair is"):
+    with pytest.raises(UserError, match=r"data\.pair is"):
         check_unchanged(before, {**before, "pair": {"prompt": "!", "answer": "txt"}}, tmp_path)
 
 
 def test_one_command_trains_on_a_downloaded_folder(tmp_path, monkeypatch, capsys):
     root = pairs(tmp_path / "download", 4, json=b'{"caption": "7", "url": "x"}')
     (root / "train" / "00000.parquet").write_bytes(b"of img2dataset")
-    main(
-        ["fit", "--config", "configs/realign_tiny.yaml", "--data.train_shards", str(root / "train")]
-        + ["--data.pair.prompt", "Read: what is it?", "--data.root", str(tmp_path / "data")]
-        + ["--data.recipe_samples", "{dev: 4, test: 4}", "--data.num_workers", "0", "--trainer.fast_dev_run", "true"]
-    )
+    words = [
+        "fit",
+        "--config",
+        "configs/realign_tiny.yaml",
+        "--data.num_workers",
+        "0",
+        "--trainer.fast_dev_run",
+        "true",
+    ]
+    words += ["--data.train_shards", str(root / "train"), "--data.pair.prompt", "Read: what is it?"]
+    main([*words, "--data.root", str(tmp_path / "data"), "--data.recipe_samples", "{dev: 4, test: 4}"])
     assert "loss" in capsys.readouterr().out
-    assert sorted(os.listdir(tmp_path / "data")) == ["dev", "test"]
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["dev", "test"]
 
 
 def test_a_folder_of_plain_files_is_answered_with_the_importer(tmp_path):
@@ -242,7 +245,5 @@ def test_a_folder_of_plain_files_is_answered_with_the_importer(tmp_path):
     buffer = io.BytesIO()
     Image.new("L", (9, 9)).save(buffer, "PNG")
     (tmp_path / "00000" / "1.png").write_bytes(buffer.getvalue())
-    with pytest.raises(
-        UserError, match="holds images, and no tar files.\nWrite them as shards first: fcot shards import folder"
-    ):
+    with pytest.raises(UserError, match=r"holds images, and no tar files\.\n.*fcot shards import folder"):
         ShardSet(tmp_path)

@@ -53,14 +53,9 @@ def test_an_image_among_the_parts_is_found_in_every_form(tmp_path, part):
 
 def test_parts_stand_where_they_stand():
     image = {"type": "image"}
-    turns, shown = canonical(
-        [
-            {"role": "system", "content": [text("Be terse.")]},
-            user(text("First"), image, text("or"), image, "last?"),
-            ANSWER,
-        ],
-        ["a.png", "b.png"],
-    )
+    system = {"role": "system", "content": [text("Be terse.")]}
+    asked = user(text("First"), image, text("or"), image, "last?")
+    turns, shown = canonical([system, asked, ANSWER], ["a.png", "b.png"])
     assert turns[0]["value"] == "Be terse.\nFirst\n<image>\nor\n<image>\nlast?"
     assert shown == ["a.png", "b.png"]
 
