@@ -234,7 +234,7 @@ def test_one_command_trains_on_a_downloaded_folder(tmp_path, monkeypatch, capsys
         "--trainer.fast_dev_run",
         "true",
     ]
-    words += ["--data.train_shards", str(root / "train"), "--data.pair.prompt", "Read: what is it?"]
+    words += ["--data.num_workers", "0", "--data.train_shards", str(root / "train"), "--data.pair.prompt", "Read: what is it?"]
     main([*words, "--data.root", str(tmp_path / "data"), "--data.recipe_samples", "{dev: 4, test: 4}"])
     assert "loss" in capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["dev", "test"]
