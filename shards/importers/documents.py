@@ -122,8 +122,10 @@ def _grouped(items: Iterator[Stored | Document], source: str) -> list[Document]:
     found: dict[str, Document] = {}
     rows: list[Document] = []
     for item in items:
-        if isinstance(item, Document):
-            rows.append(item)
+        if isinstance(item, Document):  # something is wrong with a file of it, or with a stretch of unknown names
+            known = found.setdefault(item.key, item) if item.key else item
+            known.fault = known.fault or item.fault
+            rows += [item] if known is item else []
             continue
         key, extension = split_name(item.name)
         kind = extension.rpartition(".")[2]

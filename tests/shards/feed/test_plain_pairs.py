@@ -225,16 +225,9 @@ def test_a_run_that_goes_on_with_another_prompt_is_refused(tmp_path):
 def test_one_command_trains_on_a_downloaded_folder(tmp_path, monkeypatch, capsys):
     root = pairs(tmp_path / "download", 4, json=b'{"caption": "7", "url": "x"}')
     (root / "train" / "00000.parquet").write_bytes(b"of img2dataset")
-    words = [
-        "fit",
-        "--config",
-        "configs/realign_tiny.yaml",
-        "--data.num_workers",
-        "0",
-        "--trainer.fast_dev_run",
-        "true",
-    ]
-    words += ["--data.num_workers", "0", "--data.train_shards", str(root / "train"), "--data.pair.prompt", "Read: what is it?"]
+    words = ["fit", "--config", "configs/realign_tiny.yaml", "--trainer.fast_dev_run", "true"]
+    words += ["--data.num_workers", "0", "--data.train_shards", str(root / "train")]
+    words += ["--data.pair.prompt", "Read: what is it?"]
     main([*words, "--data.root", str(tmp_path / "data"), "--data.recipe_samples", "{dev: 4, test: 4}"])
     assert "loss" in capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["dev", "test"]
