@@ -4,7 +4,9 @@ import io
 import json
 import tarfile
 from collections import Counter
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -18,6 +20,7 @@ from shards.feed.plain_pairs import Pair, pair_of
 from shards.format.index import index_path, load_index
 from shards.format.manifest import manifest_path, read_manifest, shard_row, write_manifest
 from shards.format.shard_set import ShardSet
+from shards.format.verify import verify_set
 from shards.inspection import contact_sheet
 from tests.shards.made import add, page, record
 
@@ -155,34 +158,34 @@ def test_a_strict_run_takes_pairs_and_refuses_them_without_a_prompt(tmp_path, la
         Shards(root, strict=True).prepare_data()
 
 
-def as_indexed_by_0_1(root):
-    """Write the indexes as the version before pairs did: tasks unknown, texts not counted."""
-    from dataclasses import replace
-
-    import numpy as np
-
+def as_indexed_before(root):
+    """Write the indexes as the version before pairs did: no task, source or length of a sample without conversation."""
     manifest = read_manifest(root / "train")
     for number, row in enumerate(manifest["shards"]):
         path = index_path(root / "train" / row["name"])
         index = load_index(path)
-        none = np.full(len(index), -1, np.int32)
-        old = replace(index, task=none, source=none, text=np.zeros_like(index.text), tasks=(), sources=())
+        aside = index.fault >= 0
+        known = {name: np.where(aside, -1, getattr(index, name)).astype(np.int32) for name in ("task", "source")}
+        old = replace(index, **known, text=np.where(aside, 0, index.text).astype(np.int32))
         manifest["shards"][number] = shard_row(old, old.save(path))
     write_manifest(manifest_path(root / "train"), manifest)
 
 
 def test_an_index_from_before_is_as_good(tmp_path, layout):
     root = pairs(tmp_path, 8)
+    with tarfile.open(root / "train" / "2.tar", "w") as tar:
+        add(tar, "a.jpg", page())
+        add(tar, "a.json", record())
     new = ShardSet(root / "train", pairs=True)
-    assert new.names("task")[0] == ["unknown"]
-    assert new.text().tolist() == [1] * 8
-    as_indexed_by_0_1(root)
+    assert new.text().tolist()[:8] == [1] * 8
+    as_indexed_before(root)
     old = ShardSet(root / "train", pairs=True)
     assert old.manifest_hash != new.manifest_hash
-    assert old.usable().tolist() == new.usable().tolist() == list(range(8))
-    assert len(questions(root, layout, batch_size=4)) == 8
-    counts, _ = reading_counts(old, {}, {}) or ([1.0] * 8, None)
-    assert list(counts) == [1.0] * 8
+    assert old.usable().tolist() == new.usable().tolist() == list(range(9))
+    assert len(questions(root, layout, batch_size=4)) == 9
+    for samples in (old, new):
+        counts, _ = reading_counts(samples, {"ocr": 2.0}, {})
+        assert counts.tolist() == [1.0] * 8 + [2.0]
 
 
 def test_index_inspect_and_verify_agree(tmp_path, capsys):
@@ -211,6 +214,8 @@ def test_damage_costs_the_pair_that_it_hits(tmp_path, layout):
     loader = Shards(root, num_workers=0, max_skipped=1.0, pair=Pair("?")).loader("train", training=True, layout=layout)
     assert "001" not in [key for batch in loader for key in batch.keys]
     assert dict(loader.ledger.reasons) == {"damaged_member": 1}
+    found = verify_set(ShardSet(root / "train", pairs=True))
+    assert [(skip.key, skip.reason) for skip in found] == [("", "changed_shard"), ("001", "damaged_member")]
 
 
 def test_a_run_that_goes_on_with_another_prompt_is_refused(tmp_path):
