@@ -118,9 +118,7 @@ def index(folder: Path, *, again: bool = False, workers: int | None = None) -> N
 
     from rich.progress import track
 
-    from shards.feed.plain_pairs import HINT
     from shards.format.manifest import index_set
-    from shards.format.shard_set import ShardSet
 
     manifest = index_set(
         folder,
@@ -131,8 +129,7 @@ def index(folder: Path, *, again: bool = False, workers: int | None = None) -> N
     print(told(folder, manifest))
     if aside := manifest.get("quarantined"):
         print(f"{sum(aside.values())} samples cannot be used and are set aside: {counts(aside)}")
-    if pairs := len(ShardSet(folder, pairs=True).usable()) - len(ShardSet(folder).usable()):
-        print(f"{pairs} of them have no conversation; {HINT}")
+    print_pairs(folder)
 
 
 def verify(folder: Path, *, again: bool = False, pairs: bool = False) -> None:
@@ -197,11 +194,22 @@ def inspect(
     about = describe(found, max_tiles=max_tiles, tile_size=tile_size)
     if json != "-":
         print("\n".join(lines(about)))
+        if not pairs:
+            print_pairs(folder)
     if json is not None:
         write_or_print(json_lib.dumps(about, indent=1), json)
     if output is not None:
         save_sheet(found, output, samples)
         print(f"contact sheet: {output}")
+
+
+def print_pairs(folder: Path) -> None:
+    """Say how many of the samples that are set aside may be plain image-text pairs, if any are."""
+    from shards.feed.plain_pairs import HINT
+    from shards.format.shard_set import ShardSet
+
+    if pairs := len(ShardSet(folder, pairs=True).usable()) - len(ShardSet(folder).usable()):
+        print(f"{pairs} of those set aside have no conversation; {HINT}")
 
 
 def told(folder: Path, manifest: Mapping[str, Any]) -> str:

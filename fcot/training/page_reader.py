@@ -49,7 +49,7 @@ class PageReader(LightningModule, ABC):
     folder: ModelFolder
     has_teacher: bool
     max_length: int | None
-    control_tokens: str | None
+    control_tokens: str | None = None
     max_tiles: int | None
     max_new_tokens: int
     sampling: Sampling

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from fcot.errors import UserError
@@ -46,7 +47,7 @@ def parse(data: bytes | str) -> Any:
 
 def text_of(value: Any) -> Any:
     """Return the text of a number that stands where a text is expected, and all else as it is."""
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    return str(value) if isinstance(value, int | float | Decimal) and not isinstance(value, bool) else value
 
 
 def id_of(record: Any) -> str | int | None:

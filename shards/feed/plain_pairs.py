@@ -7,7 +7,7 @@ from typing import Any
 
 from fcot.errors import UserError
 from fcot.internvl.tokens import SampleError
-from shards.feed.conversation import id_of, parse, text_of
+from shards.feed.conversation import id_of, parse, refuse_media, text_of
 
 FIELD, TXT = "json:", "txt"
 HINT = 'image-text pairs are read with --data.pair.prompt "Read the text."'
@@ -76,6 +76,7 @@ class Pair:
         if not answers:
             raise SampleError("no_answer", f"{self.answer} is empty")
         known = about if isinstance(about, dict) else {}
+        refuse_media(known)
         return {
             **{name: known[name] for name in ("task", "source") if isinstance(known.get(name), str)},
             **({} if id_of(known) is None else {"id": id_of(known)}),
@@ -93,7 +94,7 @@ class Pair:
 
     def _text(self, raw: Mapping[str, Any]) -> str:
         """Return the content of the member that holds the answer: the one named, or the only one that ends so."""
-        wanted = self.answer.lower()
+        wanted = self.answer.lower().removeprefix(".")
         found = [wanted] if wanted in raw else [name for name in raw if name.endswith(f".{wanted}")]
         if len(found) > 1:
             listed = ", ".join(sorted(found))

@@ -92,10 +92,10 @@ def find_documents(source: Path) -> list[Document]:
         return _in_tar(source, source.name)
     files = [path for path in sorted(source.rglob("*")) if path.is_file()]
     tars = [path for path in files if path.suffix.lower() == ".tar"]
+    plain = [path for path in files if path.suffix.lower() != ".tar"]
     found = [document for path in tars for document in _in_tar(path, str(path.relative_to(source)))]
     return found + _grouped(
-        (Stored(str(path.relative_to(source)), path, 0, path.stat().st_size) for path in files if path not in tars),
-        source.name,
+        (Stored(str(path.relative_to(source)), path, 0, path.stat().st_size) for path in plain), source.name
     )
 
 

@@ -13,6 +13,13 @@ from shards.importers.registry import IMPORTERS
 QUESTION = "Read the text."
 
 
+def found_in(folder: Path, *suffixes: str, subfolders: bool = True) -> list[Path]:
+    """Return the files of a folder whose names end so, in any case, without what a Mac writes beside files."""
+    found = sorted(folder.rglob("*") if subfolders else folder.glob("*"))
+    ours = (path for path in found if path.suffix.lower() in suffixes and path.is_file())
+    return [path for path in ours if not is_companion(path.relative_to(folder).as_posix())]
+
+
 class FolderImporter:
     """Imports `NAME.jpg` (png, webp, tif, bmp, gif) with `NAME.txt`, in subfolders too.
 
@@ -28,12 +35,10 @@ class FolderImporter:
     def __init__(self, source: Path, question: str, task: str) -> None:
         self.repeat_time: Mapping[str, float] = {}
         self.source, self.question, self.task = source, question, task
-        found = [path for path in sorted(source.rglob("*")) if not is_companion(str(path.relative_to(source)))]
-        self.files = [path for path in found if path.suffix[1:].lower() in READ and path.is_file()]
+        self.files = found_in(source, *(f".{extension}" for extension in READ))
         self.texts: dict[str, list[Path]] = {}
-        for path in found:
-            if path.suffix.lower() == ".txt":
-                self.texts.setdefault(split_name(str(path))[0], []).append(path)
+        for path in found_in(source, ".txt"):
+            self.texts.setdefault(split_name(str(path))[0], []).append(path)
 
     def __len__(self) -> int:
         return len(self.files)

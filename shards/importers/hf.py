@@ -11,6 +11,7 @@ from typing import Any
 from fcot.errors import UserError
 from fcot.internvl.tokens import SampleError
 from shards.feed.conversation import id_of, refuse_media, text_of
+from shards.importers.folder import found_in
 from shards.importers.image_sources import image_bytes
 from shards.importers.importer import ImportedSample, asked, imported
 from shards.importers.messages import Turns, canonical, images_of
@@ -69,7 +70,7 @@ class HfImporter:
         self.repeat_time: Mapping[str, float] = {}
         self.source, self.task = source, task
         self.images = images or (source if source.is_dir() else source.parent)
-        files = sorted([*source.rglob("*.parquet"), *source.rglob("*.arrow")]) if source.is_dir() else [source]
+        files = found_in(source, ".parquet", ".arrow") if source.is_dir() else [source]
         try:
             self.groups = [(path, group, rows) for path in files for group, rows in enumerate(row_counts(path))]
         except UserError:

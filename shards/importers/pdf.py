@@ -12,7 +12,7 @@ from PIL import Image
 from fcot.errors import UserError
 from fcot.internvl.decode import MAX_PIXELS
 from fcot.internvl.tokens import SampleError
-from shards.importers.folder import QUESTION
+from shards.importers.folder import QUESTION, found_in
 from shards.importers.importer import ImportedSample, asked, imported
 from shards.importers.registry import IMPORTERS
 
@@ -48,7 +48,7 @@ class PdfImporter:
     def __init__(self, source: Path, question: str, task: str, dpi: int) -> None:
         self.repeat_time: Mapping[str, float] = {}
         self.source, self.question, self.task, self.dpi = source, question, task, dpi
-        self.files = sorted(source.rglob("*.pdf")) if source.is_dir() else [source]
+        self.files = found_in(source, ".pdf") if source.is_dir() else [source]
         self._ends = list(accumulate(self._pages(path) for path in self.files))
 
     @staticmethod

@@ -45,13 +45,14 @@ def reason(call, *given):
 def test_the_answer_is_the_text_beside_the_image():
     pair = Pair("?")
     assert answered(pair, raw(txt=b"\xef\xbb\xbf 42\n")) == ("42", ["42"])
-    assert answered(pair, raw(output_txt=b"42")) == ("42", ["42"])
+    assert answered(pair, raw(output_txt=b"42")) == answered(Pair("?", ".txt"), raw(txt=b"42")) == ("42", ["42"])
     assert answered(pair, raw(txt=b"42", other_txt=b"7")) == ("42", ["42"])
     assert answered(Pair("?", "en.txt"), raw(de_txt=b"ja", en_txt=b"yes")) == ("yes", ["yes"])
     assert reason(answered, pair, raw(de_txt=b"ja", en_txt=b"yes")) == "ambiguous_answer"
     assert reason(answered, pair, raw(txt=b" \n")) == "no_answer"
     assert reason(answered, pair, raw(txt=b"\xff")) == "bad_text"
     assert reason(pair.record, {"__key__": "a", "txt": b"42"}, 0, 0) == "missing_image"
+    assert reason(answered, pair, raw(txt=b"42", json=b'{"video": "x.mp4"}')) == "unsupported_media"
 
 
 @pytest.mark.parametrize(
@@ -192,7 +193,7 @@ def test_index_inspect_and_verify_agree(tmp_path, capsys):
     root = pairs(tmp_path, 6)
     shards = str(root / "train")
     main(["shards", "index", shards, "--workers", "1"])
-    assert "6 of them have no conversation; image-text pairs are read with" in capsys.readouterr().out
+    assert "6 of those set aside have no conversation; image-text pairs are read with" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["shards", "verify", shards])
     main(["shards", "inspect", shards, "--json", str(tmp_path / "without.json")])
