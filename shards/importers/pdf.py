@@ -1,6 +1,7 @@
 """Pages of PDF files, rendered, with the text that they hold."""
 
 import io
+import math
 from bisect import bisect_right
 from collections.abc import Mapping
 from itertools import accumulate
@@ -14,6 +15,7 @@ from fcot.internvl.decode import MAX_PIXELS
 from fcot.internvl.tokens import SampleError
 from shards.importers.folder import QUESTION, found_in
 from shards.importers.importer import ImportedSample, asked, imported
+from shards.importers.pictures import MAX_PIXELS_IN_ALL
 from shards.importers.registry import IMPORTERS
 
 POINTS = 72  # per inch
@@ -96,11 +98,14 @@ def rendered(page: Any, dpi: int, name: str) -> Image.Image:
         name: For messages.
 
     Raises:
-        SampleError: If it is too large.
+        SampleError: If it is too large, or has images of too many pixels.
     """
     width, height = page.get_size()
     if width * height * (dpi / POINTS) ** 2 > MAX_PIXELS:
         raise SampleError("image_too_large", f"{name} is {width:.0f}x{height:.0f} points")
+    pixels = sum(math.prod(each.get_px_size()) for each in page.get_objects(filter=[pdfium().raw.FPDF_PAGEOBJ_IMAGE]))
+    if pixels > MAX_PIXELS_IN_ALL:
+        raise SampleError("image_too_large", f"{name} has images of {pixels} pixels, over {MAX_PIXELS_IN_ALL}")
     image: Image.Image = page.render(scale=dpi / POINTS).to_pil().convert("RGB")
     return image
 

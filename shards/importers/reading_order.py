@@ -132,7 +132,7 @@ def _split(boxes: Sequence[Box], gaps: Sequence[Gap]) -> list[list[Box]]:
 def _are_columns(columns: Sequence[Sequence[Box]], gaps: Sequence[Gap], known: Sequence[Box]) -> bool:
     """Return whether text side by side is read column by column."""
     lines = [lines_of(column) for column in columns]
-    if any(len(each) < 2 for each in lines):
+    if any(len(each) < 2 for each in lines) or any(map(_are_labels, lines[:-1])):
         return False
     words = min(sum(len(box.text.split()) for line in each for box in line) / len(each) for each in lines)
     if words >= PROSE or words < SHORT_PROSE:
@@ -143,6 +143,11 @@ def _are_columns(columns: Sequence[Sequence[Box]], gaps: Sequence[Gap], known: S
     beside = [line for line in known if top <= line.middle <= bottom]
     crossed = any(line.left < left and line.right > right for line in beside for left, right in gaps)
     return bool(beside and not crossed) or not _are_level(lines)
+
+
+def _are_labels(lines: Sequence[Line]) -> bool:
+    """Return whether most lines end with a colon: what follows stands beside them."""
+    return sum(line[-1].text.endswith(":") for line in lines) > len(lines) / 2
 
 
 def _is_figures(line: Line) -> bool:

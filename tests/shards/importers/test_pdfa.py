@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tarfile
 
 import numpy as np
@@ -119,6 +120,14 @@ def test_a_page_bomb_is_refused_before_it_is_drawn(tmp_path):
     )
     _, _, skipped = run(source, tmp_path / "out")
     assert skipped == {"a-1": "image_too_large"}
+
+
+def test_an_image_bomb_on_a_small_page_is_refused_before_it_is_drawn(tmp_path):
+    bomb = re.sub(rb"/Width \d+", b"/Width 60000", re.sub(rb"/Height \d+", b"/Height 60000", pdf(0)))
+    good = ("b.json", pages(WORDS)), ("b.tif", tiff(1))
+    source = corpus(tmp_path / "in.tar", ("a.json", pages(WORDS, WORDS)), ("a.pdf", bomb), *good)
+    _, _, skipped = run(source, tmp_path / "out")
+    assert skipped == {"a-1": "image_too_large", "a-2": "missing_page"}
 
 
 def test_pages_that_a_scan_has_not_are_missing_one_by_one(tmp_path):

@@ -70,6 +70,12 @@ def test_a_form_is_read_row_by_row():
     ]  # fmt: skip
 
 
+def test_labels_are_read_with_what_stands_beside_them():
+    labels = ["Name of the customer:", "Place of the delivery:", "Day of the order:"]
+    values = ["Maria de la Cruz", "12 Rue de Rivoli", "the first of May"]
+    assert read(page((0, 0, labels), (180, 0, values)))[0] == "Name of the customer: Maria de la Cruz"
+
+
 def test_known_lines_tell_short_columns_from_a_table():
     left, right = ["rain fell", "all day"], ["no wind", "blew here"]
     boxes = page((0, 0, left), (120, 0, right))
