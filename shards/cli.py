@@ -95,12 +95,7 @@ def import_(
     spent = time.perf_counter() - start
     print(told(output, manifest))
     print(f"{manifest['samples'] / spent:.1f} samples/s")
-    if reencoded := manifest.get("reencoded"):
-        print(f"written again as PNG, without loss: {counts(reencoded)}")
-    if spelled := manifest.get("control_tokens"):
-        print(f"samples whose text spells out control tokens, which stay text: {counts(spelled)}")
-    if skipped := manifest.get("skipped"):
-        print(f"{sum(skipped.values())} skipped: {counts(skipped)}; named in {output / 'skipped.jsonl'}")
+    print_changes(output, manifest)
 
 
 def index(folder: Path, *, again: bool = False, workers: int | None = None) -> None:
@@ -201,6 +196,16 @@ def inspect(
     if output is not None:
         save_sheet(found, output, samples)
         print(f"contact sheet: {output}")
+
+
+def print_changes(output: Path, manifest: Mapping[str, Any]) -> None:
+    """Say what an import wrote otherwise than it was, and what it left out."""
+    if reencoded := manifest.get("reencoded"):
+        print(f"written again as PNG, without loss: {counts(reencoded)}")
+    if spelled := manifest.get("control_tokens"):
+        print(f"samples whose text spells out control tokens, which stay text: {counts(spelled)}")
+    if skipped := manifest.get("skipped"):
+        print(f"{sum(skipped.values())} skipped: {counts(skipped)}; named in {output / 'skipped.jsonl'}")
 
 
 def print_pairs(folder: Path) -> None:
