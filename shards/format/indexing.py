@@ -22,7 +22,7 @@ from shards.feed.decode import (
     image_size,
     is_image,
 )
-from shards.feed.plain_pairs import HINT
+from shards.feed.plain_pairs import HINT, has_conversation
 from shards.format.index import USABLE, WITHOUT_CONVERSATION, Index, Keys
 from shards.format.tar import Fault, Member, open_shard, walk
 
@@ -162,7 +162,7 @@ def check(record: Any, sample: FoundSample) -> None:
         SampleError: With the reason it cannot be used as it is.
     """
     if "json" not in sample.extensions():
-        raise SampleError("missing_json", f"{sample.key} has no .json member; {HINT}")
+        raise SampleError("missing_json", f"there is no .json member; {HINT}")  # the same for all: sets have millions
     conversation_in(record)
 
 
@@ -206,8 +206,8 @@ class _Table:
         self.keys.append(sample.key)
         about = record if isinstance(record, dict) else {}
         named = fault is None or fault[0] in WITHOUT_CONVERSATION
-        if fault is not None and id_of(about) is not None:
-            fault = (*fault, str(id_of(about)))
+        if fault is not None and has_conversation(record) and id_of(record) is not None:
+            fault = (*fault, str(id_of(record)))
         self.samples.append(
             (
                 self._place("tasks", str(about.get("task", "unknown"))) if named else -1,

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -92,9 +93,13 @@ def by_page(conversations: Sequence[Mapping[str, Any]], pages: Sequence[int]) ->
         conversations: Turns in canonical form.
         pages: How many pages each file has.
     """
+    if sum(pages) == len(pages):
+        return [dict(turn) for turn in conversations]
+    with suppress(SampleError):  # what is not plain by files may be so by pages
+        conversations = readable({"conversations": conversations}, len(pages))
     asked = [turn for turn in conversations if turn.get("from") == "human" and isinstance(turn.get("value"), str)]
     places = sum(turn["value"].count(IMAGE) for turn in asked)
-    if places != len(pages) or sum(pages) == len(pages):
+    if places != len(pages):
         return [dict(turn) for turn in conversations]
     rest = iter(pages)
     return [

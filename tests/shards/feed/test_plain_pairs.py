@@ -179,6 +179,7 @@ def test_an_index_from_before_is_as_good(tmp_path, layout):
         add(tar, "a.json", record())
     new = ShardSet(root / "train", pairs=True)
     assert new.text().tolist()[:8] == [1] * 8
+    assert [len(index.faults) for index in new.indexes] == [1, 1, 0]  # however many pairs there are
     as_indexed_before(root)
     old = ShardSet(root / "train", pairs=True)
     assert old.manifest_hash != new.manifest_hash

@@ -197,6 +197,25 @@ def test_a_row_of_a_table_keeps_id_digits_and_several_images(tmp_path):
     assert [turn["value"] for turn in found[0][1]["conversations"]] == ["<image>\nWhat?", "this"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("Same?", "Same?"),
+        ("<image>\nand <image>\nSame?", "<image>\nand <image>\n<image>\nSame?"),
+        ("<image1> and <image2>", "<image> and <image>\n<image>"),
+        ("<image1> <image2> <image3>", "<image> <image> <image>"),
+    ],
+)
+def test_a_placeholder_of_a_file_stands_for_all_its_pages(tmp_path, images, asked, expected):
+    pages = [Image.new("L", (9, 9), grey) for grey in (10, 200)]
+    pages[0].save(images / "two.tif", save_all=True, append_images=pages[1:])
+    turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": "no"}]
+    lines(tmp_path / "a.jsonl", {"images": ["0.png", "two.tif"], "conversations": turns})
+    found, _ = run("llava", tmp_path / "a.jsonl", tmp_path / "out", images=images)
+    ((members, record),) = found
+    assert (members, record["conversations"][0]["value"]) == (["0.png", "1.png", "2.png"], expected)
+
+
 def test_digits_and_ids_of_records_are_kept_and_halves_of_letters_refused(tmp_path, images):
     talk = '"conversations": [{"from": "human", "value": "<image>\\nSum?"}, {"from": "gpt", "value": %s}]'
     records = [f'{{"id": {n}, "image": "0.png", {talk % answer}}}' for n, answer in enumerate(["42.50", '"\\ud800"'])]
