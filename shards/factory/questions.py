@@ -8,6 +8,7 @@ from fcot.internvl.tokens import SampleError
 from shards.factory.question import Known, Question
 from shards.factory.verifiers.conclusion import concluded
 from shards.factory.verifiers.verifier import Task
+from shards.feed.conversation import readable, references_of
 from shards.feed.decode import image_number, is_image, record_of
 from shards.format.shard_set import ShardSet
 
@@ -26,18 +27,17 @@ def question_of(source: ShardSet, number: int) -> Question:
     if "json" not in raw:
         raise SampleError("missing_json", "the sample has no .json member")
     record = record_of(raw["json"])
-    conversation = record["conversations"]
-    shown, gold = conversation[-2].get("value"), conversation[-1].get("value")
+    pictures = {name: raw[name] for name in sorted(filter(is_image, raw), key=image_number)}
+    conversation = readable(record, len(pictures))
+    shown, gold = (turn["value"] for turn in conversation[-2:])
     if not isinstance(shown, str) or not isinstance(gold, str):
         raise SampleError("bad_json", "the last question or answer is no text")
     text = shown.replace(IMAGE, "").strip()
-    references = [str(each) for each in record.get("references") or [gold]]
-    truths = [concluded(each) for each in references]
+    truths = [concluded(each) for each in references_of(record, conversation)]
     options = options_of(text, truths[0])
     known = Known(
         number, str(record.get("task", "unknown")), text, gold, Task(truths[0], tuple(truths[1:]), text, options)
     )
-    pictures = {name: raw[name] for name in sorted(filter(is_image, raw), key=image_number)}
     return Question(known, source.place(number)[0], str(raw["__key__"]), conversation[:-1], pictures, record)
 
 

@@ -17,6 +17,7 @@ from fcot.runtime.run_folder import run_folder
 from shards.feed.ledger import Ledger, Skip
 from shards.feed.mixture import read_weights, reading_counts, task_reads, task_sizes
 from shards.feed.order import Order
+from shards.feed.plain_pairs import NO_PAIRS, Pair, pair_of
 from shards.feed.reader import BatchStream, PageLoader, nothing_usable, token_costs
 from shards.format.dataset_identity import check_unchanged
 from shards.format.index import Array
@@ -51,6 +52,9 @@ class Shards(LightningDataModule):
             where nothing is said, or a JSON file with such weights, as the callback TaskLosses writes it.
         repeat_time: How often an epoch reads the samples of a source, 1 is once; sets that were imported may bring
             their own.
+        pair: How samples without a conversation, plain image-text pairs, are read: `prompt`, a text or a list to draw
+            from, and `answer`, the extension of a text file or json:FIELD. Without a prompt they are set aside.
+        train_shards: Folder of the training shards, or one tar file, in place of `root`/train.
         dev_samples: Read at most this many dev samples (default: all).
         test_samples: Read at most this many test samples (default: all).
         recipe: Build missing sets by this recipe of drawn pages (`fcot shards build --help`).
@@ -74,6 +78,8 @@ class Shards(LightningDataModule):
         strict: bool = False,
         weights: dict[str, float] | Path | None = None,
         repeat_time: dict[str, float] | None = None,
+        pair: Pair = NO_PAIRS,
+        train_shards: Path | None = None,
         dev_samples: int | None = None,
         test_samples: int | None = None,
         recipe: str | None = None,
@@ -87,6 +93,8 @@ class Shards(LightningDataModule):
         self.jpeg_quality = None if jpeg_quality is None else check_quality(jpeg_quality)
         self.seed, self.ordered, self.max_skipped, self.strict = seed, ordered, max_skipped, strict
         self.weights, self.repeat_time = weights or {}, repeat_time
+        self.pair = pair_of(pair)
+        self.train_shards = None if train_shards is None else Path(train_shards)
         self.limits = {"dev": dev_samples, "test": test_samples}
         self.recipe, self.recipe_samples, self.recipe_seed = recipe, recipe_samples or {}, recipe_seed
         self.ledgers: dict[str, Ledger] = {}
@@ -109,11 +117,18 @@ class Shards(LightningDataModule):
         from shards.build import build_missing
 
         if self.recipe:
-            build_missing(self.root, self.recipe, self.recipe_samples, seed=self.recipe_seed)
+            own = {"train"} if self.train_shards is not None else set()
+            drawn = {split: samples for split, samples in self.recipe_samples.items() if split not in own}
+            build_missing(self.root, self.recipe, drawn, seed=self.recipe_seed)
         for split in SPLITS:
-            source = self.root / split
-            if source.is_dir() and any(source.glob("*.tar")) and (self.strict or not is_indexed(read_manifest(source))):
+            source = self.source(split)
+            there = source.is_file() or (source.is_dir() and any(source.glob("*.tar")))
+            if there and (self.strict or not is_indexed(read_manifest(source))):
                 self.samples(split)
+
+    def source(self, split: str) -> Path:
+        """Return where a split's shards are."""
+        return self.train_shards if split == "train" and self.train_shards is not None else self.root / split
 
     def samples(self, split: str) -> ShardSet:
         """Return a split's samples; verified first, if the run is strict.
@@ -122,7 +137,7 @@ class Shards(LightningDataModule):
             UserError: If there are none, or the run is strict and something is wrong with them.
         """
         if split not in self._sets:
-            found = ShardSet(self.root / split)
+            found = ShardSet(self.source(split), pairs=self.pair is not None)
             if self.strict:
                 require_whole(found)
             self._sets[split] = found
@@ -130,12 +145,12 @@ class Shards(LightningDataModule):
 
     def size(self, split: str) -> int | None:
         """Return how many samples of a split are read, None if its set has no manifest."""
-        known, limit = set_size(self.root / split), self.limits.get(split)
+        known, limit = set_size(self.source(split)), self.limits.get(split)
         return known if limit is None else min(limit, known or limit)
 
     def fingerprint(self, split: str) -> str:
         """Return what identifies the samples of a split: the hash of its manifest, or its files' sizes."""
-        return set_fingerprint(self.root / split)
+        return set_fingerprint(self.source(split))
 
     def order(self, split: str, layout: PageLayout, *, training: bool = False, limit: int | None = None) -> Order:
         """Return the order that a split is read in.
@@ -231,6 +246,8 @@ class Shards(LightningDataModule):
             token_budget=self.token_budget if training else None,
             tile_budget=self.tile_budget,
             jpeg_quality=self.jpeg_quality if training else None,
+            pair=self.pair,
+            pair_seed=self.seed,
         )
         ledger = Ledger(self._skipped_file(), len(samples), self.max_skipped, split, strict=self.strict)
         self.ledgers[split] = ledger
@@ -254,8 +271,10 @@ class Shards(LightningDataModule):
         self._training = self.loader("train", training=True)
         order = self._training.stream.order.fingerprint()
         self._identity = {"set": self.samples("train").manifest_hash, "seed": self.seed, "order": order}
+        if self.pair is not None:
+            self._identity["pair"] = dataclasses.asdict(self.pair)
         if self._resume is not None:
-            check_unchanged(self._resume, self._identity, self.root / "train")
+            check_unchanged(self._resume, self._identity, self.source("train"))
             self._training.begin_at(int(self._resume["epoch"]), int(self._resume["samples"]))
             if "counts" in self._resume and self._training.stream.rank == 0:  # they are of all processes
                 self._training.ledger.add(self._resume["counts"])

@@ -40,8 +40,8 @@ def read_weights(path: Path) -> tuple[dict[str, float], float]:
 
 def task_sizes(samples: ShardSet) -> dict[str, int]:
     """Return the usable samples of each task."""
-    names, place = samples.names("task")
-    counts = np.bincount(place[samples.usable()], minlength=len(names))
+    names, place = _places(samples, "task")
+    counts = np.bincount(place, minlength=len(names))
     return {name: int(count) for name, count in zip(names, counts, strict=True) if count}
 
 
@@ -55,8 +55,8 @@ def task_reads(samples: ShardSet, counts: Array | None) -> dict[str, float]:
     sizes = task_sizes(samples)
     if counts is None:
         return dict.fromkeys(sizes, 1.0)
-    names, place = samples.names("task")
-    sums = np.bincount(place[samples.usable()], weights=counts, minlength=len(names))
+    names, place = _places(samples, "task")
+    sums = np.bincount(place, weights=counts, minlength=len(names))
     return {name: float(total / sizes[name]) for name, total in zip(names, sums, strict=True) if name in sizes}
 
 
@@ -93,16 +93,25 @@ def reading_counts(
     return None if np.allclose(counts, 1.0, rtol=0, atol=1e-9) else (counts, groups)
 
 
+def _places(samples: ShardSet, column: str) -> tuple[list[str], Array]:
+    """Return all names of a column, and the place of each usable sample's name among them."""
+    names, place = samples.names(column)
+    place = place[samples.usable()]
+    if (place < 0).any():  # samples without a name: plain pairs, as older indexes have them
+        names, place = [*names, ""], np.where(place < 0, len(names), place)
+    return names, place
+
+
 def _named(samples: ShardSet, column: str, numbers: Mapping[str, float]) -> tuple[list[str], Array]:
-    """Return all names of a column and the place of each usable sample's name, and check numbers given by name.
+    """Return what `_places` does, and check numbers given by name.
 
     Raises:
         UserError: If a name is not there, or a number cannot be one of readings.
     """
-    names, place = samples.names(column)
+    names, place = _places(samples, column)
     for name, number in numbers.items():
         if name not in names:
             raise UserError(f"There is no {column} {name!r} in {samples.source}.{nearest(name, names)}")
         if not 0 <= number < inf:
             raise UserError(f"The {column} {name!r} has weight {number}.\nGive 0 or more; 1 is once an epoch.")
-    return names, place[samples.usable()]
+    return names, place
