@@ -106,6 +106,20 @@ def judge_again(
     Raises:
         UserError: If there are no responses, or the source is not the set that was asked about.
     """
+    return finish(load_job(output, verifiers, source), options)
+
+
+def load_job(output: Path, verifiers: Mapping[str, str | None] | None = None, source: Path | None = None) -> Job:
+    """Return the job that responses were asked for.
+
+    Args:
+        output: Folder of the set.
+        verifiers: What compares answers, by task (default: as then).
+        source: Where the source lies now (default: where it lay).
+
+    Raises:
+        UserError: If there are no responses, or the source is not the set that was asked about.
+    """
     file = journal_folder(output) / JOB
     try:
         told = json.loads(file.read_text(encoding="utf-8"))
@@ -124,8 +138,7 @@ def judge_again(
             f"{found.source} is not the set that was asked about.\nGive that one: --source FOLDER, as it was then."
         )
     check_tasks(kind, found)
-    job = Job(found, output, kind, sampling, told["generator"], told["limit"])
-    return finish(job, options)
+    return Job(found, output, kind, sampling, told["generator"], told["limit"])
 
 
 def finish(job: Job, options: Options) -> dict[str, Any]:
