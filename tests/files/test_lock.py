@@ -214,3 +214,18 @@ def test_without_locks_everything_is_claimed_and_a_broken_disk_is_an_error(tmp_p
     else:
         with claim(tmp_path / "shard.lock") as mine:
             assert mine
+
+
+def test_a_lock_that_its_last_holder_removed_in_between_is_not_held(tmp_path, monkeypatch):
+    lock, flock = tmp_path / "shard.lock", fcntl.flock
+
+    def late(file, how):
+        lock.unlink(missing_ok=True)  # as its holder does, between our opening and locking it
+        flock(file, how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", late)
+        with claim(lock) as mine:
+            assert not mine
+    with claim(lock) as mine:
+        assert mine
