@@ -177,7 +177,7 @@ def test_a_flipped_byte_of_the_journal_costs_that_answer_alone(make, served, unt
 )
 def test_what_is_asked_in_another_way_is_asked_anew(make, served, untroubled, tmp_path, name, how, sampling, options):
     made = copied(untroubled, tmp_path / f"new-{name}")
-    make(f"new-{name}", how=how, sampling=sampling, limit=8, **options)
+    make(f"new-{name}", how=how, sampling=sampling, limit=12, **options)
     asked = served.answered(f"new-{name}")
     assert asked
     assert not set(asked) & set(untroubled.seeds)

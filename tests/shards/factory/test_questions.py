@@ -24,7 +24,7 @@ def source(tmp_path):
     records = [
         {"conversations": turns("<image>\nHow many?", "3 + 4 = 7\nAnswer: 7."), "task": "count"},
         {"conversations": turns("<image>\nFirst?", "one", "And then?", "two"), "references": ["two", "2"]},
-        {"conversations": turns("What?", "this", "Why?", 5), "task": "count"},
+        {"conversations": turns("What?", "this", "Why?", ["that"]), "task": "count"},
         {"conversations": turns("<image>\n<image>\nWhich is more, red or blue?", "Answer: blue"), "task": "compare"},
     ]
     with tarfile.open(tmp_path / "set" / "shard-000000.tar", "w") as tar:
@@ -105,6 +105,6 @@ def test_examples_are_answers_of_three_lengths_for_each_task(tmp_path):
 def test_a_set_without_answers_has_no_examples(tmp_path):
     (tmp_path / "set").mkdir()
     with tarfile.open(tmp_path / "set" / "shard-000000.tar", "w") as tar:
-        add(tar, "000.json", json.dumps({"conversations": turns("What?", "this", "Why?", 5)}).encode())
+        add(tar, "000.json", json.dumps({"conversations": turns("What?", "this", "Why?", ["that"])}).encode())
     with pytest.raises(UserError, match="holds no answers"):
         examples_of(tmp_path / "set")
