@@ -13,7 +13,7 @@ class Options:
         model: Name of the model at the addresses.
         limit: Only so many first samples of the source.
         concurrency: Requests under way, or drawn together, at a time.
-        budget: Most tokens to spend on this set.
+        budget: No request is sent once this set has cost so many tokens; what is under way then is kept.
         prompt_price: Price of a million prompt tokens, for the cost that is shown.
         answer_price: Price of a million answer tokens.
         timeout: Seconds of a request to an address.

@@ -33,7 +33,7 @@ class Cot(Kind):
         template: Text of the request.
         samples: Chains drawn a question.
         most: Chains kept a question, the most different ones; one where all were right.
-        mix: Share of chains among what is written; the rest are the questions' samples as they are.
+        mix: Share of chains where one is kept a question; beside several, the sample as it is stands once at most.
         level: A question is dropped where guessing would solve it as often with at least this probability; 1 keeps all.
     """
 
