@@ -13,7 +13,7 @@ from rich.progress import track
 from fcot.errors import UserError
 from fcot.files.json_files import write_json
 from shards.factory.asking import ask_all
-from shards.factory.generators import generator_of
+from shards.factory.generators import REMOTE, generator_of
 from shards.factory.job import JOB, Job, journal_folder
 from shards.factory.kinds import Cot, Kind, Label, Rewrite
 from shards.factory.leaving import leaving_on_sigterm
@@ -70,6 +70,11 @@ def _run(
     options: Options,
 ) -> dict[str, Any]:
     part = part_of(options.part)
+    if sampling.max_tiles is not None and any(each.startswith(REMOTE) for each in where):
+        raise UserError(
+            f"--max_tiles is {sampling.max_tiles}, and {where[0]} cuts its pages itself.\n"
+            "Limit its tiles where it is started, or give a model folder."
+        )
     kind, found = KINDS[name](**how), ShardSet(source)
     check_tasks(kind, found)
     generator = generator_of(
