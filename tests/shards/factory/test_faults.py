@@ -11,7 +11,7 @@ from fcot.errors import UserError
 from shards.factory.generators.address import Address
 from shards.factory.generators.endpoint import Endpoints
 from shards.factory.generators.faults import RefusedError, TransientError, retry_after
-from shards.factory.requests import Request
+from shards.factory.requests import Request, Sampling
 
 KEY = "sk-not-for-the-eyes-of-others"
 
