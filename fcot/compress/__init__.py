@@ -4,11 +4,13 @@ Every class exported here can be named in configurations, by its name in snake c
 """
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 from fcot.compress.compressor import Compressor
 from fcot.compress.conv import Conv
 from fcot.compress.conv2d import Conv2d
+from fcot.compress.features import Features
 from fcot.compress.identity import Identity
 from fcot.compress.pool import Pool
 from fcot.compress.qformer import Qformer
@@ -19,6 +21,7 @@ __all__ = [
     "Compressor",
     "Conv",
     "Conv2d",
+    "Features",
     "Identity",
     "Pool",
     "Qformer",
@@ -26,11 +29,19 @@ __all__ = [
 ]
 
 
-COMPRESSORS: Registry[type[Compressor]] = Registry("compressor", base=Compressor, own=("ratio", "side", "width"))
+COMPRESSORS: Registry[type[Compressor]] = Registry(
+    "compressor", base=Compressor, own=("ratio", "side", "width", "language_width")
+)
 
 
 def make_compressor(
-    name: str, *, ratio: int, side: int, width: int, options: Mapping[str, Any] | None = None
+    name: str,
+    *,
+    ratio: int,
+    side: int,
+    width: int,
+    options: Mapping[str, Any] | None = None,
+    language_width: int | None = None,
 ) -> Compressor:
     """Build a compressor from its short name.
 
@@ -40,10 +51,14 @@ def make_compressor(
         side: Side of the square raster of tokens of a tile (16 in InternVL2).
         width: Width of a token.
         options: Constructor arguments of this compressor alone.
+        language_width: Width of the language model's rows, given to compressors that take it.
 
     Raises:
         UserError: If the name or an option is unknown, or the ratio does not fit the raster.
     """
     given = dict(options or {})
     COMPRESSORS.check_options(name, given)
-    return COMPRESSORS[name](ratio=ratio, side=side, width=width, **given)
+    kind = COMPRESSORS[name]
+    if "language_width" in signature(kind).parameters:
+        given["language_width"] = language_width
+    return kind(ratio=ratio, side=side, width=width, **given)

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from fcot.compress import COMPRESSORS, Compressor, Pool, make_compressor
-from fcot.compress.conv2d import window
+from fcot.compress.features import Features
+from fcot.compress.windows import window
 from fcot.errors import UserError
 
-SIDE, WIDTH = 4, 6
+SIDE, WIDTH, LANGUAGE = 4, 16, 12
 DIVISORS = (1, 2, 4, 8, 16)
 KINDS = sorted(COMPRESSORS)
 REAL = [name for name in KINDS if name != "identity"]
@@ -17,10 +18,29 @@ def tiles(count=3):
     return torch.randn(count, SIDE * SIDE, WIDTH, generator=torch.Generator().manual_seed(0))
 
 
-def make(name, ratio):
+def given(compressor, tokens):
+    """What a compressor reads."""
+    if not compressor.reads_text:
+        return tokens
+    words = torch.randn(len(tokens), 5, LANGUAGE, generator=torch.Generator().manual_seed(1))
+    return Features(tokens, text=words, text_mask=torch.ones(words.shape[:2], dtype=torch.bool))
+
+
+def moved(compressor):
+    """The same with every weight moved: a branch that starts at zero hides what lies before it."""
+    draw = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in compressor.parameters():
+            parameter += 0.2 * torch.randn(parameter.shape, generator=draw)
+    return compressor
+
+
+def make(name, ratio, **options):
     """A compressor, or None where it refuses a ratio that it may refuse."""
     try:
-        return make_compressor(name, ratio=ratio, side=SIDE, width=WIDTH)
+        return make_compressor(
+            name, ratio=ratio, side=SIDE, width=WIDTH, language_width=LANGUAGE, options=options
+        ).eval()
     except ValueError:
         assert name == "identity" or ratio not in (1, 2, 4), f"{name} refuses ratio {ratio}"
         return None
@@ -31,22 +51,28 @@ def make(name, ratio):
 def test_every_ratio_gives_that_many_fewer_tokens(name, ratio):
     compressor = make(name, ratio)
     if compressor is not None:
+        width = LANGUAGE if compressor.places == ("instead",) else WIDTH
         assert compressor.ratio == ratio
-        assert compressor(tiles()).shape == (3, SIDE * SIDE // ratio, WIDTH)
-        assert compressor(tiles()[:0]).shape == (0, SIDE * SIDE // ratio, WIDTH)
+        assert compressor.max_tokens == compressor.count(ratio) == SIDE * SIDE // ratio
+        for count in (3, 0):
+            found = compressor(given(compressor, tiles()[:count]))
+            assert found.shape == (count, SIDE * SIDE // ratio, width)
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_tile_is_compressed_alone(name):
-    compressor = make(name, 1 if name == "identity" else 2)
-    batch = tiles()
-    torch.testing.assert_close(compressor(batch)[1:2], compressor(batch[1:2]))
+    compressor = moved(make(name, 1 if name == "identity" else 2))
+    batch = given(compressor, tiles())
+    alone = tiles()[1:2]
+    if compressor.reads_text:
+        alone = Features(alone, text=batch.text[1:2], text_mask=batch.text_mask[1:2])
+    torch.testing.assert_close(compressor(batch)[1:2], compressor(alone), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", REAL)
 def test_gradients_reach_every_parameter_and_every_token(name):
-    compressor, tokens = make(name, 2), tiles().requires_grad_()
-    compressor(tokens).square().sum().backward()
+    compressor, tokens = moved(make(name, 2)), tiles().requires_grad_()
+    compressor(given(compressor, tokens)).square().sum().backward()
     assert tokens.grad.abs().sum(-1).min() > 0
     for parameter, tensor in compressor.named_parameters():
         # an attention's key bias moves all scores of a query alike: its half of key_value has no effect
@@ -122,7 +148,7 @@ def test_an_unknown_name_is_answered_with_the_nearest():
 @pytest.mark.parametrize("ratio", [0, 3, -2])
 def test_a_ratio_that_does_not_divide_the_raster_is_refused(name, ratio):
     with pytest.raises(ValueError, match=f"Ratio {ratio} does not divide the 16 tokens"):
-        make_compressor(name, ratio=ratio, side=SIDE, width=WIDTH)
+        make_compressor(name, ratio=ratio, side=SIDE, width=WIDTH, language_width=LANGUAGE)
 
 
 def test_a_subclass_is_registered_under_its_snake_case_name():
