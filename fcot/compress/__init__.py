@@ -12,6 +12,7 @@ from fcot.compress.conv import Conv
 from fcot.compress.conv2d import Conv2d
 from fcot.compress.features import Features
 from fcot.compress.identity import Identity
+from fcot.compress.m3_pool import M3Pool
 from fcot.compress.pool import Pool
 from fcot.compress.qformer import Qformer
 from fcot.registry import Registry
@@ -23,6 +24,7 @@ __all__ = [
     "Conv2d",
     "Features",
     "Identity",
+    "M3Pool",
     "Pool",
     "Qformer",
     "make_compressor",
