@@ -11,6 +11,7 @@ from fcot.compress.compressor import Compressor
 from fcot.compress.conv import Conv
 from fcot.compress.conv2d import Conv2d
 from fcot.compress.features import Features
+from fcot.compress.gated_pool import GatedPool
 from fcot.compress.identity import Identity
 from fcot.compress.m3_pool import M3Pool
 from fcot.compress.pool import Pool
@@ -23,6 +24,7 @@ __all__ = [
     "Conv",
     "Conv2d",
     "Features",
+    "GatedPool",
     "Identity",
     "M3Pool",
     "Pool",
