@@ -13,6 +13,7 @@ from fcot.compress.conv2d import Conv2d
 from fcot.compress.features import Features
 from fcot.compress.gated_pool import GatedPool
 from fcot.compress.identity import Identity
+from fcot.compress.ldpv2 import Ldpv2
 from fcot.compress.m3_pool import M3Pool
 from fcot.compress.pool import Pool
 from fcot.compress.qformer import Qformer
@@ -26,6 +27,7 @@ __all__ = [
     "Features",
     "GatedPool",
     "Identity",
+    "Ldpv2",
     "M3Pool",
     "Pool",
     "Qformer",
