@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
+from fcot.compress.c_abstractor import CAbstractor
 from fcot.compress.compressor import Compressor
 from fcot.compress.conv import Conv
 from fcot.compress.conv2d import Conv2d
@@ -21,6 +22,7 @@ from fcot.registry import Registry
 
 __all__ = [
     "COMPRESSORS",
+    "CAbstractor",
     "Compressor",
     "Conv",
     "Conv2d",
