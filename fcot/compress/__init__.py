@@ -18,6 +18,7 @@ from fcot.compress.ldpv2 import Ldpv2
 from fcot.compress.m3_pool import M3Pool
 from fcot.compress.pool import Pool
 from fcot.compress.qformer import Qformer
+from fcot.compress.texthawk2 import Texthawk2
 from fcot.compress.token_packer import TokenPacker
 from fcot.registry import Registry
 
@@ -34,6 +35,7 @@ __all__ = [
     "M3Pool",
     "Pool",
     "Qformer",
+    "Texthawk2",
     "TokenPacker",
     "make_compressor",
 ]
