@@ -16,6 +16,7 @@ from fcot.compress.gated_pool import GatedPool
 from fcot.compress.identity import Identity
 from fcot.compress.ldpv2 import Ldpv2
 from fcot.compress.m3_pool import M3Pool
+from fcot.compress.mqt import Mqt
 from fcot.compress.pool import Pool
 from fcot.compress.qformer import Qformer
 from fcot.compress.texthawk2 import Texthawk2
@@ -33,6 +34,7 @@ __all__ = [
     "Identity",
     "Ldpv2",
     "M3Pool",
+    "Mqt",
     "Pool",
     "Qformer",
     "Texthawk2",
