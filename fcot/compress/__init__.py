@@ -15,6 +15,7 @@ from fcot.compress.features import Features
 from fcot.compress.gated_pool import GatedPool
 from fcot.compress.identity import Identity
 from fcot.compress.ldpv2 import Ldpv2
+from fcot.compress.llama_vid import LlamaVid
 from fcot.compress.m3_pool import M3Pool
 from fcot.compress.mqt import Mqt
 from fcot.compress.pool import Pool
@@ -33,6 +34,7 @@ __all__ = [
     "GatedPool",
     "Identity",
     "Ldpv2",
+    "LlamaVid",
     "M3Pool",
     "Mqt",
     "Pool",
