@@ -22,6 +22,7 @@ from fcot.compress.pool import Pool
 from fcot.compress.qformer import Qformer
 from fcot.compress.texthawk2 import Texthawk2
 from fcot.compress.token_packer import TokenPacker
+from fcot.compress.unshuffle import Unshuffle
 from fcot.registry import Registry
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Qformer",
     "Texthawk2",
     "TokenPacker",
+    "Unshuffle",
     "make_compressor",
 ]
 
