@@ -5,6 +5,7 @@ import torch
 
 from fcot.compress import COMPRESSORS, Compressor, Pool, make_compressor
 from fcot.compress.features import Features
+from fcot.compress.unshuffle import deviation_of
 from fcot.compress.windows import window
 from fcot.errors import UserError
 
@@ -149,6 +150,94 @@ def test_an_unknown_name_is_answered_with_the_nearest():
 def test_a_ratio_that_does_not_divide_the_raster_is_refused(name, ratio):
     with pytest.raises(ValueError, match=f"Ratio {ratio} does not divide the 16 tokens"):
         make_compressor(name, ratio=ratio, side=SIDE, width=WIDTH, language_width=LANGUAGE)
+
+
+STARTS_AS_POOL = [name for name in REAL if name not in ("qformer", "unshuffle")]
+
+
+@pytest.mark.parametrize("ratio", [2, 4])
+@pytest.mark.parametrize("name", STARTS_AS_POOL)
+def test_it_starts_as_the_mean_of_its_windows_and_can_leave_that(name, ratio):
+    compressor, tokens = make(name, ratio), tiles()
+    groups = type(compressor).windows(ratio, SIDE)
+    groups = torch.arange(SIDE * SIDE) // ratio if groups is None else torch.as_tensor(groups).flatten()
+    expected = torch.stack([tokens[:, groups == group].mean(1) for group in range(SIDE * SIDE // ratio)], dim=1)
+    found = compressor(given(compressor, tokens))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    if found.requires_grad:
+        found.square().sum().backward()
+        assert any(parameter.grad.abs().sum() > 0 for parameter in compressor.parameters()), "nothing learns"
+
+
+class Projector(torch.nn.Module):
+    """A teacher's projector."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer_norm = torch.nn.LayerNorm(WIDTH)
+        self.linear_1, self.linear_2 = torch.nn.Linear(WIDTH, LANGUAGE), torch.nn.Linear(LANGUAGE, LANGUAGE)
+        moved(self)
+
+    def forward(self, tokens):
+        return self.linear_2(torch.nn.functional.gelu(self.linear_1(self.layer_norm(tokens))))
+
+
+@pytest.mark.parametrize("ratio", [2, 4])
+def test_unshuffle_starts_as_the_projector_on_pooled_tokens_up_to_the_size_of_a_window(ratio):
+    teacher, compressor = Projector(), make("unshuffle", ratio, deviation=1.0)
+    compressor.start_from(teacher)
+    # windows whose tokens are equal have the deviation of their mean
+    alike = make("m3_pool", ratio)(tiles())
+    groups = torch.as_tensor(type(compressor).windows(ratio, SIDE)).flatten()
+    torch.testing.assert_close(compressor(alike[:, groups]), teacher(alike), rtol=1e-4, atol=1e-5)
+    # others differ by a factor, the mean of which the start takes out
+    tokens = 0.3 * tiles() + alike[:, groups]
+    factor = deviation_of(tokens, compressor)
+    assert 0.5 < factor < 1
+    corrected = make("unshuffle", ratio, deviation=factor)
+    corrected.start_from(teacher)
+    expected = teacher(make("m3_pool", ratio)(tokens))
+    off = [(each(tokens) - expected).square().mean() for each in (corrected, compressor)]
+    assert off[0] < 0.7 * off[1]
+    assert all(parameter.abs().sum() > 0 for parameter in compressor.mlp[1].parameters())
+
+
+def test_texts_padding_changes_nothing_and_another_question_does():
+    compressor, tokens = moved(make("llama_vid", 2)), tiles()
+    features = given(compressor, tokens)
+    expected = compressor(features)
+    padded = torch.cat([features.text, torch.full((3, 2, LANGUAGE), 9.0)], dim=1)
+    mask = torch.cat([features.text_mask, torch.zeros(3, 2, dtype=torch.bool)], dim=1)
+    torch.testing.assert_close(compressor(Features(tokens, text=padded, text_mask=mask)), expected)
+    other = compressor(Features(tokens, text=-features.text, text_mask=features.text_mask))
+    assert not torch.allclose(other, expected, atol=1e-3)
+    with pytest.raises(UserError, match="reads the question, and none is given"):
+        compressor(tokens)
+
+
+def test_a_context_token_stands_in_front_of_the_others():
+    compressor, tokens = make("llama_vid", 2, context="token"), tiles()
+    found = compressor(given(compressor, tokens))
+    assert found.shape[1] == compressor.count(2) == compressor.max_tokens == SIDE * SIDE // 2 + 1
+    torch.testing.assert_close(found[:, 1:], make("m3_pool", 2)(tokens))
+    with pytest.raises(UserError, match=r"context is 'words'\. Use 'residual' or 'token'"):
+        make_compressor("llama_vid", ratio=2, side=4, width=8, language_width=8, options={"context": "words"})
+
+
+@pytest.mark.parametrize(("name", "levels"), [("token_packer", [1, 3]), ("texthawk2", [4, 3, 2, 1])])
+def test_levels_of_the_tower_are_read(name, levels):
+    compressor, tokens = moved(make(name, 2, levels=levels)), tiles()
+    assert compressor.levels == tuple(levels) and compressor.reads_features
+    read = {level: torch.randn(3, SIDE * SIDE, WIDTH) for level in levels}
+    expected = compressor(Features(tokens, read))
+    for level in levels:
+        changed = {**read, level: -read[level]}
+        assert not torch.allclose(compressor(Features(tokens, changed)), expected, atol=1e-4), level
+
+
+def test_a_cascade_wants_a_level_for_each_of_its_layers():
+    with pytest.raises(UserError, match=r"has 4 layers and 2 levels \(\[1, 2\]\)"):
+        make_compressor("texthawk2", ratio=2, side=SIDE, width=WIDTH, options={"levels": [1, 2]})
 
 
 def test_a_subclass_is_registered_under_its_snake_case_name():
