@@ -171,8 +171,10 @@ def _kept_by_forward(pair: StudentTeacher, tiles: int, text_tokens: int, own: se
         torch.autocast("cpu", torch.bfloat16),
     ):
         features = pair.features(torch.zeros(tiles, 3, size, size, dtype=torch.uint8))
-        visual = visual_tokens(model.multi_modal_projector, features, counts).reshape(1, length - text_tokens, -1)
         text = pair.student.get_input_embeddings()(torch.zeros(1, text_tokens, dtype=torch.long))
+        question = text.expand(tiles, -1, -1), torch.ones(tiles, text_tokens, dtype=torch.bool)
+        visual = visual_tokens(model.multi_modal_projector, features, counts, question)
+        visual = visual.reshape(1, length - text_tokens, -1)
         embeddings = torch.cat([visual.to(text.dtype), text], dim=1)
         hidden = model.language_model(inputs_embeds=embeddings, use_cache=False)[0]
     total = sum(kept.values())

@@ -16,10 +16,10 @@ from fcot.models.student_teacher import StudentTeacher
 PAGES = (("What?", "a short one", 2), ("Total", "a longer answer", 1))
 
 
-def trained(checkpoint, compressor="conv", ratio=2, placement="before", keep_positions=False):
+def trained(checkpoint, compressor="conv", ratio=2, placement="before", keep_positions=False, **options):
     """A pair whose student no longer has its starting weights."""
     pair = StudentTeacher(
-        checkpoint, compressor=compressor, ratio=ratio, placement=placement, keep_positions=keep_positions
+        checkpoint, compressor=compressor, ratio=ratio, placement=placement, keep_positions=keep_positions, **options
     ).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -43,8 +43,10 @@ def logits(model, pair, batch):
         return model.eval()(**inputs(pair, batch)).logits
 
 
-@pytest.mark.parametrize("placement", ["before", "after"])
-@pytest.mark.parametrize("name", sorted(COMPRESSORS))
+EVERYWHERE = [(name, place) for name, kind in sorted(COMPRESSORS.items()) for place in kind.places]
+
+
+@pytest.mark.parametrize(("name", "placement"), EVERYWHERE)
 def test_a_saved_student_loads_with_equal_logits(tiny_checkpoint, tmp_path, make_batch, name, placement):
     ratio = 1 if name == "identity" else 2
     pair, batch = trained(tiny_checkpoint, name, ratio, placement), make_batch(*PAGES, ratio=ratio)
@@ -79,8 +81,9 @@ def test_the_students_own_forward_gives_the_containers_rows(tiny_checkpoint, mak
     torch.testing.assert_close(pair.student_rows(batch) @ pair.head_weight.T, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_kept_positions_are_the_teachers_for_every_token_but_images(tiny_checkpoint, make_batch):
-    pair, batch = trained(tiny_checkpoint, keep_positions=True), make_batch(*PAGES)
+@pytest.mark.parametrize(("rule", "offset"), [("step", 0), ("window", 0.5)])
+def test_kept_positions_are_the_teachers_for_every_token_but_images(tiny_checkpoint, make_batch, rule, offset):
+    pair, batch = trained(tiny_checkpoint, keep_positions=True, position_rule=rule), make_batch(*PAGES)
     image_id = pair.student.config.image_token_id
     for name in ("input_ids", "prompt_ids"):
         student, teacher = (getattr(batch.sequences[branch], name) for branch in ("student", "teacher"))
@@ -91,7 +94,7 @@ def test_kept_positions_are_the_teachers_for_every_token_but_images(tiny_checkpo
             text = (student[row] != image_id) & (student[row] != padding)
             assert kept[row][text].tolist() == counted[(ids != image_id) & (ids != padding)].tolist()
             places = counted[ids == image_id]
-            assert kept[row][student[row] == image_id].tolist() == places[::2].tolist()
+            assert kept[row][student[row] == image_id].tolist() == (places[::2] + offset).tolist()
 
 
 def test_kept_positions_change_what_the_student_sees_and_are_saved(tiny_checkpoint, tmp_path, make_batch):
