@@ -1,12 +1,17 @@
 """Every compressor inside a student: it starts as the pooled student, trains, answers, and reads no answer."""
 
 import functools
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.optim import AdamW
 
 from fcot.batch import PageLayout
+from fcot.cli.main import main
 from fcot.compress import COMPRESSORS
 from fcot.compress.windows import WindowCompressor
 from fcot.errors import UserError
@@ -287,3 +292,45 @@ def test_features_without_what_the_compressor_reads_are_refused(make, batched, n
     pixels = inputs(pair, batched(pair, PAGES[1]))["pixel_values"]
     with pytest.raises(UserError, match=r"get_image_features cannot be used|Pass on input_ids"):
         pair.student.get_image_features(pixels, return_dict=True)
+
+
+WITHOUT_FCOT = """\
+import sys
+sys.modules["fcot"] = None  # any import of it fails
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
+torch.set_num_threads(1)
+given, found = load_file(sys.argv[1]), {}
+for name in sys.argv[3:]:
+    model = AutoModelForImageTextToText.from_pretrained(name, trust_remote_code=True).eval()
+    with torch.no_grad():
+        own = {key: given[f"{name}.{key}"] for key in ("input_ids", "attention_mask", "pixel_values")}
+        found[name] = model(**own).logits
+save_file(found, sys.argv[2])
+"""
+EXPORTED = [
+    *((name, kind.places[-1], 2, {}) for name, kind in sorted(COMPRESSORS.items()) if name != "identity"),
+    LEVELS,
+    CONTEXT,
+]
+
+
+@pytest.mark.slow
+def test_every_exported_student_has_the_same_logits_without_fcot(make, batched, checkpoint, tmp_path):
+    given, expected = {}, {}
+    for number, (name, place, ratio, options) in enumerate(EXPORTED):
+        pair, student = moved(make(name, place, ratio, options, keep_positions=True)), f"s{number}-{name}"
+        save_student(pair.student, tmp_path / "student" / student, checkpoint)
+        main(["export", str(tmp_path / "student" / student), str(tmp_path / student)])
+        loaded, whole = load_student(tmp_path / "student" / student).eval(), inputs(pair, batched(pair, *PAGES))
+        with torch.no_grad():
+            expected[student] = loaded(**whole).logits
+        given |= {f"{student}.{key}": tensor.contiguous() for key, tensor in whole.items()}
+    save_file(given, tmp_path / "given.safetensors")
+    words = [sys.executable, "-c", WITHOUT_FCOT, "given.safetensors", "found.safetensors", *expected]
+    env = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = load_file(tmp_path / "found.safetensors")
+    assert [student for student in expected if not torch.equal(found[student], expected[student])] == []
