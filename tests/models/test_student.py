@@ -7,6 +7,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache, 
 from transformers.utils.generic import find_labels
 
 from fcot.compress import COMPRESSORS, Conv
+from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import normalize
 from fcot.models.student import CompressedInternVL
@@ -109,6 +110,22 @@ def test_kept_positions_change_what_the_student_sees_and_are_saved(tiny_checkpoi
     with torch.no_grad():
         alone, masked = (loaded(**given).logits for given in (without_mask, inputs(kept, make_batch(PAGES[0]))))
     torch.testing.assert_close(alone, masked)
+
+
+def test_a_folder_without_a_rule_for_positions_keeps_the_one_it_was_trained_with(tiny_checkpoint, tmp_path, make_batch):
+    new, batch = trained(tiny_checkpoint, keep_positions=True), make_batch(*PAGES)
+    save_student(new.student, tmp_path / "student", tiny_checkpoint)
+    file = tmp_path / "student" / "config.json"
+    settings = json.loads(file.read_text())
+    assert settings.pop("position_rule") == "window"
+    file.write_text(json.dumps(settings))
+    old = load_student(tmp_path / "student")
+    by_step = trained(tiny_checkpoint, keep_positions=True, position_rule="step")
+    assert torch.equal(logits(old, new, batch), logits(by_step.student, by_step, batch))
+    assert not torch.allclose(logits(old, new, batch), logits(new.student, new, batch), atol=1e-4)
+    file.write_text(json.dumps(settings | {"position_rule": "middle"}))
+    with pytest.raises(UserError, match=r"position_rule is 'middle'\. Use 'window'"):
+        logits(load_student(tmp_path / "student"), new, batch)
 
 
 def test_pages_of_different_lengths_are_answered_together_as_alone(tiny_checkpoint, make_batch):
