@@ -32,7 +32,7 @@ class Realign(BaseTask):
         keep_positions: Give every token its position without compression, so that a tile takes as many positions as in
             the teacher; false numbers the remaining tokens 0, 1, 2, …, as in the paper.
         position_rule: With kept positions, "window" puts a visual token in the first row of the tokens that it stands
-            for, in the middle of their columns; "step" is the rule of fcot 0.1.0.
+            for, in the middle of their columns; "step" is the rule of fcot 0.1.0. A resumed run keeps its own.
         kl_weight: Weight of KL(teacher || student).
         ce_weight: Weight of the cross-entropy with the ground truth.
         temperature: Softens both distributions in the KL.
@@ -111,6 +111,17 @@ class Realign(BaseTask):
         trains = [f"{name} {list(p.shape)}" for name, p in self.pair.trainable()]
         millions = sum(p.numel() for _, p in self.pair.trainable()) / 1e6
         self.print(f"Re-alignment trains {millions:.2f} M parameters:\n  " + "\n  ".join(trains))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the rule for positions, too."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["position_rule"] = self.pair.student.config.position_rule
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the rule for positions that the run began with; checkpoints of 0.1.0 do not name theirs."""
+        super().on_load_checkpoint(checkpoint)
+        for student in self.pair.students().values():
+            student.config.position_rule = checkpoint.get("position_rule", "step")
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return KL and cross-entropy, each a mean over all answer tokens in the batch.
