@@ -35,6 +35,11 @@ class StudentSpec:
         COMPRESSORS.check_options(self.compressor, self.options)
         COMPRESSORS[self.compressor].require_place(self.placement)
 
+    @classmethod
+    def of(cls, compressor: str, ratio: int) -> "StudentSpec":
+        """Return the settings of a compressor at the first of the places where it may stand."""
+        return cls(compressor, ratio, COMPRESSORS[compressor].places[0])
+
     def at(self, ratio: int) -> "StudentSpec":
         """Return the same at another ratio."""
         return replace(self, ratio=ratio)

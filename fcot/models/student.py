@@ -131,17 +131,19 @@ class CompressedInternVL(InternVLForConditionalGeneration):
             attention_mask: 1 on their tokens, 0 on padding.
         """
         features = vision_features(self.model, pixel_values.to(self.dtype), self.compressor.levels)
-        text = self._text(input_ids, attention_mask) if self.compressor.reads_text else None
+        text = self._text(input_ids, attention_mask, len(pixel_values)) if self.compressor.reads_text else None
         if not self.compressor.varies:
             return image_output(list(self.model.multi_modal_projector(features, None, text)))
         told = None if counts is None else counts.tolist()
         return image_output(list(self.model.multi_modal_projector(features, told, text).split(told)))
 
-    def _text(self, input_ids: Tensor | None, attention_mask: Tensor | None) -> Text | None:
-        """Return the question about each tile, if there are ids."""
+    def _text(self, input_ids: Tensor | None, attention_mask: Tensor | None, num_tiles: int) -> Text | None:
+        """Return the question about each of the tiles, if there are ids."""
         if input_ids is None:
             return None
         samples = samples_of(input_ids, attention_mask)
+        if input_ids.is_meta:  # without values, as when FLOPs are counted
+            return question_text(self, samples, [num_tiles // len(samples)] * len(samples))
         tiles = [int((ids == self.config.image_token_id).sum()) // self.compressor.max_tokens for ids in samples]
         return question_text(self, samples, tiles)
 
@@ -295,7 +297,7 @@ def student_of(teacher: InternVLForConditionalGeneration, spec: StudentSpec) -> 
     config = student_config(teacher.config, spec)
     if COMPRESSORS[spec.compressor].reads_text:
         ends = teacher.generation_config.eos_token_id or teacher.config.text_config.eos_token_id
-        config.turn_end_ids = ends if isinstance(ends, list) else [ends]
+        config.turn_end_ids = ends if isinstance(ends, list) else [] if ends is None else [ends]
     with torch.device("meta"):
         student = CompressedInternVL(config)
     projector = CompressedProjector(config)

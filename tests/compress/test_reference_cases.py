@@ -133,7 +133,7 @@ def test_flash_connector(settings, weights, own):
 
 
 SIDE, PATCH, TOKEN, INNER = 16, 1024, 4096, 1024
-WIDTHS = {"2b": 2048, "8b": 4096}
+WIDTHS = {"1b": 896, "2b": 2048, "8b": 4096}
 
 
 def in_the_seam(name, ratio, width, **given):
