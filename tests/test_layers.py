@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "export": "errors environment files internvl compress models runtime",
     "serve": "errors internvl reduce convert models",
     "doctor": "errors environment internvl convert models",
-    "reproduce": "errors files reduce merge evaluation bench report",
+    "reproduce": "errors files compress reduce merge evaluation bench report",
     "shards": "errors registry statistics batch files internvl convert models runtime bench",
     "callbacks": "errors batch files merge models runtime training shards",
     "cli": "errors files internvl merge models export runtime training shards callbacks",
