@@ -42,9 +42,7 @@ VERBS = {
     "evaluate": Verb("Score models on public benchmarks, in pairs", "fcot.evaluation.evaluate:evaluate"),
     "export": Verb("Write a folder that transformers loads without fcot", "fcot.cli.export:export"),
     "chat": Verb("Ask a model about pages, in a terminal", "fcot.serve.chat:chat"),
-    "reproduce compressors": Verb(
-        "Trained compressors beside each other, a few steps each", "fcot.reproduce.compressors:compressors"
-    ),
+    "reproduce peers": Verb("Trained compressors beside each other, a few steps each", "fcot.reproduce.peers:peers"),
     "reproduce rivals": Verb("Training-free reducers beside trained students", "fcot.reproduce.rivals:rivals"),
     "reproduce audit": Verb("What the paper's numbers say about themselves", "fcot.reproduce.audit:audit"),
     "doctor": Verb("Check versions, devices and a model; count what a page costs", "fcot.doctor:doctor"),

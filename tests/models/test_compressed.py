@@ -20,6 +20,7 @@ from fcot.internvl.tokens import normalize
 from fcot.models.student_folder import load_student, save_student
 from fcot.models.student_teacher import StudentTeacher, answer_labels
 from fcot.models.token_counts import TokenCounts
+from fcot.models.vision import split_levels
 from fcot.serve.dialogue import Dialogue
 from fcot.tiny import write_architecture
 from fcot.training.distillation import distillation_loss
@@ -334,3 +335,19 @@ def test_every_exported_student_has_the_same_logits_without_fcot(make, batched, 
     assert done.returncode == 0, done.stderr[-3000:]
     found = load_file(tmp_path / "found.safetensors")
     assert [student for student in expected if not torch.equal(found[student], expected[student])] == []
+
+
+def test_levels_are_what_the_layers_of_the_tower_give(make, batched):
+    pair = make(*LEVELS)
+    seen = {}
+    for number, layer in enumerate(pair.student.model.vision_tower.encoder.layer):
+        layer.register_forward_hook(lambda _, __, out, number=number: seen.update({number + 1: out}))
+    with torch.no_grad():
+        last, levels = split_levels(pair.features(batched(pair, PAGES[0]).tiles), [2, 1], 128)
+        plain = make("conv", "before", 2).features(batched(pair, PAGES[0]).tiles)
+    assert torch.equal(last, plain)
+    for level in (1, 2):
+        hidden = seen[level][0] if isinstance(seen[level], tuple) else seen[level]
+        patches = hidden[:, 1:].unflatten(1, (8, 8))
+        # the token at row 1 and column 2 is made of the patches of rows 2 and 3, columns 4 and 5
+        assert torch.equal(levels[level][:, 1 * 4 + 2], patches[:, 2:4, 4:6].flatten(1))

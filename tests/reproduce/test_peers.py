@@ -7,7 +7,7 @@ import pytest
 from fcot.cli.train import make_cli
 from fcot.compress import COMPRESSORS
 from fcot.errors import UserError
-from fcot.reproduce.compressors import cells, commands, folder_of, measured, table_of
+from fcot.reproduce.peers import cells, commands, folder_of, measured, table_of
 
 METRICS = "epoch,step,train/kl,val/agreement,val/kl\n0,0,,0.5,3.0\n0,1,2.5,,\n0,2,,0.75,{kl}\n0,2,2.0,,\n"
 

@@ -14,8 +14,8 @@ RATIOS = (2, 4)
 Cell = tuple[str, str, int]  # name, placement and ratio
 
 
-def compressors(
-    output: Path = Path("runs/compressors"),
+def peers(
+    output: Path = Path("runs/peers"),
     steps: int = 60,
     only: str | None = None,
     data: Path = Path("data/reading60"),
