@@ -145,7 +145,10 @@ def pooled(make, batched):
     return rows
 
 
-@pytest.mark.parametrize(("name", "place", "ratio"), CASES)
+@pytest.mark.parametrize(
+    ("name", "place", "ratio"),
+    [pytest.param(*case, marks=pytest.mark.slow) if case[2] == 4 and case[1] == "after" else case for case in CASES],
+)
 def test_a_student_starts_as_the_pooled_one_and_learns_from_there(make, batched, pooled, name, place, ratio):
     pair = make(name, place, ratio, {"dropout": 0.0} if name == "unshuffle" else None, keep_positions=True)
     pair.train_parts("projector")
