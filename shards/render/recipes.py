@@ -7,11 +7,13 @@ from functools import partial
 import numpy as np
 
 from shards.render.chart import chart_page
+from shards.render.printed import PrintedPage, printed_page
 from shards.render.questions import KINDS, dialogue, form, long_form, question
 from shards.render.sample import Sample
 from shards.render.sources import Split
 from shards.render.table import table_page
 from shards.render.text import text_page
+from shards.render.typed import drill, typed
 
 Recipe = Callable[[Split, float, np.random.Generator], Sample]
 
@@ -28,6 +30,24 @@ def letters(split: Split, progress: float, rng: np.random.Generator) -> Sample:
     if progress < 0.25:
         return text_page(split, 8, 4, rng, filled_columns=6, filled_rows=2, plain=True)
     return text_page(split, 8, 4, rng, plain=progress < 0.5)
+
+
+def typed_first(split: Split, progress: float, rng: np.random.Generator) -> Sample:
+    """Typed conversations that grow: from two rows and one question to six rows and several questions."""
+    if rng.random() < 0.3:
+        return drill(split, rng)
+    return typed(split, rng, most_rows=3 + min(3, int(6 * progress)), most_turns=1 + int(4 * max(0.0, progress - 0.25)))
+
+
+def letters_and_type(split: Split, progress: float, rng: np.random.Generator) -> Sample:
+    """Like `letters`, half of the later pages in proportional type; a tenth are typed conversations."""
+    if rng.random() < 0.1:
+        return typed(split, rng, most_turns=2)
+    if progress < 0.25 or rng.random() < 0.5:
+        return letters(split, progress, rng)
+    if progress < 0.5:
+        return printed_page(split, 8, 4, rng, filled_columns=6, filled_rows=2)
+    return printed_page(split, 8, 4, rng)
 
 
 @dataclass(frozen=True)
@@ -52,10 +72,12 @@ class Draw:
         return RECIPES[self.recipe](self.split, index / max(1, self.samples), rng)
 
 
-def prose_page(split: Split, rng: np.random.Generator) -> Sample:
+def prose_page(
+    split: Split, rng: np.random.Generator, draw: Callable[[Split, int, int, np.random.Generator], Sample] = text_page
+) -> Sample:
     """One to six tiles of prose."""
     columns, rows = ((8, 4), (16, 4), (24, 4), (16, 8))[int(rng.choice(4, p=(0.3, 0.35, 0.15, 0.2)))]
-    return text_page(split, columns, rows, rng)
+    return draw(split, columns, rows, rng)
 
 
 DRAWERS: Mapping[str, Callable[[Split, np.random.Generator], Sample]] = {
@@ -66,6 +88,12 @@ DRAWERS: Mapping[str, Callable[[Split, np.random.Generator], Sample]] = {
     "dialogue": dialogue,
     "form": form,
     "long_form": long_form,
+    "print": partial(prose_page, draw=printed_page),
+    "printed_table": partial(table_page, paper=PrintedPage),
+    "printed_chart": partial(chart_page, paper=PrintedPage),
+    "printed_dialogue": partial(dialogue, paper=PrintedPage),
+    "typed": typed,
+    "drill": drill,
 }
 READING = ("text", "table", "chart")  # the re-alignment tasks: say what is on the page
 QUESTIONS = (*KINDS, "form")
@@ -85,12 +113,21 @@ RECIPES: Mapping[str, Recipe] = {
     "letters": letters,
     "reading": _mixture(dict.fromkeys(READING, 1.0)),
     "questions": _mixture({**dict.fromkeys(READING, 1.0), **dict.fromkeys(QUESTIONS, 1.0)}),
-    "pages": _mixture({"text": 3, "table": 2, "chart": 2, "lookup": 1, "compare": 1, "arithmetic": 1.5, "form": 0.7}),
+    "print": _mixture({"print": 1.0}),
+    # the parts of the tiny teacher's training, in order
+    "typed": typed_first,
+    "letters_and_type": letters_and_type,
+    "pages": _mixture(
+        {
+            **{"text": 2, "table": 1.4, "chart": 1.4, "print": 2, "printed_table": 0.7, "printed_chart": 0.7},
+            **{"lookup": 1, "compare": 1, "arithmetic": 1, "form": 0.7, "typed": 1.5, "drill": 0.5},
+        }
+    ),
     "teacher": _mixture(
         {
-            **{"text": 1.2, "table": 1, "chart": 0.8},
-            **{"dialogue": 6, "form": 0.3, "long_form": 0.2},
-            **dict.fromkeys(KINDS, 0.5),
+            **{"text": 1, "table": 0.7, "chart": 0.7, "print": 1, "printed_table": 0.3, "printed_chart": 0.3},
+            **{"dialogue": 4, "printed_dialogue": 1.5, "form": 0.3, "long_form": 0.2, "typed": 2},
+            **dict.fromkeys(KINDS, 0.7),
         }
     ),
 }
