@@ -32,24 +32,6 @@ def letters(split: Split, progress: float, rng: np.random.Generator) -> Sample:
     return text_page(split, 8, 4, rng, plain=progress < 0.5)
 
 
-def typed_first(split: Split, progress: float, rng: np.random.Generator) -> Sample:
-    """Typed conversations that grow: from two rows and one question to six rows and several questions."""
-    if rng.random() < 0.3:
-        return drill(split, rng)
-    return typed(split, rng, most_rows=3 + min(3, int(6 * progress)), most_turns=1 + int(4 * max(0.0, progress - 0.25)))
-
-
-def letters_and_type(split: Split, progress: float, rng: np.random.Generator) -> Sample:
-    """Like `letters`, half of the later pages in proportional type; a tenth are typed conversations."""
-    if rng.random() < 0.1:
-        return typed(split, rng, most_turns=2)
-    if progress < 0.25 or rng.random() < 0.5:
-        return letters(split, progress, rng)
-    if progress < 0.5:
-        return printed_page(split, 8, 4, rng, filled_columns=6, filled_rows=2)
-    return printed_page(split, 8, 4, rng)
-
-
 @dataclass(frozen=True)
 class Draw:
     """Draws the sample of an index, the same whoever draws it.
@@ -114,20 +96,21 @@ RECIPES: Mapping[str, Recipe] = {
     "reading": _mixture(dict.fromkeys(READING, 1.0)),
     "questions": _mixture({**dict.fromkeys(READING, 1.0), **dict.fromkeys(QUESTIONS, 1.0)}),
     "print": _mixture({"print": 1.0}),
-    # the parts of the tiny teacher's training, in order
-    "typed": typed_first,
-    "letters_and_type": letters_and_type,
-    "pages": _mixture(
-        {
-            **{"text": 2, "table": 1.4, "chart": 1.4, "print": 2, "printed_table": 0.7, "printed_chart": 0.7},
-            **{"lookup": 1, "compare": 1, "arithmetic": 1, "form": 0.7, "typed": 1.5, "drill": 0.5},
-        }
-    ),
+    "pages": _mixture({"text": 3, "table": 2, "chart": 2, "lookup": 1, "compare": 1, "arithmetic": 1.5, "form": 0.7}),
     "teacher": _mixture(
         {
-            **{"text": 1, "table": 0.7, "chart": 0.7, "print": 1, "printed_table": 0.3, "printed_chart": 0.3},
-            **{"dialogue": 4, "printed_dialogue": 1.5, "form": 0.3, "long_form": 0.2, "typed": 2},
-            **dict.fromkeys(KINDS, 0.7),
+            **{"text": 1.2, "table": 1, "chart": 0.8},
+            **{"dialogue": 6, "form": 0.3, "long_form": 0.2},
+            **dict.fromkeys(KINDS, 0.5),
+        }
+    ),
+    "typed": _mixture({"typed": 5, "drill": 1}),
+    "study": _mixture(
+        {
+            **{"typed": 7, "drill": 1},
+            **{"text": 1.2, "table": 0.7, "chart": 0.7, "form": 0.4, "long_form": 0.2},
+            **{"print": 1.5, "printed_table": 0.4, "printed_chart": 0.4},
+            **{"dialogue": 0.7, "printed_dialogue": 0.3, **dict.fromkeys(KINDS, 0.7)},
         }
     ),
 }

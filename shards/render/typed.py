@@ -6,6 +6,7 @@ compare figures, to reckon.
 """
 
 from functools import cache
+from string import ascii_lowercase
 
 import numpy as np
 
@@ -29,20 +30,27 @@ def figure(rng: np.random.Generator) -> str:
 
 
 def typed_table(split: Split, most_rows: int, rng: np.random.Generator) -> Table:
-    """Return two or more rows of real names with invented figures.
+    """Return two or more rows of names with invented figures.
 
     In a third of the tables the names are neighbours in the alphabet, so that a reader has to look at the whole of
-    each.
+    each; in a quarter they are random letters, so that it has to copy them one by one.
     """
-    known, rows = _names(split), int(rng.integers(2, most_rows + 1))
-    neighbours = 10 * rows if rng.random() < 1 / 3 else len(known)
+    known, rows, kind = _names(split), int(rng.integers(2, most_rows + 1)), rng.random()
+    neighbours = 10 * rows if kind < 1 / 3 else len(known)
     first = int(rng.integers(len(known) - neighbours + 1))
     chosen = [known[first + int(place)] for place in rng.choice(neighbours, size=rows, replace=False)]
+    names = [name if kind < 0.75 else _letters(rng) for name, _ in chosen]
     columns = (("City", "Pop"), ("Land", "Area"))[int(rng.random() < 0.2)]
-    return Table(chosen[0][1], columns, tuple((name, figure(rng)) for name, _ in chosen))
+    return Table(chosen[0][1], columns, tuple((name, figure(rng)) for name in names))
 
 
-def typed(split: Split, rng: np.random.Generator, *, most_rows: int = 6, most_turns: int = 8) -> Sample:
+def _letters(rng: np.random.Generator) -> str:
+    """Return four to nine random letters, the first one large."""
+    letters = rng.integers(len(ascii_lowercase), size=int(rng.integers(4, 10)))
+    return "".join(ascii_lowercase[int(letter)] for letter in letters).capitalize()
+
+
+def typed(split: Split, rng: np.random.Generator, *, most_rows: int = 6, most_turns: int = 4) -> Sample:
     """Type a table and ask questions about it in one conversation; sometimes the first answer repeats the table.
 
     Args:
