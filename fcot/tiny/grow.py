@@ -92,11 +92,11 @@ def _narrowed(
         parts = (query[own][kept] * scale, query_bias[own][kept] * scale, key[own][kept], key_bias[own][kept])
         for name, part in zip(rows, (*parts, root[:, None] * right[:head_width], bias, narrow_out.T), strict=True):
             rows[name].append(part)
-    for name, parts in rows.items():
+    for name, tensors in rows.items():
         fresh = torch.randn(width - heads * head_width, width, generator=draw) * spread
         if name.endswith("bias"):
             fresh = fresh.new_zeros(len(fresh))
-        parts.append(torch.zeros_like(fresh) if name == "out" else fresh)
+        tensors.append(torch.zeros_like(fresh) if name == "out" else fresh)
     joined = {name: torch.cat(parts) for name, parts in rows.items()}
     return {**{name: joined[name] for name in names}, f"{attention}o_proj.weight": joined["out"].T}
 
