@@ -45,7 +45,8 @@ def test_what_texs_fonts_draw_as_something_else_is_drawn_by_another_font(typefac
 @pytest.mark.parametrize("typeface", TYPEFACES)
 def test_figures_end_together(typeface):
     made = page(typeface)
-    made.write("88", 10, 0)
+    made.size = min(TYPEFACES[typeface])  # at which figures are narrower than their cells
+    made.write("8", 11, 0)
     made.write("8888", 8, 1)
     short, long = (columns_of_ink(made.ink, row)[1] for row in (0, 1))
     assert abs(short - long) <= 1 and 11 * ADVANCE < long < 12 * ADVANCE
