@@ -55,11 +55,12 @@ class PrintedPage(Page):
 
     def write(self, text: str, column: float, row: int) -> None:
         """Write text at a cell; figures end with their last cell; what is wider than its cells is squeezed."""
-        room = len(text) * ADVANCE - 2 * OVERHANG
+        room = len(text) * ADVANCE
         line = self._line(text)
-        if line.width > room:
-            line = line.resize((room, LINE), Image.Resampling.BILINEAR)
-        self._put(line, round(column * ADVANCE) + OVERHANG + (room - line.width if text.isdecimal() else 0), row)
+        if line.width > room + 2 * OVERHANG:
+            line = line.resize((room + OVERHANG, LINE), Image.Resampling.BILINEAR)
+        left = round(column * ADVANCE) + (room - line.width if text.isdecimal() else 0)
+        self._put(line, max(0, left), row)
 
     def write_words(self, words: list[str], row: int, *, fill: bool) -> None:
         """Write words across a row, the spaces between them widened to the full width if `fill`."""

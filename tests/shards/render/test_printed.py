@@ -28,7 +28,7 @@ def test_letters_are_as_wide_as_their_font_makes_them(typeface):
     made.write("iiiiiiii", 0, 0)
     made.write("MMMMMMMM", 0, 1)
     assert columns_of_ink(made.ink, 0)[1] < 0.6 * columns_of_ink(made.ink, 1)[1]
-    assert columns_of_ink(made.ink, 1)[1] < 8 * ADVANCE  # what would be wider is squeezed into its cells
+    assert columns_of_ink(made.ink, 1)[1] <= 8 * ADVANCE  # what would be wider is squeezed into its cells
 
 
 @pytest.mark.parametrize("typeface", STAND_IN)
