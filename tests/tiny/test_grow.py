@@ -40,7 +40,7 @@ def text_config(folder):
 
 @pytest.mark.parametrize("layers", [3, 4, 6])
 def test_further_layers_add_nothing_until_they_are_trained(old, tmp_path, layers):
-    new = grow(old, tmp_path / "new", head_width=40, layers=layers)
+    new = grow(old, tmp_path / "new", head_width=40, layers=layers, rope_theta=1e4)
     assert text_config(new)["num_hidden_layers"] == layers
     torch.testing.assert_close(logits(new), logits(old), atol=1e-5, rtol=1e-5)
 
@@ -60,9 +60,18 @@ def test_heads_that_use_less_than_the_new_width_compute_the_same(old, tmp_path):
                 else:
                     head[32:] = 0
     save_file(weights, slim / "model.safetensors", {"format": "pt"})
-    new = grow(slim, tmp_path / "new", head_width=32, layers=3)
+    new = grow(slim, tmp_path / "new", head_width=32, layers=3, rope_theta=1e4 ** (32 / 40))
     assert text_config(new)["num_attention_heads"] == text_config(new)["num_key_value_heads"] == 5
     torch.testing.assert_close(logits(new), logits(slim), atol=1e-4, rtol=1e-4)
+
+
+def test_pairs_go_where_they_turn_about_as_fast_as_before(old, tmp_path):
+    new = grow(old, tmp_path / "new", layers=3)
+    assert text_config(new)["rope_parameters"]["rope_theta"] == 1e6
+    before, after = logits(old).flatten(0, 1), logits(new).flatten(0, 1)
+    alike = torch.nn.functional.cosine_similarity(before - before.mean(0), after - after.mean(0)).mean()
+    shuffled = torch.nn.functional.cosine_similarity(before - before.mean(0), (after - after.mean(0)).roll(1, 0)).mean()
+    assert alike > 0.5 > 0.2 > shuffled
 
 
 def test_what_cannot_grow_is_refused(old, tmp_path):
