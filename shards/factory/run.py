@@ -29,6 +29,7 @@ KINDS: dict[str, type[Kind]] = {"cot": Cot, "rewrite": Rewrite, "label": Label}
 LAST_RUN = "last_run.json"
 
 
+@leaving_on_sigterm()
 def run(
     name: str,
     how: Mapping[str, Any],
@@ -56,19 +57,6 @@ def run(
         UserError: If set, generator or an option is wrong, or nothing was accepted.
         SystemExit: With code 75 where the same command goes on.
     """
-    with leaving_on_sigterm():
-        return _run(name, how, source, output, where, sampling, options)
-
-
-def _run(
-    name: str,
-    how: Mapping[str, Any],
-    source: Path,
-    output: Path,
-    where: Sequence[str],
-    sampling: Sampling,
-    options: Options,
-) -> dict[str, Any]:
     part = part_of(options.part)
     if sampling.max_tiles is not None and any(each.startswith(REMOTE) for each in where):
         raise UserError(
