@@ -40,6 +40,7 @@ class Prepared:
         encoded: The conversation with answers.
         prompt: The conversation without the last answer; evaluation only.
         grids: Columns and rows of the tiles of each image.
+        seed: What is drawn for it while it is batched depends on this alone; None draws nothing.
     """
 
     key: str
@@ -50,6 +51,7 @@ class Prepared:
     encoded: Encoded
     prompt: Encoded | None
     grids: Sequence[tuple[int, int]] = ()
+    seed: Sequence[int] | None = None
 
 
 def prepare(
@@ -59,6 +61,7 @@ def prepare(
     with_prompt: bool = False,
     augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
     max_seconds: float = MAX_SECONDS,
+    seed: Sequence[int] | None = None,
 ) -> Prepared:
     """Decode, tile and encode one sample.
 
@@ -68,6 +71,7 @@ def prepare(
         with_prompt: Encode the prompt for generation too.
         augment: What to do to the tiles of a page in training.
         max_seconds: Longest time a sample may take.
+        seed: What is drawn for it while it is batched depends on this alone; None draws nothing.
 
     Raises:
         SampleError: With the reason the sample cannot be used.
@@ -99,6 +103,7 @@ def prepare(
         encoded=encoded,
         prompt=prompt,
         grids=grids,
+        seed=seed,
     )
 
 

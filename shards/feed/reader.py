@@ -136,7 +136,8 @@ class BatchStream(IterableDataset[Delivery]):
         for number in numbers.tolist():
             try:
                 raw, augment = self.samples.read(number), self._augment(epoch, number)
-                prepared.append(prepare(raw, self.layout, with_prompt=self.with_prompts, augment=augment))
+                seed = self._seed(epoch, number) if self.training else None
+                prepared.append(prepare(raw, self.layout, with_prompt=self.with_prompts, augment=augment, seed=seed))
             except SampleError as error:
                 skips.append(Skip(*self.samples.name(number), error.reason, str(error)))
         if prepared:
@@ -149,8 +150,12 @@ class BatchStream(IterableDataset[Delivery]):
         """Return what is done to a sample's tiles: the same in every run, another in every epoch."""
         if self.jpeg_quality is None:
             return None
-        rng = np.random.default_rng([*self.order.seed, epoch, number])
+        rng = np.random.default_rng(self._seed(epoch, number))
         return partial(jpeg_marks, lowest=self.jpeg_quality, rng=rng)
+
+    def _seed(self, epoch: int, number: int) -> list[int]:
+        """Return the seed of a sample in an epoch: the same in every run, whatever its ranks and workers."""
+        return [*self.order.seed, epoch, number]
 
 
 class PageLoader(DataLoader[Batch]):
