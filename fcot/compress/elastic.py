@@ -137,7 +137,7 @@ class Elastic(Compressor):
             )
         return max(fits)
 
-    def forward(self, tokens: Tensor, counts: Sequence[int]) -> Tensor:
+    def forward(self, tokens: Tensor, counts: Sequence[int] = ()) -> Tensor:
         """Compress `[tiles, N, width]`, each tile to its count; return the tokens of all tiles `[sum(counts), width]`.
 
         Compressors that read `Features` are called by the projector, one by one.

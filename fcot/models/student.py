@@ -21,6 +21,7 @@ from fcot.models.positions import teacher_positions
 from fcot.models.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
 from fcot.models.projector import ElasticProjector, projector_of
 from fcot.models.question import Text, question_text, samples_of
+from fcot.models.relayout import laid_out_again
 from fcot.models.spec import StudentSpec
 from fcot.models.token_counts import TokenCounts
 from fcot.models.transformers_api import CACHE, STUDENT, refusal, require_api, require_known_arguments
@@ -109,9 +110,26 @@ class CompressedInternVL(InternVLForConditionalGeneration):
 
     @torch.no_grad()
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Generate as transformers does; where tiles differ in number of tokens, `pixel_values` need `tile_tokens`."""
+        """Generate as transformers does; where tiles differ in number of tokens, `pixel_values` need `tile_tokens`.
+
+        An elastic student may be asked for `visual_tokens` of every tile, or for a `budget`, the most visual tokens of
+        each prompt. The placeholders of its prompts are then laid out anew, and are so in what is returned.
+        """
         pixels = kwargs.get("pixel_values")
         counts = self._tile_tokens(pixels, kwargs.pop("tile_tokens", None))
+        asked = kwargs.pop("visual_tokens", None), kwargs.pop("budget", None)
+        if asked != (None, None):
+            TokenCounts(self.config, *asked)  # refuses what this student cannot give
+            elastic, ids = self.compressor, kwargs.get("input_ids", inputs)
+            if isinstance(elastic, Elastic) and ids is not None and pixels is not None and counts is not None:
+                laid_out = laid_out_again(
+                    ids,
+                    kwargs.get("attention_mask"),
+                    self.config.image_token_id,
+                    counts.tolist(),
+                    lambda tiles: elastic.asked(tiles, *asked),
+                )
+                inputs, (kwargs["input_ids"], kwargs["attention_mask"], counts) = None, laid_out
         if self.makes_rows and pixels is not None:
             ids, mask = kwargs.get("input_ids", inputs), kwargs.get("attention_mask")
             kwargs["mm_encoder_outputs"] = self.image_outputs(kwargs.pop("pixel_values"), counts, ids, mask)

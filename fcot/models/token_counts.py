@@ -46,6 +46,12 @@ class TokenCounts:
             )
 
     @property
+    def asked_for(self) -> dict[str, int | str]:
+        """What was asked for, by name; empty if nothing was."""
+        asked = {"visual_tokens": self.visual_tokens, "budget": self.budget}
+        return {name: value for name, value in asked.items() if value is not None}
+
+    @property
     def choices(self) -> list[int]:
         """The numbers of visual tokens that can be asked of a tile, the most first."""
         return (
@@ -58,6 +64,20 @@ class TokenCounts:
     def varies(self) -> bool:
         """Whether tiles may have different numbers of tokens."""
         return self.compressor is not None and self.compressor.varies
+
+    def most_of(self, counts: Tensor) -> int:
+        """Return the visual tokens of a tile of an elastic student's request; otherwise `most`.
+
+        Args:
+            counts: Of the request's tiles `[tiles]`.
+        """
+        return int(counts.max()) if isinstance(self.compressor, Elastic) and len(counts) else self.most
+
+    def ratio_of(self, counts: Tensor) -> int:
+        """Return the ratio of a request's tiles `[tiles]`, which for an elastic student follows from their counts."""
+        if isinstance(self.compressor, Elastic):
+            return self.compressor.ratio_of_count[self.most_of(counts)]
+        return 1 if self.compressor is None else self.compressor.ratio
 
     def __call__(self, tiles: Tensor) -> Tensor:
         """Return the visual tokens of each tile, int64 `[tiles]`."""
