@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fcot.convert.auto_convert import native_folder
 from fcot.errors import UserError
 from fcot.evaluation.benchmarks import published
@@ -48,6 +50,8 @@ class Request:
     max_tiles: int | None
     max_new_tokens: int | None
     reducer: tuple[str | None, Mapping[str, Any] | None]
+    visual_tokens: int | str | None
+    budget: int | None
     batch_size: int
     batch_tokens: int
     device: str
@@ -119,7 +123,14 @@ def answered(
     reducer: tuple[str | None, Mapping[str, Any] | None],
 ) -> TestedModel:
     """Answer all sets with a model, and score the answers."""
-    reader = Reader(folder, device=device_of(asked.device), dtype=asked.dtype, reducer=reducer)
+    reader = Reader(
+        folder,
+        device=device_of(asked.device),
+        dtype=asked.dtype,
+        reducer=reducer,
+        visual_tokens=asked.visual_tokens,
+        budget=asked.budget,
+    )
     base = asked.output / "answers" / name.replace("/", "-").replace(" ", "-")
     tested = []
     for of, its_pages in zip(sets, pages, strict=True):
@@ -127,7 +138,8 @@ def answered(
         tested.append(TestedSet.of(of.benchmark, of.split, of.whole, of.rows, answers))
         if not among.rank:
             write_submission(of, answers, asked.output / "submissions" / base.name)
-    return TestedModel(name, int(getattr(folder.config, "ratio", 1)), tested, reader.reducer_settings or {})
+    ratio = reader.counts.ratio_of(torch.tensor([reader.counts.most]))
+    return TestedModel(name, ratio, tested, reader.reducer_settings or {}, reader.counts.asked_for)
 
 
 def write_submission(of: BenchmarkSet, answers: Mapping[str, Answer], folder: Path) -> None:
