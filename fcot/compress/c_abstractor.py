@@ -132,10 +132,10 @@ class Abstractor(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw positions and further tokens; the layers have weights already."""
-        nn.init.trunc_normal_(self.pos_emb, std=0.02)
+        """Draw positions and further tokens from N(0, 0.02²); the layers have weights already."""
+        nn.init.normal_(self.pos_emb, std=0.02)
         if self.eos_tokens is not None:
-            nn.init.trunc_normal_(self.eos_tokens, std=0.02)
+            nn.init.normal_(self.eos_tokens, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map `[tiles, tokens, width]` to `[tiles, rows · columns + eos_tokens, out]`."""

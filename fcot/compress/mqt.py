@@ -32,14 +32,14 @@ class MatryoshkaQueries(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw queries and the last map; the layers have weights already."""
-        nn.init.trunc_normal_(self.query, std=0.02)
+        nn.init.normal_(self.query, std=0.02)
         nn.init.normal_(self.proj, std=self.proj.shape[0] ** -0.5)
 
     def forward(self, tokens: Tensor, count: int) -> Tensor:
         """Map a square raster `[tiles, tokens, width]` to `[tiles, count, out]`."""
         side, width = int(tokens.shape[1] ** 0.5), tokens.shape[2]
         # the original keeps positions in half precision
-        places = sine_positions(width, self.query_side).half().to(tokens)
+        places = sine_positions(width, self.query_side, tokens.device).half().to(tokens)
         queries = self.ln_q(self.query[:count] + places[:count])
         keys = self.ln_k(resized(places, self.query_side, side))
         every = (len(tokens), -1, -1)

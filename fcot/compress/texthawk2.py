@@ -71,7 +71,8 @@ class Cascade(nn.Module):
         """
         width = queries.shape[2]
         places, patch_places = (
-            sine_positions(width, int(raster.shape[1] ** 0.5)).to(queries) for raster in (queries, levels[0])
+            sine_positions(width, int(raster.shape[1] ** 0.5), queries.device).to(queries)
+            for raster in (queries, levels[0])
         )
         for layer, patches in zip(self.layers, levels, strict=True):
             queries = layer(queries, patches, places, patch_places)

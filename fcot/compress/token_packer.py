@@ -33,10 +33,10 @@ class WindowAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the linear maps from N(0, 0.02²), cut off at two deviations, with biases of zero."""
+        """Draw the linear maps from N(0, 0.02²), with biases of zero."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 

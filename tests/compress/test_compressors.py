@@ -2,6 +2,7 @@ import gc
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fcot.compress import COMPRESSORS, Compressor, Pool, make_compressor
 from fcot.compress.features import Features
@@ -150,6 +151,15 @@ def test_an_unknown_name_is_answered_with_the_nearest():
 def test_a_ratio_that_does_not_divide_the_raster_is_refused(name, ratio):
     with pytest.raises(ValueError, match=f"Ratio {ratio} does not divide the 16 tokens"):
         make_compressor(name, ratio=ratio, side=SIDE, width=WIDTH, language_width=LANGUAGE)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_it_runs_without_values_as_where_memory_is_estimated(name):
+    with FakeTensorMode():
+        compressor = make(name, 2)
+        tokens = torch.empty(3, SIDE * SIDE, WIDTH)
+        text = Features(tokens, text=torch.empty(3, 5, LANGUAGE), text_mask=torch.ones(3, 5, dtype=torch.bool))
+        assert compressor(text if compressor.reads_text else tokens).shape[:2] == (3, SIDE * SIDE // 2)
 
 
 STARTS_AS_POOL = [name for name in REAL if name not in ("qformer", "unshuffle")]
