@@ -130,6 +130,7 @@ class CompressedInternVL(InternVLForConditionalGeneration):
                     lambda tiles: elastic.asked(tiles, *asked),
                 )
                 inputs, (kwargs["input_ids"], kwargs["attention_mask"], counts) = None, laid_out
+                kwargs.pop("position_ids", None)  # those of the prompts as they were
         if self.makes_rows and pixels is not None:
             ids, mask = kwargs.get("input_ids", inputs), kwargs.get("attention_mask")
             kwargs["mm_encoder_outputs"] = self.image_outputs(kwargs.pop("pixel_values"), counts, ids, mask)

@@ -19,6 +19,7 @@ from fcot.batch import Batch, PageLayout
 from fcot.evaluation.records import Evaluation, Record, print_further, print_table
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.drawn_tokens import DrawnTokens
+from fcot.internvl.tokens import TileTokens
 from fcot.models.branches import named
 from fcot.models.reduced_pages import Left
 from fcot.models.sampling import GREEDY, Sampling
@@ -85,15 +86,14 @@ class PageReader(LightningModule, ABC):
     @cached_property
     def layout(self) -> PageLayout:
         """What the data side needs to prepare pages for this module."""
-        teacher = {"teacher": TokenCounts(self.folder.config)} if self.has_teacher else {}
+        tokens: dict[str, TileTokens] = {"teacher": TokenCounts(self.folder.config)} if self.has_teacher else {}
+        tokens |= {branch: TokenCounts(config) for branch, config in self.configs.items()}
         return PageLayout(
             encoder=self.folder.encoder(self.max_length),
             tile_size=self.folder.tile_size,
             max_tiles=self.max_tiles or self.folder.max_tiles,
             limit=self._tile_limit,
-            tokens_per_tile=teacher
-            | {branch: TokenCounts(config) for branch, config in self.configs.items()}
-            | self.drawn_tokens,
+            tokens_per_tile={**tokens, **self.drawn_tokens},
         )
 
     @property
