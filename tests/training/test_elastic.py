@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 
 from callbacks import SaveStudent
 from fcot.errors import UserError
@@ -74,6 +75,26 @@ def test_the_last_steps_learn_from_mixed_pages_and_one_folder_is_saved(tmp_path,
     rows = [json.loads((tmp_path / f"test{suffix}.json").read_text()) for suffix in ("", "-r4")]
     assert [row["ratio"] for row in rows] == [2, 4]
     assert rows[0]["visual_tokens"] == 2 * rows[1]["visual_tokens"]
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_resumed_run_draws_the_same_and_mixes_from_the_same_step_on(tmp_path, tiny_checkpoint, pages, trainer, step):
+    class Notes(Callback):
+        def __init__(self, save=None):
+            self.seen, self.save = [], save
+
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            self.seen.append((outputs["loss"].item(), *batch.keys))
+            if trainer.global_step == self.save:
+                trainer.save_checkpoint(tmp_path / "saved.ckpt")
+
+    def train(name, notes, **options):
+        module = Realign(tiny_checkpoint, ratios=[2, 4], elastic=True, mixed=0.5, optimizer=adamw)
+        trainer(tmp_path / name, notes, max_steps=4).fit(module, pages, **options)
+        return notes.seen
+
+    straight = train("straight", Notes(step))
+    assert train("resumed", Notes(), ckpt_path=tmp_path / "saved.ckpt") == straight[step:]
 
 
 def drawn(module, root, branch, epoch=0, **options):
