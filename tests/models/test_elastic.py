@@ -102,12 +102,13 @@ def test_at_ratio_1_it_is_the_teacher_to_the_bit(pair, teacher):
     assert torch.equal(mine.logits, native(input_ids=ids, pixel_values=pixels).logits)
 
 
+@pytest.mark.parametrize("compressor", ["conv", "gated_pool"])  # whose windows at ratio 4 are 1x4 and 2x2
 @torch.no_grad()
-def test_at_other_ratios_it_is_the_student_of_that_ratio(teacher):
-    mine = elastic(teacher, keep_positions=True)
+def test_at_other_ratios_it_is_the_student_of_that_ratio(teacher, compressor):
+    mine = elastic(teacher, compressor, keep_positions=True)
     projector = mine.student.model.multi_modal_projector
     for ratio, count in ((2, 8), (4, 4)):
-        alone = StudentTeacher(teacher, compressor="conv", ratio=ratio, keep_positions=True).eval()
+        alone = StudentTeacher(teacher, compressor=compressor, ratio=ratio, keep_positions=True).eval()
         own = alone.student.model.multi_modal_projector
         own.load_state_dict(projector.state_dict(), strict=False)
         own.compressor.load_state_dict(projector.compressor.part(ratio).state_dict())
