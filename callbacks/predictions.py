@@ -172,6 +172,7 @@ class Predictions(Callback):
                 "step": trainer.global_step,
                 "split": split,
                 "key": batch.keys[i],
+                **({"id": batch.ids[i]} if batch.ids and batch.ids[i] is not None else {}),
                 "task": batch.tasks[i],
                 "question": batch.questions[i],
                 "reference": batch.references[i][0],

@@ -217,6 +217,7 @@ class Batch:
         sequences: Ids for each branch named in the layout.
         tile_tokens: Visual tokens of each tile for each branch, int64 `[tiles]`; stays on the CPU.
         grids: Columns and rows of the tiles of each image, by sample; empty where nobody asks.
+        ids: What each sample calls itself, None without a name; empty where nobody asks.
     """
 
     keys: list[str]
@@ -228,6 +229,7 @@ class Batch:
     sequences: dict[str, Sequences] = field(default_factory=dict)
     tile_tokens: dict[str, Tensor] = field(default_factory=dict)
     grids: list[list[tuple[int, int]]] = field(default_factory=list)
+    ids: list[str | int | None] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -263,6 +265,7 @@ class Batch:
             sequences={branch: sequences.take(samples) for branch, sequences in self.sequences.items()},
             tile_tokens={branch: torch.cat([each[i] for i in samples]) for branch, each in counts.items()},
             grids=[self.grids[i] for i in samples] if self.grids else [],
+            ids=[self.ids[i] for i in samples] if self.ids else [],
         )
 
     def by_sample(self, values: Tensor) -> tuple[Tensor, ...]:

@@ -16,6 +16,7 @@ from fcot.batch import PageLayout
 from fcot.bench.measure import Gain, Timing, timed_in_turn
 from fcot.bench.output import Table, publish
 from fcot.internvl.checkpoint import ModelFolder
+from shards.bench_pairs import noted, streamed
 from shards.build import build_set
 from shards.feed.datamodule import Shards
 from shards.feed.order import Order
@@ -27,7 +28,12 @@ CPU = torch.device("cpu")
 
 
 def data(
-    shards: Path | None = None, samples: int = 2000, repeats: int = 5, resume: bool = True, json: str | None = None
+    shards: Path | None = None,
+    samples: int = 2000,
+    repeats: int = 5,
+    resume: bool = True,
+    pairs: int = 0,
+    json: str | None = None,
 ) -> None:
     """Time reading shards verified and shuffled beside plain webdataset, and starting at sample 100,000.
 
@@ -39,6 +45,7 @@ def data(
         samples: Pages to draw.
         repeats: How often each is timed.
         resume: Time the resume too; a set of 120,000 short texts is written for it.
+        pairs: Stream so many plain pairs too, in turn with the same samples as conversations; 0 leaves it out.
         json: File for the results, - for the standard output.
     """
     with scratch() as folder:
@@ -57,6 +64,7 @@ def data(
             "webdataset": {"seconds": usual.json(), "samples_per_second": counts[1] / usual.median},
             "times_as_fast": gain.json(),
             **({"resume": resumed(folder, repeats)} if resume else {}),
+            **({"pairs": streamed(folder, pairs, repeats)} if pairs else {}),
         }
     rows = [
         [name, str(Timing(**found[kind]["seconds"])), f"{found[kind]['samples_per_second']:,.0f}"]
@@ -68,6 +76,8 @@ def data(
             f"first batch from sample {FAR:,} of {found['resume']['samples']:,}, set opened and ordered anew: "
             f"{Timing(**found['resume']['seconds'])}, median of {repeats}"
         )
+    if pairs:
+        notes.append(noted(found["pairs"]))
     columns = ("way", f"time, median of {repeats}", "samples/s")
     publish(found, [Table(f"{counts[0]} samples as bytes", columns, rows)], json, notes)
 

@@ -20,7 +20,7 @@ def build(
 
     Args:
         output: Folder of the sets; train, dev and test become folders in it.
-        recipe: Which pages are drawn: letters, reading, questions, pages or teacher.
+        recipe: Which pages are drawn: letters, reading, questions, print, pages, teacher, typed or study.
         train: Pages to train on; 0 builds no such set, here and below.
         dev: Pages that choose between models.
         test: Pages that are scored at the end.
@@ -48,6 +48,7 @@ def import_(
     task: str | None = None,
     question: str | None = None,
     dpi: int = 150,
+    markdown: bool = False,
     options: dict[str, Any] | None = None,
     shard_size: int = 1000,
     workers: int | None = None,
@@ -57,13 +58,15 @@ def import_(
 
     Args:
         kind: internvl (meta JSON with JSONL), llava (JSON), sharegpt (JSON or JSONL), hf (a folder of parquet or arrow
-            files), pdf (a folder of PDF files) or folder (images, each with a text file).
+            files), pdf (a folder of PDF files), pdfa (words and boxes in JSON beside PDF or TIFF, as in pdfa and idl
+            corpora) or folder (images, each with a text file).
         source: File or folder to import.
         output: Folder of the new set, such as data/mine/train.
         images: Folder that images are named in (default: the source's).
         task: Task of the samples (default: what the data say, or their source's name).
         question: What is asked of a PDF's page, or an image with a text file (default: Read the text.).
         dpi: Pixels an inch of rendered pages.
+        markdown: Write tables as Markdown tables (pdfa).
         options: Options of an importer that comes from a plugin.
         shard_size: Samples in a shard.
         workers: Processes that read (default: one a core).
@@ -78,7 +81,7 @@ def import_(
     from shards.importing import import_set
 
     start = time.perf_counter()
-    settings = Settings(images, task, question, dpi)
+    settings = Settings(images, task, question, dpi, markdown)
     manifest = import_set(
         kind,
         source,
@@ -92,8 +95,7 @@ def import_(
     spent = time.perf_counter() - start
     print(told(output, manifest))
     print(f"{manifest['samples'] / spent:.1f} samples/s")
-    if skipped := manifest.get("skipped"):
-        print(f"{sum(skipped.values())} skipped: {counts(skipped)}; named in {output / 'skipped.jsonl'}")
+    print_changes(output, manifest)
 
 
 def index(folder: Path, *, again: bool = False, workers: int | None = None) -> None:
@@ -122,14 +124,16 @@ def index(folder: Path, *, again: bool = False, workers: int | None = None) -> N
     print(told(folder, manifest))
     if aside := manifest.get("quarantined"):
         print(f"{sum(aside.values())} samples cannot be used and are set aside: {counts(aside)}")
+    print_pairs(folder)
 
 
-def verify(folder: Path, *, again: bool = False) -> None:
+def verify(folder: Path, *, again: bool = False, pairs: bool = False) -> None:
     """Verify every byte of a set against its index; the exit code is 1 if anything is wrong.
 
     Args:
         folder: Folder of indexed shards, or one file.
         again: Verify shards too that were verified before and not changed since.
+        pairs: Samples without a conversation are image-text pairs, read with --data.pair, and not wrong.
 
     Raises:
         UserError: If there are no shards.
@@ -140,7 +144,7 @@ def verify(folder: Path, *, again: bool = False) -> None:
     from shards.format.shard_set import ShardSet
     from shards.format.verify import verify_set
 
-    samples = ShardSet(folder)
+    samples = ShardSet(folder, pairs=pairs)
     found = verify_set(
         samples, again=again, progress=lambda rows, total: track(rows, f"Verifying {folder}", total=total)
     )
@@ -158,6 +162,7 @@ def inspect(
     samples: int = 20,
     max_tiles: int = 12,
     tile_size: int = 448,
+    pairs: bool = False,
     json: str | None = None,
 ) -> None:
     """Show what is in a set: counts, lengths, tiles, and a contact sheet of some samples.
@@ -168,6 +173,7 @@ def inspect(
         samples: Samples on the contact sheet.
         max_tiles: Most tiles of an image, thumbnail not counted.
         tile_size: Side of a tile in pixels.
+        pairs: Samples without a conversation are image-text pairs, read with --data.pair, and count as usable.
         json: File for the figures, - for the standard output.
 
     Raises:
@@ -179,15 +185,36 @@ def inspect(
     from shards.format.shard_set import ShardSet
     from shards.inspection import describe, save_sheet
 
-    found = ShardSet(folder)
+    found = ShardSet(folder, pairs=pairs)
     about = describe(found, max_tiles=max_tiles, tile_size=tile_size)
     if json != "-":
         print("\n".join(lines(about)))
+        if not pairs:
+            print_pairs(folder)
     if json is not None:
         write_or_print(json_lib.dumps(about, indent=1), json)
     if output is not None:
         save_sheet(found, output, samples)
         print(f"contact sheet: {output}")
+
+
+def print_changes(output: Path, manifest: Mapping[str, Any]) -> None:
+    """Say what an import wrote otherwise than it was, and what it left out."""
+    if reencoded := manifest.get("reencoded"):
+        print(f"written again as PNG, without loss: {counts(reencoded)}")
+    if spelled := manifest.get("control_tokens"):
+        print(f"samples whose text spells out control tokens, which stay text: {counts(spelled)}")
+    if skipped := manifest.get("skipped"):
+        print(f"{sum(skipped.values())} skipped: {counts(skipped)}; named in {output / 'skipped.jsonl'}")
+
+
+def print_pairs(folder: Path) -> None:
+    """Say how many of the samples that are set aside may be plain image-text pairs, if any are."""
+    from shards.feed.plain_pairs import HINT
+    from shards.format.shard_set import ShardSet
+
+    if pairs := len(ShardSet(folder, pairs=True).usable()) - len(ShardSet(folder).usable()):
+        print(f"{pairs} of those set aside have no conversation; {HINT}")
 
 
 def told(folder: Path, manifest: Mapping[str, Any]) -> str:

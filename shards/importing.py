@@ -1,7 +1,7 @@
 """Write samples of another format as a set of shards."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from rich.progress import track
 from fcot.errors import UserError
 from shards.format.writer import write_set
 from shards.importers import IMPORTERS, Settings
+
+OWN = ("dpi", "markdown")  # settings that mean something to few formats
 
 
 def import_set(
@@ -50,26 +52,22 @@ def import_set(
     importer = IMPORTERS[kind](source, **given | own)
     if not len(importer):
         raise UserError(f"There is nothing to import in {str(source)!r} as {kind}.\nGive another folder or format.")
-
-    def progress(rows: Iterable[Any], total: int) -> Iterable[Any]:
-        return track(rows, f"Importing {len(importer)} samples to {output}", total=total)
-
     manifest = write_set(
         output,
         importer,
         len(importer),
         shard_size=shard_size,
         workers=min(workers or os.cpu_count() or 1, -(-len(importer) // shard_size)),
+        # an interrupted import goes on only where all of this is the same
         describe={
             "importer": kind,
             "imported_from": source.name,
-            # an interrupted import goes on only where all of this is the same
-            **{name: str(value) for name, value in asdict(settings).items() if value is not None and name != "dpi"},
+            **{name: str(value) for name, value in asdict(settings).items() if value is not None and name not in OWN},
+            **{name: given[name] for name in OWN if name in given},
             **({"repeat_time": dict(importer.repeat_time)} if importer.repeat_time else {}),
-            **({"dpi": settings.dpi} if kind == "pdf" else {}),
             **({"options": own} if own else {}),
         },
-        progress=progress,
+        progress=lambda rows, total: track(rows, f"Importing {len(importer)} samples to {output}", total=total),
         resume=True,
         replaces=lambda _: overwrite,
     )

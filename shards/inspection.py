@@ -1,7 +1,7 @@
 """Look into a set: what is in it, how long and how large its samples are, and some of them in a picture."""
 
 import io
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from fcot.files.results import file_to_write
 from fcot.internvl.decode import decode_image
 from fcot.internvl.tiling import to_rgb
 from fcot.internvl.tokens import SampleError
+from shards.feed.conversation import parse
 from shards.feed.decode import is_image
+from shards.feed.plain_pairs import TXT, has_conversation
 from shards.format.shard_set import ShardSet
 from shards.render.page import font
 
@@ -88,23 +90,32 @@ def _cell(samples: ShardSet, number: int) -> Image.Image:
     shard, key = samples.name(number)
     try:
         raw = samples.read(number)
-        record = json.loads(raw["json"])
-        turns = record["conversations"]
+        record, question, answer = spoken(raw)
         images = sorted(name for name in raw if is_image(name))
         more = f", {len(images)} images" if len(images) > 1 else ""
         head = f"{key} · {record.get('task', '')}{more}"
-        lines = [head, f"{turns[-2]['value']}".replace("<image>", ""), f"{turns[-1]['value']}"]
+        lines = [head, question.replace("<image>", ""), answer]
         if images:
             page = to_rgb(decode_image(raw[images[0]], images[0]))
             page.thumbnail((CELL - 2, CELL - 2), Image.Resampling.LANCZOS)
             cell.paste(page, ((CELL - page.width) // 2, (CELL - page.height) // 2))
-    except (SampleError, LookupError, TypeError) as error:
+    except (SampleError, LookupError, TypeError, ValueError) as error:
         lines = [f"{key} · {shard}", "unusable", str(error)]
     draw.line([(0, CELL), (CELL, CELL)], fill=PAPER, width=2)
     for place, line in enumerate(lines):
         name, size, ink = ("DejaVuSans", 14, PALE) if place == 0 else ("DejaVuSans", 15, INK)
         draw.text((8, CELL + 7 + 23 * place), _fit(line, name, size), font=font(name, size), fill=ink)
     return cell
+
+
+def spoken(raw: Mapping[str, Any]) -> tuple[dict[str, Any], str, str]:
+    """Return the record of a sample, its last question and the answer; of a plain pair, its text as the answer."""
+    record = parse(raw["json"]) if "json" in raw else {}
+    if has_conversation(record):
+        *_, asked, said = record["conversations"]
+        return record, str(asked["value"]), str(said["value"])
+    texts = [content.decode("utf-8", "replace") for name, content in raw.items() if name.endswith(TXT)]
+    return record if isinstance(record, dict) else {}, "(the run's prompt)", texts[0] if texts else str(record)
 
 
 def _fit(text: str, name: str, size: int) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Callback
 
-from callbacks import Predictions, SaveStudent, ShapleyMerge, Snapshots
+from callbacks import Predictions, SaveStudent, ShapleyMerge, Snapshots, TaskLosses
 from fcot.models.sharded_tensors import whole
 from fcot.runtime.checkpoints.exact_resume import ExactResume
 from fcot.runtime.trainer import Trainer
@@ -127,6 +127,7 @@ def train(
     signals=None,
     merge=None,
     show=0,
+    tasks=None,
     ckpt_path=None,
     module=None,
     data=None,
@@ -144,6 +145,8 @@ def train(
         callbacks += [Snapshots(count=2), merger, SaveStudent()]
     if show:
         callbacks.append(Predictions(pages=show))
+    if tasks:
+        callbacks.append(TaskLosses(**{**tasks, "teacher": Path(tasks["teacher"])}))
     trainer = Trainer(
         default_root_dir=folder,
         callbacks=callbacks,

@@ -34,9 +34,9 @@ MAY_IMPORT = {
     "export": "errors environment files internvl compress models runtime",
     "serve": "errors internvl reduce convert models",
     "doctor": "errors environment internvl convert models",
-    "reproduce": "errors files compress reduce merge evaluation bench report",
-    "shards": "errors registry statistics batch files internvl convert models runtime bench",
+    "shards": "errors registry statistics metrics batch files internvl convert models runtime bench",
     "callbacks": "errors batch files merge models runtime training shards",
+    "reproduce": "errors files compress reduce statistics merge evaluation bench report shards",
     "cli": "errors files internvl merge models export runtime training shards callbacks",
     "old names": "models training",
     "front": "cli",  # __init__, __main__

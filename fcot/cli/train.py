@@ -27,6 +27,7 @@ from fcot.runtime.checkpoints.last_checkpoint import newest_of_run
 from fcot.runtime.run_folder import run_folder
 from fcot.runtime.trainer import Trainer
 from fcot.training.base_task import BaseTask
+from shards.factory.verifiers.as_metrics import offer_verifiers
 from shards.feed.datamodule import Shards
 
 MODULES = ("fcot.training.sft", "fcot.training.realign")
@@ -104,6 +105,7 @@ def load_classes() -> None:
     for name in MODULES:
         import_module(name)
     load_declared()
+    offer_verifiers()
     # jsonargparse writes defaults to YAML, and has no form for `interval: str = Interval.step` of Lightning's Timer
     yaml.SafeDumper.add_representer(Interval, lambda dumper, each: dumper.represent_str(each.value))
 

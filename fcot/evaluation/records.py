@@ -45,6 +45,7 @@ class Record:
         visual_tokens: Visual tokens of the page.
         more_predictions: Further answers drawn to the same question.
         left: Visual tokens after a reducer: "kept" at the last layer, "equivalent" averaged over layers.
+        id: What the sample calls itself, None without a name.
     """
 
     key: str
@@ -56,11 +57,12 @@ class Record:
     visual_tokens: int
     more_predictions: list[str] = field(default_factory=list)
     left: dict[str, float] | None = None
+    id: str | int | None = None
 
     def json(self) -> dict[str, Any]:
-        """Return the record as JSON, without `more_predictions` and `left` if there are none."""
-        optional = ("more_predictions", "left")
-        return {name: value for name, value in asdict(self).items() if value or name not in optional}
+        """Return the record as JSON, without `more_predictions`, `left` and `id` if there are none."""
+        empty: dict[str, Any] = {"more_predictions": [], "left": None, "id": None}
+        return {name: value for name, value in asdict(self).items() if name not in empty or value != empty[name]}
 
 
 @dataclass
@@ -92,19 +94,21 @@ class Evaluation:
         visual_tokens: Sequence[int],
         more_predictions: Sequence[list[str]] | None = None,
         left: Sequence[dict[str, float]] | None = None,
+        ids: Sequence[str | int | None] | None = None,
     ) -> list[Record]:
         """Score all answers of a batch, further ones included, and return one record for each question."""
         added = []
         further = more_predictions or [[]] * len(keys)
         its_left: Sequence[dict[str, float] | None] = left or [None] * len(keys)
-        for key, task, question, accepted, said, tokens, more, remaining in zip(
-            keys, tasks, questions, references, predictions, visual_tokens, further, its_left, strict=True
+        its_ids = ids or [None] * len(keys)
+        for key, task, question, accepted, said, tokens, more, remaining, own in zip(
+            keys, tasks, questions, references, predictions, visual_tokens, further, its_left, its_ids, strict=True
         ):
             compared = [judged(each, accepted) for each in (said, *more)]
             scores = {
                 name: float(np.mean([METRICS[name]().score(*each) for each in compared])) for name in self.names(task)
             }
-            added.append(Record(key, task, question, accepted, said, scores, tokens, more, remaining))
+            added.append(Record(key, task, question, accepted, said, scores, tokens, more, remaining, own))
         self.records.extend(added)
         return added
 

@@ -50,15 +50,20 @@ def claim(lock: Path) -> Iterator[bool]:
         lock: File to lock; created, and removed at the end by its holder.
 
     Raises:
-        OSError: If the file cannot be created.
+        OSError: If the file cannot be created or locked.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         mine = _is_at(file, lock)  # or its last holder removed it in between
+    except BlockingIOError:
+        mine = False
     except OSError as error:
         mine = error.errno in NO_LOCKS
+        if not mine:
+            os.close(file)
+            raise
     try:
         yield mine
     finally:

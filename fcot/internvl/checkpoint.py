@@ -9,6 +9,7 @@ from typing import Any
 from fcot.errors import UserError, nearest
 from fcot.files.json_files import read_optional
 from fcot.internvl.chat_template import template_of
+from fcot.internvl.control_tokens import TEXT
 from fcot.internvl.prompts import TEMPLATES, Template, template
 from fcot.internvl.shipped import shipped
 from fcot.internvl.tokens import ConversationEncoder, raster_side
@@ -171,12 +172,19 @@ class ModelFolder:
             return found
         return template(name or "internvl2_5").with_system(getattr(self.config, "system_message", None))
 
-    def encoder(self, max_length: int | None = None) -> ConversationEncoder:
-        """Return an encoder of conversations of up to `max_length` tokens (default: the model's limit)."""
+    def encoder(self, max_length: int | None = None, control_tokens: str | None = None) -> ConversationEncoder:
+        """Return an encoder of conversations.
+
+        Args:
+            max_length: Longest in tokens (default: the model's limit).
+            control_tokens: What a control token in a question or an answer is, "text" or "as_written" (default: as
+                the model's configuration says, or text).
+        """
         return ConversationEncoder(
             self.tokenizer,
             self.template,
             image_token_id=self.config.image_token_id,
             max_length=max_length or self.config.text_config.max_position_embeddings,
             teacher_tokens_per_tile=raster_side(self.config) ** 2,
+            control_tokens=control_tokens or getattr(self.config, "control_tokens", None) or TEXT,
         )

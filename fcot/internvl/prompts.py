@@ -19,10 +19,17 @@ INTERNVL2_5_SYSTEM = (
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of prompt text; `answer` marks what the model is trained to say."""
+    """A piece of prompt text.
+
+    Attributes:
+        text: The text.
+        answer: Whether the model is trained to say it.
+        written: Where the question or the answer in it begins and ends; the rest is the template's.
+    """
 
     text: str
     answer: bool = False
+    written: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -63,9 +70,11 @@ class Template:
         if self.system:
             laid.append(Segment(self.system_start + self.system + self.end + self.separator))
         for turn, question in enumerate(questions):
-            laid.append(Segment(self.user_start + question + self.end + self.separator + self.assistant_start))
+            begin = len(self.user_start)
+            text = self.user_start + question + self.end + self.separator + self.assistant_start
+            laid.append(Segment(text, written=(begin, begin + len(question))))
             if turn < len(answers):
-                laid.append(Segment(answers[turn] + self.end, answer=True))
+                laid.append(Segment(answers[turn] + self.end, answer=True, written=(0, len(answers[turn]))))
                 laid.append(Segment(self.separator))
         return [segment for segment in laid if segment.text]
 

@@ -1,6 +1,6 @@
 """Visual tokens: how many a tile has, and where they stand in a sequence. They are counted nowhere else."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fcot.errors import UserError
+from fcot.internvl.control_tokens import TEXT, ControlTokenError, ControlTokens, Piece
 from fcot.internvl.prompts import IMAGE, Segment, Template
 
 IGNORED = -100  # label of a token without loss, PyTorch's default
@@ -25,7 +26,10 @@ class SampleError(ValueError):
 
     Attributes:
         reason: A short name in snake case, for counting.
+        id: What the sample calls itself, where that is known.
     """
+
+    id: str | int | None = None
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail if len(detail) <= MAX_DETAIL else f"{detail[:MAX_DETAIL]}…")
@@ -240,6 +244,7 @@ class ConversationEncoder:
         max_length: Longest sequence, counted with the teacher's visual tokens, so that teacher and student
             keep the same answer tokens.
         teacher_tokens_per_tile: Visual tokens of a tile at ratio 1.
+        control_tokens: What a control token in a question or an answer is: "text", or "as_written" to obey it.
     """
 
     def __init__(
@@ -250,6 +255,7 @@ class ConversationEncoder:
         image_token_id: int,
         max_length: int,
         teacher_tokens_per_tile: int,
+        control_tokens: str = TEXT,
     ) -> None:
         self.tokenizer = tokenizer
         self.template = template
@@ -257,6 +263,7 @@ class ConversationEncoder:
         self.max_length = max_length
         self.teacher_tokens_per_tile = teacher_tokens_per_tile
         self.bos: list[int] = tokenizer("").input_ids[:1]
+        self.controls = ControlTokens(tokenizer, (START, CONTEXT, END), control_tokens)
 
     def teacher_tokens(self, tiles: Any) -> Any:
         """Return the teacher's visual tokens for a number of tiles, or for an array of such numbers."""
@@ -280,7 +287,7 @@ class ConversationEncoder:
         """
         questions, answers = turns(conversations, num_images=len(tiles))
         segments = self.template.segments(questions, answers[:-1] if prompt_only else answers)
-        ids, labels = self._tokenize(segments)
+        ids, labels = self._tokenize(segments, len(tiles))
         limit = self._limit(ids, tiles)
         encoded = Encoded(ids[:limit], labels[:limit], tuple(tiles))
         if not prompt_only and not (encoded.labels != IGNORED).any():
@@ -293,39 +300,36 @@ class ConversationEncoder:
         """Encode a conversation of any length that ends with an open question.
 
         Args:
-            questions: With a placeholder for each image.
+            questions: With a placeholder for each image; further ones are text, as in InternVL.
             answers: One fewer; they may be empty, as a model may answer nothing.
             tiles: Tiles of each image.
+
+        Raises:
+            SampleError: If control tokens in the text open more images.
         """
-        ids, labels = self._tokenize(self.template.segments(questions, answers))
+        ids, labels = self._tokenize(self.template.segments(questions, answers), len(tiles))
+        if (found := int((ids == self.image_token_id).sum())) > len(tiles):
+            raise _other_number(found, tiles)
         return Encoded(ids, labels, tuple(tiles))
 
-    def _tokenize(self, segments: Sequence[Segment]) -> tuple[np.ndarray, np.ndarray]:
-        """Tokenize the whole text at once, as at inference, and label by character position."""
-        text, spans = "", []
-        for segment in segments:
-            piece = segment.text if segment.answer else segment.text.replace(IMAGE, START + CONTEXT + END)
-            if segment.answer:
-                spans.append((len(text), len(text) + len(piece)))
-            text += piece
-        encoding = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids = np.asarray(self.bos + encoding.input_ids, dtype=np.int64)
-        starts = np.asarray([0] * len(self.bos) + [start for start, _ in encoding.offset_mapping])
-        learned = np.zeros(len(ids), dtype=bool)
-        for start, end in spans:
-            learned |= (starts >= start) & (starts < end)
-        learned[: len(self.bos)] = False
-        return ids, np.where(learned, ids, IGNORED)
+    def _tokenize(self, segments: Sequence[Segment], images: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokenize the whole text, as at inference, with a placeholder for each image; label by character position."""
+        pieces = list(pieces_of(segments, images))
+        try:
+            ids, owners = self.controls.encode(pieces)
+        except ControlTokenError as error:
+            raise SampleError("control_token", str(error)) from error
+        learned = np.array([*(piece.answer for piece in pieces), False])[owners]
+        bos = np.asarray(self.bos, dtype=np.int64)
+        labels = np.where(learned, ids, IGNORED)
+        return np.concatenate([bos, ids]), np.concatenate([np.full_like(bos, IGNORED), labels])
 
     def _limit(self, ids: np.ndarray, tiles: Sequence[int]) -> int:
         """Return how many of the ids fit when the teacher's visual tokens are counted."""
         cost = np.ones(len(ids), dtype=np.int64)
         places = np.flatnonzero(ids == self.image_token_id)
         if len(places) != len(tiles):
-            raise SampleError(
-                "placeholder_mismatch",
-                f"{len(places)} image placeholders in the text for {len(tiles)} images",
-            )
+            raise _other_number(len(places), tiles)
         cost[places] = self.teacher_tokens(np.asarray(tiles, dtype=np.int64))
         limit = int(np.searchsorted(np.cumsum(cost), self.max_length, side="right"))
         if len(places) and limit <= places[-1] + 1:
@@ -333,6 +337,24 @@ class ConversationEncoder:
                 "too_long", f"{int(cost.sum())} tokens, and the images alone do not fit in {self.max_length}"
             )
         return limit
+
+
+def _other_number(found: int, tiles: Sequence[int]) -> SampleError:
+    return SampleError("placeholder_mismatch", f"{found} image placeholders in the text for {len(tiles)} images")
+
+
+def pieces_of(segments: Iterable[Segment], images: int) -> Iterator[Piece]:
+    """Yield a prompt in pieces; the first so many `<image>` of the questions become InternVL's image tokens."""
+    for segment in segments:
+        begin, end = segment.written
+        yield Piece(segment.text[:begin], answer=segment.answer)
+        first, *rest = segment.text[begin:end].split(IMAGE, 0 if segment.answer else images)
+        yield Piece(first, answer=segment.answer, written=True)
+        for text in rest:
+            yield Piece(START + CONTEXT + END)
+            yield Piece(text, written=True)
+        images -= len(rest)
+        yield Piece(segment.text[end:], answer=segment.answer)
 
 
 def expand(encoded: Encoded, counts: Tensor | int, image_token_id: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,5 @@
 """The rivals on the tiny world: training-free reducers of the teacher beside trained students, in one table."""
 
-import json
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from fcot.errors import UserError
 from fcot.reproduce.demo import CONFIGS, TEACHER, Preset, chains, draw
+from fcot.reproduce.resuming import take_up
 from fcot.reproduce.runner import Command, Runner
 
 PRESET = Preset({4: 900, 2: 450}, 160, 5120, 14400, 140, 420, "data/rivals")
@@ -134,7 +134,7 @@ def rivals(output: Path = Path("runs/rivals"), seed: int = 0) -> None:
     if not CONFIGS.is_dir():
         raise UserError("There is no folder configs here. Run this from the folder of the project's clone.")
     preset = replace(PRESET, seed=seed, data=f"{PRESET.data}-seed{seed}") if seed else PRESET
-    take_up(output, preset)
+    take_up(output, asdict(preset), MARKER)
     drawn = [each._replace(made=Path(each.words[3]) / "dev" / "manifest.json") for each in draw(preset)]
     work, bench = work_of(preset, output), bench_of(output)
     runner = Runner(len(drawn) + sum(map(len, work.values())) + len(bench))
@@ -143,22 +143,3 @@ def rivals(output: Path = Path("runs/rivals"), seed: int = 0) -> None:
     runner.run(bench)
     write_table(output, cells()[1])
     print(f"\nDone in {runner.clock()}.")
-
-
-def take_up(output: Path, preset: Preset) -> None:
-    """Make the folder of the runs, or check that it holds an earlier part of this work.
-
-    Raises:
-        UserError: If it holds something else.
-    """
-    said = json.dumps(asdict(preset), indent=1) + "\n"
-    marker = output / MARKER
-    if marker.is_file() and marker.read_text(encoding="utf-8") == said:
-        return
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(
-            f"{str(output)!r} holds something else than an earlier part of this work.\n"
-            "Give another --output, a folder that is new or empty."
-        )
-    output.mkdir(parents=True, exist_ok=True)
-    marker.write_text(said, encoding="utf-8")

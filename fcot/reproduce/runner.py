@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
@@ -32,10 +33,11 @@ class Runner:
 
     Args:
         total: How many there will be.
+        held: Open files that processes hold too, such as that of `held_folder`.
     """
 
-    def __init__(self, total: int) -> None:
-        self.total, self.begun, self.started = total, time.monotonic(), 0
+    def __init__(self, total: int, held: tuple[int, ...] = ()) -> None:
+        self.total, self.begun, self.started, self.held = total, time.monotonic(), 0, held
         self.running: set[subprocess.Popen[str]] = set()
         self.stopped, self.lock = False, threading.Lock()
 
@@ -70,7 +72,13 @@ class Runner:
                 print(f"\n{mark}[{self.started}/{self.total}, {self.clock()}] {reason}\n{mark}$ {line}", flush=True)
                 program = [sys.executable, "-m", "fcot", *words]
                 process = subprocess.Popen(
-                    program, env=environment, stdout=to, stderr=errors_to, text=True, errors="replace"
+                    program,
+                    env=environment,
+                    stdout=to,
+                    stderr=errors_to,
+                    text=True,
+                    errors="replace",
+                    pass_fds=self.held,
                 )
                 self.running.add(process)
             for told in process.stdout or ():
@@ -80,10 +88,14 @@ class Runner:
             if code and not self.stopped:
                 raise UserError(f"This command ended with exit code {code}: {line}\nIts own lines above say why.")
 
-    def run_chains(self, work: dict[str, list[Command]]) -> None:
+    def run_chains(self, work: dict[str, list[Command]], done: Callable[[str], None] = lambda name: None) -> None:
         """Run chains of commands side by side, as many as there are cores; these are shared out among them.
 
         Several processes of a few threads train small models faster than one after another with all threads each.
+
+        Args:
+            work: Chains by name.
+            done: Is called with the name of each chain that has ended.
 
         Raises:
             UserError: If a command fails; the others are stopped.
@@ -91,17 +103,20 @@ class Runner:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         lanes = min(len(work), cores)
         if lanes == 1:
-            for commands in work.values():
+            for name, commands in work.items():
                 self.run(commands)
+                done(name)
             return
         with ThreadPoolExecutor(lanes) as pool:
-            jobs = [
-                pool.submit(self.run, commands, mark=f"{name:5}| ", threads=max(1, cores // lanes))
+            threads = max(1, cores // lanes)
+            jobs = {
+                pool.submit(self.run, commands, mark=f"{name:5}| ", threads=threads): name
                 for name, commands in work.items()
-            ]
+            }
             try:
                 for job in as_completed(jobs):
                     job.result()
+                    done(jobs[job])
             except BaseException:
                 self.stop()
                 raise

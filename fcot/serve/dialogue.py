@@ -9,7 +9,7 @@ from torch import Tensor
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.prompts import IMAGE
-from fcot.internvl.tokens import CONTEXT, END, START, expand, sums_by_sample
+from fcot.internvl.tokens import SampleError, expand, sums_by_sample
 from fcot.models.conversation import Conversation
 from fcot.models.sampling import Sampling
 from fcot.models.student_teacher import StudentTeacher
@@ -67,7 +67,7 @@ class Dialogue:
         """Ask the next question.
 
         Args:
-            question: The question, from which InternVL's image tokens are removed.
+            question: The question; control tokens and `<image>` in it are text.
             max_new_tokens: Longest answer in tokens.
             streamer: A transformers streamer, which receives the tokens of the answer one by one.
             sampling: How to draw the answer; None is greedy.
@@ -78,8 +78,6 @@ class Dialogue:
         Raises:
             UserError: If the conversation is longer than the model can read.
         """
-        for token in (IMAGE, START, CONTEXT, END):
-            question = question.replace(token, "")
         if not self.turns:
             question = f"{IMAGE}\n" * len(self.tiles) + question
         ids = self._ids(question)
@@ -101,6 +99,9 @@ class Dialogue:
     def _ids(self, question: str) -> Tensor:
         """Return the ids of the conversation up to the answer to this question `[1, length]`."""
         questions = [*(asked for asked, _ in self.turns), question]
-        encoded = self.encoder.prompt(questions, [answer for _, answer in self.turns], self.tiles)
+        try:
+            encoded = self.encoder.prompt(questions, [answer for _, answer in self.turns], self.tiles)
+        except SampleError as error:
+            raise UserError(f"The question cannot be asked: {error}.\nAsk it without control tokens.") from error
         ids, _ = expand(encoded, self.counts, self.encoder.image_token_id)
         return torch.from_numpy(ids)[None]

@@ -9,13 +9,19 @@ from fcot.statistics.intervals import (
     paired_ratio,
     paired_ratio_by_group,
 )
+from fcot.statistics.over_seeds import DifferenceOverSeeds, holm, paired_difference_over_seeds
+from fcot.statistics.proportion import proportion_interval
 
 __all__ = [
+    "DifferenceOverSeeds",
     "Interval",
     "bootstrap_interval",
     "bootstrap_interval_by_group",
+    "holm",
     "paired_difference",
     "paired_difference_by_group",
+    "paired_difference_over_seeds",
     "paired_ratio",
     "paired_ratio_by_group",
+    "proportion_interval",
 ]

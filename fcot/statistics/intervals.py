@@ -74,7 +74,7 @@ def bootstrap_interval_by_group(
     groups = _aligned_groups([scores_by_group])
     (means,) = _resampled_means(groups, seed, resamples)
     (mean,) = _means(groups)
-    return _interval(mean, means, groups, confidence)
+    return interval_of(mean, means, _samples(groups), confidence)
 
 
 def paired_difference(
@@ -180,18 +180,26 @@ def paired_ratio_by_group(
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = resampled_a / resampled_b
     # A resample in which both means are 0 says nothing about their ratio.
-    return _interval(mean_a / mean_b, ratios[~np.isnan(ratios)], groups, confidence)
+    return interval_of(mean_a / mean_b, ratios[~np.isnan(ratios)], _samples(groups), confidence)
 
 
 def _aligned_groups(series: Sequence[Mapping[str, Scores]]) -> list[_Array]:
-    """Stack series over their common groups, ordered by name: one `[S, N]` array per group."""
+    return [*series_by_group(series).values()]
+
+
+def series_by_group(series: Sequence[Mapping[str, Scores]]) -> dict[str, _Array]:
+    """Stack series over their common groups, ordered by name: one `[S, N]` array per group.
+
+    Raises:
+        UserError: The groups or their lengths differ, a group is empty, or a score is not a finite number.
+    """
     names = sorted(series[0])
     if not names:
         raise UserError("There are no groups of scores; pass at least one.")
     for other in series[1:]:
         if sorted(other) != names:
             raise UserError(f"Groups {names} are paired with {sorted(other)}; pass the same groups in both.")
-    groups = []
+    groups = {}
     for name in names:
         columns = [_checked(name, one[name]) for one in series]
         if len({len(column) for column in columns}) > 1:
@@ -199,7 +207,7 @@ def _aligned_groups(series: Sequence[Mapping[str, Scores]]) -> list[_Array]:
             raise UserError(
                 f"The paired {name!r} have {lengths} samples; pass both scores of every sample, in the same order."
             )
-        groups.append(np.stack(columns))
+        groups[name] = np.stack(columns)
     return groups
 
 
@@ -239,11 +247,25 @@ def _resampled_means(groups: Sequence[_Array], seed: int, resamples: int) -> _Ar
     return total / len(groups)
 
 
-def _interval(mean: float, resampled: _Array, groups: Sequence[_Array], confidence: float) -> Interval:
-    """Cut the tails off the resampled figures `[R]` without interpolating, so that an end may be inf."""
+def _samples(groups: Sequence[_Array]) -> int:
+    return sum(group.shape[1] for group in groups)
+
+
+def interval_of(mean: float, resampled: _Array, n: int, confidence: float) -> Interval:
+    """Cut the tails off resampled figures `[R]` without interpolating, so that an end may be inf.
+
+    Args:
+        mean: The figure on the samples themselves.
+        resampled: The figure on each resample.
+        n: Number of samples.
+        confidence: Share of the resampled figures inside the interval.
+
+    Raises:
+        UserError: The confidence is no share.
+    """
     if not 0 < confidence < 1:
         raise UserError(f"confidence is {confidence}; pass a share between 0 and 1, such as 0.95.")
     ordered = np.sort(resampled)
     tail = (1 - confidence) / 2 * (len(ordered) - 1)
     low, high = ordered[int(tail)], ordered[len(ordered) - 1 - int(tail)]
-    return Interval(float(mean), float(low), float(high), sum(group.shape[1] for group in groups))
+    return Interval(float(mean), float(low), float(high), n)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
@@ -47,6 +47,8 @@ class BaseTask(PageReader):
         max_length: Most tokens of a sample, counted without compression, so that all ratios use the same samples
             (default: the model's). Longer samples lose the end of their text; samples with no room left for an answer
             are skipped.
+        control_tokens: What a control token such as <|im_end|> is in a question or an answer: text, or as_written for
+            InternVL's behaviour, where it ends the turn (default: as the checkpoint's config.json says, or text).
         max_tiles: Most tiles of an image, thumbnail not counted (default: the model's).
         max_new_tokens: Longest answer in tests and predictions, in tokens.
         sampling: How answers are drawn in tests and predictions: temperature (0 is greedy), top_p, seed, and
@@ -69,6 +71,7 @@ class BaseTask(PageReader):
         warmup: float = 0.03,
         lr_floor: float = 0.0,
         max_length: int | None = None,
+        control_tokens: Literal["text", "as_written"] | None = None,
         max_tiles: int | None = None,
         max_new_tokens: int = 256,
         sampling: Sampling = GREEDY,
@@ -81,7 +84,7 @@ class BaseTask(PageReader):
         self.folder = ModelFolder(native_folder(Path(checkpoint)))
         self.make_optimizer = optimizer
         self.warmup, self.lr_floor = warmup, lr_floor
-        self.max_length, self.max_tiles = max_length, max_tiles
+        self.max_length, self.max_tiles, self.control_tokens = max_length, max_tiles, control_tokens
         self.max_new_tokens, self.sampling = max_new_tokens, sampling
         self.reducer = reducer_of(reduce, reduce_options)
         self.reducer_settings = {} if reduce is None else {"name": reduce, **(reduce_options or {})}
@@ -127,6 +130,9 @@ class BaseTask(PageReader):
                 "Set --trainer.strategy auto; fsdp2 is for SFT."
             )
         self.pair = self.build().train()  # from_pretrained leaves evaluation mode, and Lightning keeps it
+        if self.control_tokens is not None:  # what it learned so is asked so
+            for student in self.pair.students().values():
+                student.config.control_tokens = self.control_tokens
         mixed = precision == "bf16-mixed"
         if mixed:
             if self.trainer.state.fn == "fit" or self.trainer.ckpt_path:

@@ -37,6 +37,7 @@ class PageReader(LightningModule, ABC):
         folder: The model folder they are loaded from.
         has_teacher: Whether a batch has a branch for the teacher.
         max_length: Longest sequence in tokens; None is the model's limit.
+        control_tokens: What a control token in a text is; None is as the model's configuration says.
         max_tiles: Most tiles of an image; None is the model's limit.
         max_new_tokens: Longest answer in tokens.
         sampling: How answers are drawn.
@@ -50,6 +51,7 @@ class PageReader(LightningModule, ABC):
     folder: ModelFolder
     has_teacher: bool
     max_length: int | None
+    control_tokens: str | None = None
     max_tiles: int | None
     max_new_tokens: int
     sampling: Sampling
@@ -89,7 +91,7 @@ class PageReader(LightningModule, ABC):
         tokens: dict[str, TileTokens] = {"teacher": TokenCounts(self.folder.config)} if self.has_teacher else {}
         tokens |= {branch: TokenCounts(config) for branch, config in self.configs.items()}
         return PageLayout(
-            encoder=self.folder.encoder(self.max_length),
+            encoder=self.folder.encoder(self.max_length, self.control_tokens),
             tile_size=self.folder.tile_size,
             max_tiles=self.max_tiles or self.folder.max_tiles,
             limit=self._tile_limit,
@@ -154,7 +156,11 @@ class PageReader(LightningModule, ABC):
             return {branch: [] for branch in answers}
         for branch, file in self.prediction_files().items():
             rows = zip(batch.keys, batch.tasks, batch.questions, answers[branch], strict=True)
-            named_rows = (dict(zip(("key", "task", "question", "prediction"), row, strict=True)) for row in rows)
+            named_rows: list[dict[str, Any]] = [
+                dict(zip(("key", "task", "question", "prediction"), row, strict=True)) for row in rows
+            ]
+            for row, own in zip(named_rows, batch.ids, strict=False):
+                row |= {} if own is None else {"id": own}
             several = self.sampling.num_answers > 1
             lines = (
                 row | ({"more_predictions": more} if several else {})
@@ -192,6 +198,7 @@ class PageReader(LightningModule, ABC):
             questions=batch.questions,
             references=batch.references,
             predictions=[first for first, *_ in drawn],
+            ids=batch.ids,
             more_predictions=[more for _, *more in drawn],
             left=[asdict(each) for each in left] or None,
             visual_tokens=batch.visual_tokens(branch),

@@ -38,7 +38,7 @@ def cot(
         max_tiles: Most tiles of a page, for a model folder.
         template: File with the text of a request, in which {question} stands for the question.
         most: Chains kept a question, the most different ones.
-        mix: Share of chains in the new set; the rest are the samples as they are.
+        mix: Share of chains where one is kept a question; beside several, the sample as it is stands once at most.
         chance_level: Questions are dropped that guessing solves as often with this probability; 1 keeps all.
         seed: Another seed draws other chains.
         **options: See `Options`.

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from fcot.errors import UserError
 from shards.factory.journal import Journal
@@ -104,7 +105,7 @@ class Job:
         }
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            part = self.folder / f"{JOB}.part"
+            part = self.folder / f"{JOB}.{uuid4().hex[:8]}.part"  # another process may start at the same moment
             part.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             part.replace(self.folder / JOB)
         except OSError as error:

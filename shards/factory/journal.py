@@ -4,6 +4,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
@@ -46,14 +47,14 @@ class Journal:
         self._synced = 0.0
 
     def read(self) -> dict[str, tuple[Response, Place]]:
-        """Return every response by its request's id, the first one where there are several."""
+        """Return every response by its request's id; of several, the first one that is no refusal."""
         found: dict[str, tuple[Response, Place]] = {}
         self.damaged = 0
         for response, place in self._lines():
             if response is None:
                 self.damaged += 1
-            else:
-                found.setdefault(response.id, (response, place))
+            elif response.id not in found or (found[response.id][0].refused and not response.refused):
+                found[response.id] = (response, place)
         return found
 
     def _lines(self) -> Iterator[tuple[Response | None, Place]]:
@@ -73,7 +74,7 @@ class Journal:
         Raises:
             UserError: If it cannot be written.
         """
-        try:
+        with self._writing():
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
@@ -85,6 +86,11 @@ class Journal:
             if monotonic() - self._synced > SYNC_SECONDS:
                 os.fsync(self._file)
                 self._synced = monotonic()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise UserError(
                 f"{self.path} cannot be written ({error}).\n"
@@ -98,11 +104,18 @@ class Journal:
         return size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
 
     def close(self) -> None:
-        """Flush to disk."""
-        if self._file is not None:
-            os.fsync(self._file)
-            os.close(self._file)
-            self._file = None
+        """Flush to disk.
+
+        Raises:
+            UserError: If it cannot be written.
+        """
+        file, self._file = self._file, None
+        if file is not None:
+            with self._writing():
+                try:
+                    os.fsync(file)
+                finally:
+                    os.close(file)
 
 
 def response_at(path: Path, place: Place) -> Response:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from fcot.errors import UserError
+
 
 @dataclass(frozen=True)
 class Options:
@@ -11,7 +13,7 @@ class Options:
         model: Name of the model at the addresses.
         limit: Only so many first samples of the source.
         concurrency: Requests under way, or drawn together, at a time.
-        budget: Most tokens to spend on this set.
+        budget: No request is sent once this set has cost so many tokens; what is under way then is kept.
         prompt_price: Price of a million prompt tokens, for the cost that is shown.
         answer_price: Price of a million answer tokens.
         timeout: Seconds of a request to an address.
@@ -22,6 +24,9 @@ class Options:
         device: Where a model folder runs; "auto" is an accelerator if there is one.
         dtype: Type of its weights; "auto" keeps the stored type.
         overwrite: Replace a set at the output that was made in another way.
+
+    Raises:
+        UserError: If a number is too small.
     """
 
     model: str | None = None
@@ -38,3 +43,11 @@ class Options:
     device: str = "auto"
     dtype: str = "auto"
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "shard_size", "workers", "limit", "budget"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name} is {value}.\nGive at least 1.")
+        if self.timeout <= 0:
+            raise UserError(f"--timeout is {self.timeout}.\nGive a number of seconds above 0.")

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from fcot.internvl.prompts import IMAGE
 from fcot.internvl.tokens import SampleError
 from shards.factory.question import Known, Question
-from shards.factory.verifiers.conclusion import Broken, bare, conclusions, without_thoughts
+from shards.factory.verifiers.conclusion import concluded
 from shards.factory.verifiers.verifier import Task
+from shards.feed.conversation import readable, references_of
 from shards.feed.decode import image_number, is_image, record_of
 from shards.format.shard_set import ShardSet
 
 _EITHER = re.compile(r"([^,:;?\n]+?)\s+or\s+([^,:;?\n]+?)\s*\?\s*$")
+_OPENING = re.compile(r"^(?:is|are|was|were)\s+(?:it|this|that|they|there)\s+", re.IGNORECASE)
 _OPTION = re.compile(r"^\s*\(?([A-H])[.):]\s+(.+?)\s*$", re.MULTILINE)
 
 
@@ -25,18 +27,17 @@ def question_of(source: ShardSet, number: int) -> Question:
     if "json" not in raw:
         raise SampleError("missing_json", "the sample has no .json member")
     record = record_of(raw["json"])
-    conversation = record["conversations"]
-    shown, gold = conversation[-2].get("value"), conversation[-1].get("value")
+    pictures = {name: raw[name] for name in sorted(filter(is_image, raw), key=image_number)}
+    conversation = readable(record, len(pictures))
+    shown, gold = (turn["value"] for turn in conversation[-2:])
     if not isinstance(shown, str) or not isinstance(gold, str):
         raise SampleError("bad_json", "the last question or answer is no text")
     text = shown.replace(IMAGE, "").strip()
-    references = [str(each) for each in record.get("references") or [gold]]
-    truths = [concluded(each) for each in references]
+    truths = [concluded(each) for each in references_of(record, conversation)]
     options = options_of(text, truths[0])
     known = Known(
         number, str(record.get("task", "unknown")), text, gold, Task(truths[0], tuple(truths[1:]), text, options)
     )
-    pictures = {name: raw[name] for name in sorted(filter(is_image, raw), key=image_number)}
     return Question(known, source.place(number)[0], str(raw["__key__"]), conversation[:-1], pictures, record)
 
 
@@ -57,15 +58,6 @@ def questions(source: ShardSet, shard: int, limit: int | None = None) -> Iterato
             yield error
 
 
-def concluded(answer: str) -> str:
-    """Return what an answer of the set concludes; the whole text where no marker stands."""
-    try:
-        found = conclusions(without_thoughts(answer))
-    except Broken:
-        return answer
-    return bare(found[-1].text) if found else answer.strip()
-
-
 def options_of(question: str, truth: str) -> tuple[str, ...]:
     """Return the texts of options A, B, … that a question lists, a line each, or of "Is it this or that?".
 
@@ -73,9 +65,13 @@ def options_of(question: str, truth: str) -> tuple[str, ...]:
         question: Its text.
         truth: The known answer, which is one of "this" and "that".
     """
-    either = _EITHER.search(question)
-    if either and truth.casefold() in (part.casefold() for part in either.groups()):
-        return either.groups()
+    if either := _EITHER.search(question):
+        first, second = (part.strip() for part in either.groups())
+        if first.casefold().endswith(f" {truth.casefold()}"):
+            first = first[-len(truth) :]
+        first = _OPENING.sub("", first)
+        if truth.casefold() in (first.casefold(), second.casefold()):
+            return first, second
     found: list[str] = []
     for letter, text in _OPTION.findall(question):
         if letter != "ABCDEFGH"[len(found)]:

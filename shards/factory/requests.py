@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from fcot.errors import UserError
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -17,6 +19,9 @@ class Sampling:
         max_tokens: Longest text.
         seed: Another seed gives other texts.
         max_tiles: Most tiles of a page, where the generator cuts pages itself; None for its own.
+
+    Raises:
+        UserError: If a value is out of range.
     """
 
     temperature: float = 0.7
@@ -24,6 +29,14 @@ class Sampling:
     max_tokens: int = 1024
     seed: int = 0
     max_tiles: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise UserError(f"--temperature is {self.temperature}.\nGive 0 for the likeliest text, or more.")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"--top_p is {self.top_p}.\nGive a number above 0 and up to 1.")
+        if self.max_tokens < 1:
+            raise UserError(f"--max_tokens is {self.max_tokens}.\nGive at least 1.")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -11,11 +12,14 @@ from rich.progress import track
 
 from fcot.errors import UserError
 from fcot.files.json_files import write_json
-from shards.factory.asking import Limits, Meter, ask_all, check_sampling
-from shards.factory.generators import generator_of
+from shards.factory.asking import ask_all
+from shards.factory.generators import REMOTE, generator_of
 from shards.factory.job import JOB, Job, journal_folder
 from shards.factory.kinds import Cot, Kind, Label, Rewrite
+from shards.factory.leaving import leaving_on_sigterm
+from shards.factory.meter import Limits, Meter
 from shards.factory.options import Options
+from shards.factory.probing import probe
 from shards.factory.requests import Sampling
 from shards.factory.statistics import lines, trust
 from shards.factory.writing import write
@@ -25,6 +29,7 @@ KINDS: dict[str, type[Kind]] = {"cot": Cot, "rewrite": Rewrite, "label": Label}
 LAST_RUN = "last_run.json"
 
 
+@leaving_on_sigterm()
 def run(
     name: str,
     how: Mapping[str, Any],
@@ -53,6 +58,11 @@ def run(
         SystemExit: With code 75 where the same command goes on.
     """
     part = part_of(options.part)
+    if sampling.max_tiles is not None and any(each.startswith(REMOTE) for each in where):
+        raise UserError(
+            f"--max_tiles is {sampling.max_tiles}, and {where[0]} cuts its pages itself.\n"
+            "Limit its tiles where it is started, or give a model folder."
+        )
     kind, found = KINDS[name](**how), ShardSet(source)
     check_tasks(kind, found)
     generator = generator_of(
@@ -66,15 +76,15 @@ def run(
     )
     job = Job(found, output, kind, sampling, generator.identity, options.limit)
     job.save(how)
-    limits = Limits(options.budget, part, options.prompt_price, options.answer_price)
+    meter = Meter(Limits(options.budget, part, options.prompt_price, options.answer_price))
     start = perf_counter()
     try:
-        check_sampling(job, generator)
-        meter = ask_all(job, generator, limits)
+        if part[0] < job.shards:
+            meter.new += probe(job, generator, part[0])
+        ask_all(job, generator, meter)
     finally:
-        faults = dict(generator.faults())
+        tell(job, meter, generator.faults(), perf_counter() - start)
         generator.close()
-    tell(job, meter, faults, perf_counter() - start)
     if part[1] > 1:
         print(f"Part {options.part} is asked. When all parts are: fcot data judge {output}")
         return {}
@@ -85,6 +95,20 @@ def judge_again(
     output: Path, verifiers: Mapping[str, str | None] | None, source: Path | None, options: Options
 ) -> dict[str, Any]:
     """Judge the responses of a set again; see `shards.factory.cli.judge`.
+
+    Raises:
+        UserError: If there are no responses, or the source is not the set that was asked about.
+    """
+    return finish(load_job(output, verifiers, source), options)
+
+
+def load_job(output: Path, verifiers: Mapping[str, str | None] | None = None, source: Path | None = None) -> Job:
+    """Return the job that responses were asked for.
+
+    Args:
+        output: Folder of the set.
+        verifiers: What compares answers, by task (default: as then).
+        source: Where the source lies now (default: where it lay).
 
     Raises:
         UserError: If there are no responses, or the source is not the set that was asked about.
@@ -107,8 +131,7 @@ def judge_again(
             f"{found.source} is not the set that was asked about.\nGive that one: --source FOLDER, as it was then."
         )
     check_tasks(kind, found)
-    job = Job(found, output, kind, sampling, told["generator"], told["limit"])
-    return finish(job, options)
+    return Job(found, output, kind, sampling, told["generator"], told["limit"])
 
 
 def finish(job: Job, options: Options) -> dict[str, Any]:
@@ -141,7 +164,8 @@ def tell(job: Job, meter: Meter, faults: Mapping[str, int], seconds: float) -> N
         "seconds": round(seconds, 1),
         "faults": dict(faults),
     }
-    write_json(job.folder / LAST_RUN, taken)
+    with suppress(OSError):  # a disk that is full is spoken of by what was to be kept
+        write_json(job.folder / LAST_RUN, taken)
     print(f"{meter.there} responses, {meter.new} of them new; {meter.cost()}, in {seconds:.0f} s")
     if faults:
         print("failed tries: " + ", ".join(f"{count} {kind}" for kind, count in sorted(faults.items())))

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ class Chosen:
         number: Of its sample in the source.
         shard: Of its journal.
         place: Of its response there; None is the sample as it is.
+        request: Id of that response's request; "" for the sample as it is.
         right: Right conclusions among the responses to its question.
         responses: Their number.
     """
@@ -45,6 +47,7 @@ class Chosen:
     number: int
     shard: int
     place: Place | None
+    request: str
     right: int
     responses: int
 
@@ -132,49 +135,47 @@ def write(
     Raises:
         UserError: If nothing was accepted, or the set cannot be written.
     """
-    statistics, digest = Statistics(), hashlib.sha256()
+    statistics, digest, identity = Statistics(), hashlib.sha256(), hashlib.sha256()
     chosen: list[tuple[int, ...]] = []
     forms = forms_of(job)
     with Judges(job.kind, workers) as judges:
         wrap = progress or (lambda rows, _: rows)
         for shard in wrap(range(job.shards), job.shards):
-            chosen += (each.row() for each in judge_shard(job, shard, judges, forms, statistics, digest))
+            for each in judge_shard(job, shard, judges, forms, statistics, digest):
+                chosen.append(each.row())
+                # not its place in the journal, which depends on the order in which responses came
+                identity.update(f"{each.number} {each.request} {each.right}/{each.responses}\n".encode())
     report = statistics.report()
     if not chosen:
         raise UserError(
             f"No response was accepted: {_most_common(report)}.\n"
             f"Look at the responses in {job.folder}; they are kept, and `fcot data judge` judges them again."
         )
-    rows = job.folder / ROWS
-    np.save(rows, np.asarray(chosen, dtype=np.int64))
-    return write_set(
-        job.output,
-        Draw(job, rows),
-        len(chosen),
-        shard_size=shard_size,
-        workers=max(1, min(workers, -(-len(chosen) // shard_size))),
-        describe={
-            "data_factory": {
-                **job.kind.describe(),
-                "source": job.source.source.name,
-                "source_set": job.source.manifest_hash,
-                "responses": digest.hexdigest(),
-                "chosen": hashlib.sha256(repr(chosen_without_places(chosen)).encode()).hexdigest(),
-                "rules": RULES,
-                "template": job.kind.template,
-                "generator": job.identity,
-                "sampling": vars(job.sampling),
-                "statistics": report,
-            }
-        },
-        resume=True,
-        replaces=lambda manifest: overwrite or "data_factory" in manifest,
-    )
-
-
-def chosen_without_places(chosen: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Return rows without the places in the journal, which depend on the order in which responses came."""
-    return [(number, offset >= 0, right, responses) for number, _, offset, _, right, responses in chosen]
+    described = {
+        **job.kind.describe(),
+        "source": job.source.source.name,
+        "source_set": job.source.manifest_hash,
+        "responses": digest.hexdigest(),
+        "chosen": identity.hexdigest(),
+        "rules": RULES,
+        "template": job.kind.template,
+        "generator": job.identity,
+        "sampling": vars(job.sampling),
+        "statistics": report,
+    }
+    with TemporaryDirectory(prefix="fcot-") as folder:  # of this process: another one may write other rows meanwhile
+        rows = Path(folder) / ROWS
+        np.save(rows, np.asarray(chosen, dtype=np.int64))
+        return write_set(
+            job.output,
+            Draw(job, rows),
+            len(chosen),
+            shard_size=shard_size,
+            workers=max(1, min(workers, -(-len(chosen) // shard_size))),
+            describe={"data_factory": described},
+            resume=True,
+            replaces=lambda manifest: overwrite or "data_factory" in manifest,
+        )
 
 
 def _most_common(report: Mapping[str, Any]) -> str:
@@ -266,5 +267,5 @@ def _chosen(
     for at in job.kind.choose(known, [there[name][0].text for name in ids], verdicts, chance):
         tally.kept_as_they_are += at == ORIGINAL
         tally.written += at != ORIGINAL
-        place = None if at == ORIGINAL else there[ids[at]][1]
-        yield Chosen(known.number, shard, place, right, len(verdicts))
+        place, request = (None, "") if at == ORIGINAL else (there[ids[at]][1], ids[at])
+        yield Chosen(known.number, shard, place, request, right, len(verdicts))

@@ -46,6 +46,7 @@ def collate(
         sequences={name: branch(each) for name, each in counts.items()},
         tile_tokens={name: torch.cat(each) for name, each in counts.items()},
         grids=grids_of(samples),
+        ids=[sample.id for sample in samples],
     )
 
 

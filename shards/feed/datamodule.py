@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from fcot.internvl.augment import check_quality
 from fcot.runtime.checkpoints.workers import end_workers
 from fcot.runtime.run_folder import run_folder
 from shards.feed.ledger import Ledger, Skip
-from shards.feed.mixture import read_weights, reading_counts
+from shards.feed.mixture import read_weights, reading_counts, task_reads, task_sizes
 from shards.feed.order import Order
+from shards.feed.plain_pairs import NO_PAIRS, Pair, pair_of
 from shards.feed.reader import BatchStream, PageLoader, nothing_usable, token_costs
 from shards.format.dataset_identity import check_unchanged
+from shards.format.index import Array
 from shards.format.manifest import is_indexed, read_manifest, set_fingerprint, set_size
 from shards.format.shard_set import ShardSet
 from shards.format.verify import require_whole
@@ -28,8 +31,8 @@ SPLITS = ("train", "dev", "test")
 class Shards(LightningDataModule):
     """Streams batches of pages from webdataset shards.
 
-    An epoch reads every training sample once, in an order given by the set, `seed` and the epoch alone. With `weights`
-    or `repeat_time` it reads each as often as these say, which also sets its length.
+    An epoch reads every training sample once, in an order given by the set, `seed` and the epoch alone. `weights` reads
+    some tasks more often at the cost of others, in an epoch of the same length, which `repeat_time` changes.
 
     Args:
         root: Folder with the sets `train`, `dev` and `test`, each a folder of tar files.
@@ -45,9 +48,13 @@ class Shards(LightningDataModule):
         ordered: Keep the order of training shards and shuffle among neighbours only: a curriculum.
         max_skipped: Largest share of unusable samples before the run stops.
         strict: Verify every byte of the sets before the first step, and stop at any unusable sample.
-        weights: How often an epoch reads the samples of a task, 1 is once: `{table: 2, text: 0.5}`, or a JSON file
-            with such weights, as the callback TaskLosses writes it.
-        repeat_time: The same for sources; sets that were imported may bring their own.
+        weights: How often an epoch reads the samples of a task in proportion to others: `{table: 2, text: 0.5}`, 1
+            where nothing is said, or a JSON file with such weights, as the callback TaskLosses writes it.
+        repeat_time: How often an epoch reads the samples of a source, 1 is once; sets that were imported may bring
+            their own.
+        pair: How samples without a conversation, plain image-text pairs, are read: `prompt`, a text or a list to draw
+            from, and `answer`, the extension of a text file or json:FIELD. Without a prompt they are set aside.
+        train_shards: Folder of the training shards, or one tar file, in place of `root`/train.
         dev_samples: Read at most this many dev samples (default: all).
         test_samples: Read at most this many test samples (default: all).
         recipe: Build missing sets by this recipe of drawn pages (`fcot shards build --help`).
@@ -71,6 +78,8 @@ class Shards(LightningDataModule):
         strict: bool = False,
         weights: dict[str, float] | Path | None = None,
         repeat_time: dict[str, float] | None = None,
+        pair: Pair = NO_PAIRS,
+        train_shards: Path | None = None,
         dev_samples: int | None = None,
         test_samples: int | None = None,
         recipe: str | None = None,
@@ -84,6 +93,8 @@ class Shards(LightningDataModule):
         self.jpeg_quality = None if jpeg_quality is None else check_quality(jpeg_quality)
         self.seed, self.ordered, self.max_skipped, self.strict = seed, ordered, max_skipped, strict
         self.weights, self.repeat_time = weights or {}, repeat_time
+        self.pair = pair_of(pair)
+        self.train_shards = None if train_shards is None else Path(train_shards)
         self.limits = {"dev": dev_samples, "test": test_samples}
         self.recipe, self.recipe_samples, self.recipe_seed = recipe, recipe_samples or {}, recipe_seed
         self.ledgers: dict[str, Ledger] = {}
@@ -106,11 +117,18 @@ class Shards(LightningDataModule):
         from shards.build import build_missing
 
         if self.recipe:
-            build_missing(self.root, self.recipe, self.recipe_samples, seed=self.recipe_seed)
+            own = {"train"} if self.train_shards is not None else set()
+            drawn = {split: samples for split, samples in self.recipe_samples.items() if split not in own}
+            build_missing(self.root, self.recipe, drawn, seed=self.recipe_seed)
         for split in SPLITS:
-            source = self.root / split
-            if source.is_dir() and any(source.glob("*.tar")) and (self.strict or not is_indexed(read_manifest(source))):
+            source = self.source(split)
+            there = source.is_file() or (source.is_dir() and any(source.glob("*.tar")))
+            if there and (self.strict or not is_indexed(read_manifest(source))):
                 self.samples(split)
+
+    def source(self, split: str) -> Path:
+        """Return where a split's shards are."""
+        return self.train_shards if split == "train" and self.train_shards is not None else self.root / split
 
     def samples(self, split: str) -> ShardSet:
         """Return a split's samples; verified first, if the run is strict.
@@ -119,7 +137,7 @@ class Shards(LightningDataModule):
             UserError: If there are none, or the run is strict and something is wrong with them.
         """
         if split not in self._sets:
-            found = ShardSet(self.root / split)
+            found = ShardSet(self.source(split), pairs=self.pair is not None)
             if self.strict:
                 require_whole(found)
             self._sets[split] = found
@@ -127,12 +145,12 @@ class Shards(LightningDataModule):
 
     def size(self, split: str) -> int | None:
         """Return how many samples of a split are read, None if its set has no manifest."""
-        known, limit = set_size(self.root / split), self.limits.get(split)
+        known, limit = set_size(self.source(split)), self.limits.get(split)
         return known if limit is None else min(limit, known or limit)
 
     def fingerprint(self, split: str) -> str:
         """Return what identifies the samples of a split: the hash of its manifest, or its files' sizes."""
-        return set_fingerprint(self.root / split)
+        return set_fingerprint(self.source(split))
 
     def order(self, split: str, layout: PageLayout, *, training: bool = False, limit: int | None = None) -> Order:
         """Return the order that a split is read in.
@@ -154,11 +172,25 @@ class Shards(LightningDataModule):
         order = Order(token_costs(samples, layout), usable if limit is None else usable[usable < limit], shuffled=False)
         if not training:
             return order
-        weights = read_weights(self.weights) if isinstance(self.weights, Path) else self.weights
-        counts = reading_counts(samples, weights, samples.repeat_time | (self.repeat_time or {}))
+        counts = self._reading_counts(samples)
         seed = (self.seed, int(samples.manifest_hash[:16], 16))
         counted, groups = counts or (None, None)
         return dataclasses.replace(order, seed=seed, shuffled=True, ordered=self.ordered, counts=counted, groups=groups)
+
+    def _reading_counts(self, samples: ShardSet) -> tuple[Array, Array] | None:
+        """Return how often each usable training sample is read in an epoch, and its group."""
+        weights, most = read_weights(self.weights) if isinstance(self.weights, Path) else (self.weights, inf)
+        return reading_counts(samples, weights, samples.repeat_time | (self.repeat_time or {}), most)
+
+    def task_sizes(self) -> dict[str, int]:
+        """Return how many usable training samples each task has."""
+        return task_sizes(self.samples("train"))
+
+    def task_reads(self) -> dict[str, float]:
+        """Return how often an epoch of this run reads a training sample of each task, in the mean."""
+        samples = self.samples("train")
+        counts = self._reading_counts(samples)
+        return task_reads(samples, counts and counts[0])
 
     def loader(
         self,
@@ -214,6 +246,8 @@ class Shards(LightningDataModule):
             token_budget=self.token_budget if training else None,
             tile_budget=self.tile_budget,
             jpeg_quality=self.jpeg_quality if training else None,
+            pair=self.pair,
+            pair_seed=self.seed,
         )
         ledger = Ledger(self._skipped_file(), len(samples), self.max_skipped, split, strict=self.strict)
         self.ledgers[split] = ledger
@@ -237,8 +271,10 @@ class Shards(LightningDataModule):
         self._training = self.loader("train", training=True)
         order = self._training.stream.order.fingerprint()
         self._identity = {"set": self.samples("train").manifest_hash, "seed": self.seed, "order": order}
+        if self.pair is not None:
+            self._identity["pair"] = dataclasses.asdict(self.pair)
         if self._resume is not None:
-            check_unchanged(self._resume, self._identity, self.root / "train")
+            check_unchanged(self._resume, self._identity, self.source("train"))
             self._training.begin_at(int(self._resume["epoch"]), int(self._resume["samples"]))
             if "counts" in self._resume and self._training.stream.rank == 0:  # they are of all processes
                 self._training.ledger.add(self._resume["counts"])

@@ -1,10 +1,8 @@
 """Turn a shard's raw members into a prepared sample, or say why it cannot be used."""
 
 import io
-import json
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +11,11 @@ import torch
 from PIL import Image
 
 from fcot.batch import PageLayout
-from fcot.errors import UserError
 from fcot.internvl.decode import FORMATS, decode_image
 from fcot.internvl.tiling import cut, grid, num_tiles
 from fcot.internvl.tokens import Encoded, SampleError
+from shards.feed.conversation import id_of, parse, readable, references_of
+from shards.feed.plain_pairs import HINT, Pair, has_conversation
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 ALLOWED = ("json", "txt", *IMAGE_EXTENSIONS)  # whatever else a sample has, it is refused: nothing unknown is decoded
@@ -41,6 +40,7 @@ class Prepared:
         prompt: The conversation without the last answer; evaluation only.
         grids: Columns and rows of the tiles of each image.
         seed: What is drawn for it while it is batched depends on this alone; None draws nothing.
+        id: What the record calls itself, None without a name.
     """
 
     key: str
@@ -52,6 +52,7 @@ class Prepared:
     prompt: Encoded | None
     grids: Sequence[tuple[int, int]] = ()
     seed: Sequence[int] | None = None
+    id: str | int | None = None
 
 
 def prepare(
@@ -62,6 +63,8 @@ def prepare(
     augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
     max_seconds: float = MAX_SECONDS,
     seed: Sequence[int] | None = None,
+    pair: Pair | None = None,
+    pair_seed: int = 0,
 ) -> Prepared:
     """Decode, tile and encode one sample.
 
@@ -72,16 +75,16 @@ def prepare(
         augment: What to do to the tiles of a page in training.
         max_seconds: Longest time a sample may take.
         seed: What is drawn for it while it is batched depends on this alone; None draws nothing.
+        pair: How a sample without a conversation is read; None refuses it.
+        pair_seed: Which prompt such a sample gets, of several.
 
     Raises:
         SampleError: With the reason the sample cannot be used.
     """
     start = time.monotonic()
-    if "json" not in raw:
-        raise SampleError("missing_json", "the sample has no .json member")
-    record = record_of(raw["json"])
-    conversations = record["conversations"]
     images = sorted((name for name in raw if is_image(name)), key=image_number)
+    record = _record(raw, len(images), pair, pair_seed)
+    conversations = readable(record, len(images))
     grids = _check_tiles([image_size(raw[name], name) for name in images], layout)
     cuts = []
     for name in images:
@@ -98,13 +101,22 @@ def prepare(
         key=str(raw["__key__"]),
         task=str(record.get("task", "unknown")),
         question=str(conversations[-2]["value"]).replace("<image>", "").strip(),
-        references=[str(text) for text in record.get("references") or [conversations[-1]["value"]]],
+        references=references_of(record, conversations),
         tiles=torch.cat(cuts) if cuts else torch.zeros(0, 3, size, size, dtype=torch.uint8),
         encoded=encoded,
         prompt=prompt,
         grids=grids,
         seed=seed,
+        id=id_of(record),
     )
+
+
+def _record(raw: Mapping[str, Any], images: int, pair: Pair | None, seed: int) -> dict[str, Any]:
+    """Return the record of a sample, which a plain pair has none of."""
+    if "json" not in raw and pair is None:
+        raise SampleError("missing_json", f"the sample has no .json member; {HINT}")
+    record = parse(raw["json"]) if "json" in raw else None
+    return conversation_in(record) if pair is None or has_conversation(record) else pair.record(raw, images, seed)
 
 
 def is_image(member: str) -> bool:
@@ -139,16 +151,18 @@ def record_of(data: bytes) -> dict[str, Any]:
     Raises:
         SampleError: If it cannot be parsed, or holds no conversation.
     """
-    try:
-        text = data.decode(json.detect_encoding(data))  # strictly: of bytes, json would let half surrogate pairs pass
-        record = json.loads(text, object_pairs_hook=_once)
-        if "\\ud" in text or "\\uD" in text:  # escaped, half of a pair is legal JSON, and no text all the same
-            json.dumps(record, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise SampleError("bad_json", f"the .json member cannot be parsed: {error}") from error
+    return conversation_in(parse(data))
+
+
+def conversation_in(record: Any) -> dict[str, Any]:
+    """Return the content of a JSON member if it has the form of a conversation.
+
+    Raises:
+        SampleError: If it has not.
+    """
     conversations = record.get("conversations") if isinstance(record, dict) else None
     if not isinstance(conversations, list) or not all(isinstance(turn, dict) for turn in conversations):
-        raise SampleError("bad_json", "the .json member has no list 'conversations' of turns")
+        raise SampleError("bad_json", f"the .json member has no list 'conversations' of turns; {HINT}")
     if len(conversations) < 2:
         raise SampleError("no_answer", f"a conversation of {len(conversations)} turns has no answer")
     if not isinstance(record.get("references") or [], list):
@@ -160,15 +174,6 @@ def record_of(data: bytes) -> dict[str, Any]:
 def _check_time(start: float, most: float) -> None:
     if (spent := time.monotonic() - start) > most:
         raise SampleError("too_slow", f"preparing it took {spent:.1f} s so far, over {most}")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object; refuse one with a repeated name, as either value could be meant."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        counts = Counter(name for name, _ in pairs)
-        raise UserError(f"{counts.most_common(1)[0][0]!r} is there twice in an object")
-    return found
 
 
 def _check_tiles(sizes: list[tuple[int, int]], layout: PageLayout) -> list[tuple[int, int]]:

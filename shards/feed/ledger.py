@@ -19,12 +19,18 @@ class Skip:
         key: Its key; "" for a lost stretch of a shard.
         reason: One word or two joined by "_", for counting.
         detail: What is wrong.
+        id: What the sample calls itself; None if it has no name or none is known.
     """
 
     shard: str
     key: str
     reason: str
     detail: str
+    id: str | int | None = None
+
+    def json(self) -> dict[str, Any]:
+        """Return it as JSON, without an id if there is none."""
+        return {name: value for name, value in asdict(self).items() if name != "id" or value is not None}
 
 
 class Ledger:
@@ -116,7 +122,7 @@ class Ledger:
         self._named.add(skip)
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"split": self.split, **asdict(skip)}) + "\n")
+                file.write(json.dumps({"split": self.split, **skip.json()}) + "\n")
         except OSError as error:
             raise UserError(
                 f"{self.path} cannot be written ({error.strerror}), and no sample is left out without a name.\n"

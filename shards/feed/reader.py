@@ -1,7 +1,7 @@
 """Batches of a set, in an order that depends on neither ranks nor workers."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -17,9 +17,11 @@ from fcot.internvl.augment import jpeg_marks
 from fcot.internvl.tokens import SampleError
 from fcot.runtime.checkpoints.workers import OutlivesSigterm
 from shards.feed.collate import collate, idle_batch
+from shards.feed.conversation import id_of, parse
 from shards.feed.decode import Prepared, prepare
 from shards.feed.ledger import Ledger, Skip
 from shards.feed.order import Epoch, Order, share
+from shards.feed.plain_pairs import HINT, Pair
 from shards.format.index import Array
 from shards.format.shard_set import ShardSet
 
@@ -69,6 +71,8 @@ class BatchStream(IterableDataset[Delivery]):
         token_budget: Pack the samples of a batch without padding, at most so many tokens in a pack; None to pad them.
         tile_budget: Most tiles in a pack; 0 for any number.
         jpeg_quality: Lowest quality of the JPEG marks put on tiles, None for none.
+        pair: How samples without a conversation are read, None to refuse them.
+        pair_seed: Draws their prompts.
     """
 
     def __init__(
@@ -85,6 +89,8 @@ class BatchStream(IterableDataset[Delivery]):
         token_budget: int | None = None,
         tile_budget: int = 0,
         jpeg_quality: int | None = None,
+        pair: Pair | None = None,
+        pair_seed: int = 0,
     ) -> None:
         super().__init__()
         self.samples, self.layout, self.order = samples, layout, order
@@ -92,6 +98,7 @@ class BatchStream(IterableDataset[Delivery]):
         self.training, self.with_prompts = training, with_prompts
         self.token_budget, self.tile_budget = token_budget, tile_budget
         self.jpeg_quality = jpeg_quality
+        self.pair, self.pair_seed = pair, pair_seed
         # epoch and place, in memory that workers share: those that live on read it when a pass begins
         with torch.inference_mode(False):  # made in a test loop, such a tensor could never be changed outside of it
             self._at = torch.zeros(2, dtype=torch.int64).share_memory_()
@@ -134,17 +141,28 @@ class BatchStream(IterableDataset[Delivery]):
         prepared: list[Prepared] = []
         skips = []
         for number in numbers.tolist():
+            raw: Mapping[str, Any] = {}
             try:
-                raw, augment = self.samples.read(number), self._augment(epoch, number)
-                seed = self._seed(epoch, number) if self.training else None
-                prepared.append(prepare(raw, self.layout, with_prompt=self.with_prompts, augment=augment, seed=seed))
+                raw = self.samples.read(number)
+                prepared.append(self._prepare(raw, epoch, number))
             except SampleError as error:
-                skips.append(Skip(*self.samples.name(number), error.reason, str(error)))
+                skips.append(Skip(*self.samples.name(number), error.reason, str(error), known_id(raw)))
         if prepared:
             batch = collate(prepared, self.layout, self.token_budget, self.tile_budget)
             return Delivery(batch, skips, stop=stop)
         alone = self.world_size == 1
         return Delivery(None if alone else idle_batch(self.layout, with_prompt=self.with_prompts), skips, stop=stop)
+
+    def _prepare(self, raw: Mapping[str, Any], epoch: int, number: int) -> Prepared:
+        return prepare(
+            raw,
+            self.layout,
+            with_prompt=self.with_prompts,
+            augment=self._augment(epoch, number),
+            seed=self._seed(epoch, number) if self.training else None,
+            pair=self.pair,
+            pair_seed=self.pair_seed,
+        )
 
     def _augment(self, epoch: int, number: int) -> Callable[[torch.Tensor], torch.Tensor] | None:
         """Return what is done to a sample's tiles: the same in every run, another in every epoch."""
@@ -211,9 +229,17 @@ class PageLoader(DataLoader[Batch]):
         ledger.close(stream.expected(epoch, start) + len(aside))
 
 
+def known_id(raw: Mapping[str, Any]) -> str | int | None:
+    """Return the id of a sample that is not used, as far as it can be read."""
+    try:
+        return id_of(parse(raw.get("json", b"{}")))
+    except SampleError:
+        return None
+
+
 def nothing_usable(samples: ShardSet, seen: int, reasons: str) -> UserError:
     """Return the error of a set without any usable sample."""
     return UserError(
         f"None of the {seen} samples in {samples.source} could be used ({reasons}).\n"
-        "Give shards in the canonical form: images and a .json of conversations."
+        f"Give shards in the canonical form: images and a .json of conversations; {HINT}."
     )

@@ -12,7 +12,8 @@ def check_unchanged(state: Mapping[str, Any], identity: Mapping[str, Any], sourc
 
     Args:
         state: Of the data, in the checkpoint.
-        identity: Of this run's data: the hash of its "set", the "seed", the hash of its "order".
+        identity: Of this run's data: the hash of its "set", the "seed", the hash of its "order", and how a "pair" is
+            read, if it is.
         source: Folder of the set.
 
     Raises:
@@ -21,6 +22,7 @@ def check_unchanged(state: Mapping[str, Any], identity: Mapping[str, Any], sourc
     changed = {
         "set": f"{source} has other samples or another index",
         "seed": f"data.seed is {identity['seed']} and was {state.get('seed')}",
+        "pair": f"data.pair is {identity.get('pair')} and was {state.get('pair')}",
         "order": "one of data.weights, data.repeat_time, data.ordered, model.max_tiles, or the tile size or the "
         "tokenizer of the model's checkpoint differs",
     }

@@ -19,6 +19,7 @@ from fcot.errors import UserError
 SUFFIX = ".index.safetensors"
 FORMAT = "1"
 USABLE = -1  # in `fault`
+WITHOUT_CONVERSATION = ("missing_json", "bad_json")  # faults of a sample that may be a plain image-text pair
 
 Array = NDArray[Any]
 
@@ -83,7 +84,7 @@ class Index:
         tasks: Task names.
         sources: Source names.
         extensions: Member names after the key, lower case: "json", "0.png".
-        faults: Reason and detail.
+        faults: Reason and detail, and the sample's id where it has one.
     """
 
     name: str
@@ -106,10 +107,23 @@ class Index:
     tasks: tuple[str, ...]
     sources: tuple[str, ...]
     extensions: tuple[str, ...]
-    faults: tuple[tuple[str, str], ...]
+    faults: tuple[tuple[str, ...], ...]
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def used(self, pairs: bool = False) -> Array:
+        """Return whether each sample is read `[samples]`.
+
+        Args:
+            pairs: Samples without a conversation are read as plain image-text pairs, all whose members are indexed.
+        """
+        usable: Array = self.fault == USABLE
+        if not pairs:
+            return usable
+        readable = np.array([reason in WITHOUT_CONVERSATION for reason, *_ in self.faults] + [False])
+        usable |= readable[self.fault] & (np.diff(self.members) > 0)
+        return usable
 
     def count(self, column: str, names: Sequence[str]) -> dict[str, int]:
         """Return how many usable samples have each name in a column such as "task"."""
@@ -183,7 +197,7 @@ def load_index(path: Path, sha256: str | None = None) -> Index:
         columns["keys"] = Keys(columns.pop("key_text").tobytes(), columns.pop("key_end"))
         for name in ("tasks", "sources", "extensions"):
             columns[name] = tuple(columns[name])
-        columns["faults"] = tuple((reason, detail) for reason, detail in columns["faults"])
+        columns["faults"] = tuple(map(tuple, columns["faults"]))
         return Index(**columns)
     except UserError:
         raise

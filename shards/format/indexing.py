@@ -4,7 +4,7 @@ import hashlib
 import os
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,23 @@ from typing import Any
 import numpy as np
 
 from fcot.internvl.tokens import SampleError
-from shards.feed.decode import ALLOWED, MAX_BYTES, MAX_SAMPLE_BYTES, MAX_TEXT_BYTES, image_size, is_image, record_of
-from shards.format.index import USABLE, Index, Keys
+from shards.feed.conversation import id_of, parse
+from shards.feed.decode import (
+    ALLOWED,
+    MAX_BYTES,
+    MAX_SAMPLE_BYTES,
+    MAX_TEXT_BYTES,
+    conversation_in,
+    image_size,
+    is_image,
+)
+from shards.feed.plain_pairs import HINT, has_conversation
+from shards.format.index import USABLE, WITHOUT_CONVERSATION, Index, Keys
 from shards.format.tar import Fault, Member, open_shard, walk
 
 PIECE = 1 << 20
+COMPANIONS = (".DS_Store", "Thumbs.db", "desktop.ini")
+MEDIA = ("mp4", "m4v", "mov", "avi", "mkv", "webm", "mp3", "wav", "flac", "ogg", "m4a", "aac")
 
 
 @dataclass
@@ -38,6 +50,12 @@ class FoundSample:
     def extensions(self) -> frozenset[str]:
         """Return what follows the key in the members' names."""
         return frozenset(extension for extension, _ in self.members)
+
+
+def is_companion(name: str) -> bool:
+    """Return whether a member is what a Mac or Windows writes beside files, and belongs to no sample."""
+    *folders, last = name.split("/")
+    return last.startswith("._") or last in COMPANIONS or "__MACOSX" in folders
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -62,6 +80,8 @@ def find_samples(file: int) -> list[FoundSample]:
             if last is not None:
                 last.beside_loss = True
             lost = True
+            continue
+        if isinstance(item, Member) and is_companion(item.name):
             continue
         key, extension = split_name(item.name)
         sample = samples.get(key)
@@ -88,6 +108,8 @@ def find_samples(file: int) -> list[FoundSample]:
 
 def refusal(member: Member, key: str, extension: str, sample: FoundSample) -> tuple[str, str] | None:
     """Return why a member is not read, None if it may be."""
+    if key and extension.rpartition(".")[2] in MEDIA:
+        return "unsupported_media", f"{member.name} is a video or a sound; only images are read"
     if not key or extension.rpartition(".")[2] not in ALLOWED:
         return "refused_member", f"{member.name} is none of {', '.join(ALLOWED)}"
     most = MAX_BYTES if is_image(extension) else MAX_TEXT_BYTES
@@ -133,6 +155,26 @@ def index_shard(path: Path, *, samples: int | None = None) -> Index:
     return Index(name=path.name, bytes=before.st_size, sha256=digest.hexdigest(), **table.columns())
 
 
+def check(record: Any, sample: FoundSample) -> None:
+    """Refuse a sample without a conversation; whether it is read as a plain pair is for a run to say.
+
+    Raises:
+        SampleError: With the reason it cannot be used as it is.
+    """
+    if "json" not in sample.extensions():
+        raise SampleError("missing_json", f"there is no .json member; {HINT}")  # the same for all: sets have millions
+    conversation_in(record)
+
+
+def characters(record: Mapping[str, Any], members: Mapping[str, bytes]) -> int:
+    """Return the length of a sample's conversation, or else of its text files."""
+    turns = record.get("conversations")
+    if isinstance(turns, list) and turns:
+        return sum(len(str(turn.get("value", ""))) for turn in turns if isinstance(turn, dict))
+    texts = (content for extension, content in members.items() if extension.rpartition(".")[2] == "txt")
+    return sum(len(content.decode("utf-8", "replace")) for content in texts)
+
+
 class _Table:
     """Fills the columns of an index."""
 
@@ -146,28 +188,31 @@ class _Table:
 
     def add(self, sample: FoundSample) -> None:
         """Add a sample and its members."""
-        rows, record = [], None
-        fault = sample.faults[0] if sample.faults else None
+        fault: tuple[str, ...] | None = sample.faults[0] if sample.faults else None
+        record: Any = None
+        members: dict[str, bytes] = {}
         try:
+            rows = []
             for extension, member in sample.members:
-                content, row = self._member(extension, member)
+                members[extension], row = self._member(extension, member)
                 rows.append(row)
-                if extension == "json":
-                    record = record_of(content)
-            if fault is None and record is None:
-                raise SampleError("missing_json", f"{sample.key} has no .json member")
+            self.members.extend(rows)  # only all of them: half of a sample's rows help nobody
+            record = parse(members["json"]) if "json" in members else None
+            if fault is None:
+                check(record, sample)
         except SampleError as error:
             fault = fault or (error.reason, str(error))
-        if len(rows) == len(sample.members):  # otherwise the sample is not used, and half of its rows help nobody
-            self.members.extend(rows)
         self.first.append(len(self.members))
         self.keys.append(sample.key)
-        turns = record["conversations"] if record else []
+        about = record if isinstance(record, dict) else {}
+        named = fault is None or fault[0] in WITHOUT_CONVERSATION
+        if fault is not None and has_conversation(record) and id_of(record) is not None:
+            fault = (*fault, str(id_of(record)))
         self.samples.append(
             (
-                self._place("tasks", str(record.get("task", "unknown"))) if record else -1,
-                self._place("sources", str(record.get("source", "unknown"))) if record else -1,
-                sum(len(str(turn.get("value", ""))) for turn in turns),
+                self._place("tasks", str(about.get("task", "unknown"))) if named else -1,
+                self._place("sources", str(about.get("source", "unknown"))) if named else -1,
+                characters(about, members),
                 USABLE if fault is None else self._place("faults", fault),
             )
         )

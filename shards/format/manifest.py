@@ -6,14 +6,16 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from fcot.errors import UserError
 from fcot.files.lock import one_writer
+from shards.feed.decode import is_image
 from shards.format.index import Index, index_path, load_index, write_whole
-from shards.format.indexing import counted, index_shard
+from shards.format.indexing import counted, index_shard, is_companion
 
 MANIFEST = "manifest.json"
 PACKED = re.compile(r"\.(tar\.(gz|bz2|xz|zst|lz4|lzma)|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
@@ -27,7 +29,8 @@ def shard_paths(source: Path) -> list[Path]:
     Raises:
         UserError: If there is none, or some are compressed: none is left out in silence.
     """
-    found = sorted(source.glob("*.tar")) if source.is_dir() else [source] if source.is_file() else []
+    tars = (path for path in source.glob("*.tar") if not is_companion(path.name))
+    found = sorted(tars) if source.is_dir() else [source] if source.is_file() else []
     names = [path.name for path in source.iterdir()] if source.is_dir() else []
     others = [name for name in names if PACKED.search(name) or (name[-4:].lower() == ".tar" and name[-4:] != ".tar")]
     if others:
@@ -39,6 +42,15 @@ def shard_paths(source: Path) -> list[Path]:
     if not found and sets:
         listed = " and ".join(filter(None, [", ".join(sets[:-1]), sets[-1]]))
         raise UserError(f"{source} holds {listed}, and no shards itself.\nGive one, such as {source / sets[0]}.")
+    if (
+        not found
+        and source.is_dir()
+        and any(is_image(path.name) for path in chain(source.glob("*"), source.glob("*/*")))
+    ):
+        raise UserError(
+            f"{source} holds images, and no tar files.\n"
+            f"Write them as shards first: fcot shards import folder {source} {source}-shards"
+        )
     if not found:
         raise UserError(
             f"There are no shards at {str(source)!r}.\n"

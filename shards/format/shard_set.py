@@ -12,7 +12,7 @@ import numpy as np
 from fcot.errors import UserError
 from fcot.internvl.tiling import grid, num_tiles
 from fcot.internvl.tokens import SampleError
-from shards.format.index import USABLE, Array, index_path, load_index
+from shards.format.index import Array, index_path, load_index
 from shards.format.manifest import index_set, is_indexed, manifest_hash, read_manifest, shard_paths
 from shards.format.tar import open_shard
 
@@ -27,13 +27,14 @@ class ShardSet:
 
     Args:
         source: Folder of shards, or one tar file; indexed if it is not yet, which is said.
+        pairs: Samples without a conversation count as usable: they are read as plain image-text pairs.
 
     Raises:
         UserError: If there are no shards, or manifest, indexes and shards do not belong together.
     """
 
-    def __init__(self, source: Path) -> None:
-        self.source = source
+    def __init__(self, source: Path, *, pairs: bool = False) -> None:
+        self.source, self.pairs = source, pairs
         paths = shard_paths(source)
         manifest = read_manifest(source)
         if manifest is None or not is_indexed(manifest):
@@ -66,20 +67,20 @@ class ShardSet:
 
     def usable(self) -> Array:
         """Return the numbers of the samples that are not quarantined, in order."""
-        return np.flatnonzero(np.concatenate([index.fault for index in self.indexes]) == USABLE)
+        return np.flatnonzero(np.concatenate([index.used(self.pairs) for index in self.indexes]))
 
-    def quarantined(self, limit: int | None = None) -> list[tuple[str, str, str, str]]:
-        """Return shard, key, reason and detail of each sample that indexing set aside, of the first `limit`."""
+    def quarantined(self, limit: int | None = None) -> list[tuple[str, ...]]:
+        """Return shard, key, reason, detail and known id of what indexing set aside, of the first `limit` samples."""
         return [
             (self._shown(place), index.keys[int(row)], *index.faults[index.fault[row]])
             for place, index in enumerate(self.indexes)
-            for row in np.flatnonzero(index.fault != USABLE)
+            for row in np.flatnonzero(~index.used(self.pairs))
             if limit is None or self.first[place] + row < limit
         ]
 
     def reasons(self) -> dict[str, int]:
         """Return how many samples indexing set aside, by reason."""
-        return dict(Counter(reason for _, _, reason, _ in self.quarantined()))
+        return dict(Counter(reason for _, _, reason, *_ in self.quarantined()))
 
     def names(self, column: str) -> tuple[list[str], Array]:
         """Return all names of a column, "task" or "source", and the place of each sample's name among them."""

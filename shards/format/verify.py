@@ -67,13 +67,12 @@ def require_whole(samples: ShardSet) -> None:
 
 def _damaged(samples: ShardSet, place: int) -> list[Skip]:
     skips = []
-    for row in range(len(samples.indexes[place])):
+    for row in samples.indexes[place].used(samples.pairs).nonzero()[0].tolist():
         number = int(samples.first[place]) + row
-        if samples.indexes[place].fault[row] < 0:
-            try:
-                samples.read(number)
-            except SampleError as error:
-                skips.append(Skip(*samples.name(number), error.reason, str(error)))
+        try:
+            samples.read(number)
+        except SampleError as error:
+            skips.append(Skip(*samples.name(number), error.reason, str(error)))
     return skips
 
 

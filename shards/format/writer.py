@@ -23,14 +23,14 @@ from shards.format.manifest import MANIFEST, Progress, make_manifest, read_manif
 
 
 class Writable(Protocol):
-    """A sample that can be written."""
+    """A sample that can be written; what its `notes` name, if it has any, is counted in the manifest."""
 
     def members(self, key: str) -> Mapping[str, str | bytes]:
         """Return the sample in the canonical shard form: `__key__`, images, `json`."""
 
 
 Draw = Callable[[int], Writable]
-JOB, SKIPPED, PARTIAL = "job.json", "skipped.jsonl", ".partial"
+JOB, SKIPPED, NOTES, PARTIAL = "job.json", "skipped.jsonl", "notes.json", ".partial"
 
 
 def _write_shard(path: Path, draw: Draw, start: int, stop: int) -> str:
@@ -39,19 +39,25 @@ def _write_shard(path: Path, draw: Draw, start: int, stop: int) -> str:
     if target.is_file():  # written last: the shard is whole
         return hashlib.sha256(target.read_bytes()).hexdigest()
     skipped = []
+    notes: dict[str, Counter[str]] = {}
     # under a unique name: a worker of a killed call may still be writing the same shard
     partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}{PARTIAL}")
     with wds.TarWriter(str(partial), mtime=0, user="fcot", group="fcot") as tar:
         for index in range(start, stop):
             try:
-                members = draw(index).members(f"{index:08d}")
+                sample = draw(index)
+                members = sample.members(f"{index:08d}")
             except SampleError as error:
-                line = {"key": f"{index:08d}", "reason": error.reason, "detail": str(error)}
+                line: dict[str, str | int] = {"key": f"{index:08d}", "reason": error.reason, "detail": str(error)}
+                line |= {} if error.id is None else {"id": error.id}
                 skipped.append(json.dumps(line) + "\n")
                 continue
             tar.write(members)
+            for kind, names in getattr(sample, "notes", {}).items():
+                notes.setdefault(kind, Counter()).update(names)
     found = replace(index_shard(partial), name=path.name)
     write_whole(path.with_suffix(f".{SKIPPED}"), "".join(skipped).encode())
+    write_whole(path.with_suffix(f".{NOTES}"), json.dumps(notes).encode())
     partial.replace(path)
     return found.save(target)
 
@@ -156,7 +162,7 @@ def _fill(
         hashes = list(wrap((_write_shard(*each) for each in jobs), len(jobs)))
     indexes = [load_index(index_path(path)) for path, *_ in jobs]
     rows = [shard_row(index, sha256) for index, sha256 in zip(indexes, hashes, strict=True)]
-    manifest = make_manifest(indexes, rows, {**told, **_gather_skipped(partial)})
+    manifest = make_manifest(indexes, rows, {**told, **_gather_skipped(partial), **_gather_notes(partial)})
     write_manifest(partial / MANIFEST, manifest)
     return manifest
 
@@ -166,12 +172,21 @@ def _publish(partial: Path, folder: Path) -> None:
     before = folder.with_name(f"{folder.name}.before")
     shutil.rmtree(before, ignore_errors=True)
     (partial / JOB).unlink()  # first: without the files removed below, no later call could continue here
-    for leftover in (*partial.glob(f"*{PARTIAL}"), *partial.glob(f"*.{SKIPPED}")):
+    for leftover in (*partial.glob(f"*{PARTIAL}"), *partial.glob(f"*.{SKIPPED}"), *partial.glob(f"*.{NOTES}")):
         leftover.unlink()
     if folder.exists():
         folder.rename(before)
     partial.rename(folder)
     shutil.rmtree(before, ignore_errors=True)
+
+
+def _gather_notes(folder: Path) -> dict[str, dict[str, int]]:
+    """Return what the samples note, counted: how many images were re-encoded, of which format, and the like."""
+    total: dict[str, Counter[str]] = {}
+    for path in sorted(folder.glob(f"*.{NOTES}")):
+        for kind, names in json.loads(path.read_bytes()).items():
+            total.setdefault(kind, Counter()).update(names)
+    return {kind: dict(sorted(names.items())) for kind, names in total.items() if names}
 
 
 def _gather_skipped(folder: Path) -> dict[str, dict[str, int]]:

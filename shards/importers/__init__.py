@@ -8,6 +8,7 @@ from shards.importers.hf import hf
 from shards.importers.internvl import internvl
 from shards.importers.llava import llava
 from shards.importers.pdf import pdf
+from shards.importers.pdfa import pdfa
 from shards.importers.registry import IMPORTERS
 from shards.importers.sharegpt import sharegpt
 
@@ -21,12 +22,14 @@ class Settings:
         task: Task of the samples.
         question: What is asked of a page or image that has only its text.
         dpi: Pixels an inch of rendered pages.
+        markdown: Write tables as Markdown tables, where the format knows where words stand.
     """
 
     images: Path | None = None
     task: str | None = None
     question: str | None = None
     dpi: int = 150
+    markdown: bool = False
 
 
-__all__ = ["IMPORTERS", "Settings", "folder", "hf", "internvl", "llava", "pdf", "sharegpt"]
+__all__ = ["IMPORTERS", "Settings", "folder", "hf", "internvl", "llava", "pdf", "pdfa", "sharegpt"]

@@ -1,7 +1,8 @@
 """A Hugging Face `datasets` folder: parquet files, or the arrow files that `save_to_disk` writes."""
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -9,7 +10,11 @@ from typing import Any
 
 from fcot.errors import UserError
 from fcot.internvl.tokens import SampleError
-from shards.importers.importer import ImportedSample, asked, canonical, imported, inside, read_bounded
+from shards.feed.conversation import id_of, refuse_media, text_of
+from shards.importers.folder import found_in
+from shards.importers.image_sources import image_bytes
+from shards.importers.importer import ImportedSample, asked, imported
+from shards.importers.messages import Turns, canonical, images_of
 from shards.importers.registry import IMPORTERS
 
 TURNS, IMAGES = ("conversations", "messages"), ("images", "image")
@@ -65,7 +70,7 @@ class HfImporter:
         self.repeat_time: Mapping[str, float] = {}
         self.source, self.task = source, task
         self.images = images or (source if source.is_dir() else source.parent)
-        files = sorted([*source.rglob("*.parquet"), *source.rglob("*.arrow")]) if source.is_dir() else [source]
+        files = found_in(source, ".parquet", ".arrow") if source.is_dir() else [source]
         try:
             self.groups = [(path, group, rows) for path in files for group, rows in enumerate(row_counts(path))]
         except UserError:
@@ -83,37 +88,38 @@ class HfImporter:
         path, group, _ = self.groups[place]
         table = group_rows(path, group)
         row = table.slice(index - (self._ends[place - 1] if place else 0), 1).to_pylist()[0]
-        found = first_of(row, IMAGES) or []
-        images = [self._image(image) for image in (found if isinstance(found, list) else [found])]
-        sample = imported(turns_of(row), images, task=str(row.get("task") or self.task or path.stem), source=path.stem)
+        try:
+            return self._sample(row, path.stem)
+        except SampleError as error:
+            error.id = id_of(row)
+            raise
+
+    def _sample(self, row: Mapping[str, Any], source: str) -> ImportedSample:
+        refuse_media(row)
+        turns, shown = turns_of(row, [image_bytes(image, self.images) for image in images_of(row, IMAGES)])
+        images = [image_bytes(image, self.images) for image in shown]
+        task = str(row.get("task") or self.task or source)
+        sample = imported(turns, images, task=task, source=source, id=row.get("id"))
         answers = first_of(row, ANSWERS)
         if first_of(row, TURNS) is None and isinstance(answers, list):
-            return ImportedSample({**sample.record, "references": [str(each) for each in answers]}, sample.images)
+            return replace(sample, record={**sample.record, "references": [str(each) for each in answers]})
         return sample
 
-    def _image(self, image: Any) -> tuple[str, bytes]:
-        if isinstance(image, dict) and isinstance(image.get("bytes"), bytes):
-            return str(image.get("path") or "image"), image["bytes"]
-        if isinstance(image, bytes):
-            return "image", image
-        name = image.get("path") if isinstance(image, dict) else image
-        return str(name), read_bounded(inside(self.images, name))
 
-
-def turns_of(row: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the conversation of a row, made of its question and first answer if it has none.
+def turns_of(row: Mapping[str, Any], images: Sequence[Any]) -> tuple[Turns, list[Any]]:
+    """Return the conversation of a row, made of its question and first answer if it has none, and its images.
 
     Raises:
         SampleError: If it has neither.
     """
     turns = first_of(row, TURNS)
     if turns is not None:
-        return canonical(turns)
+        return canonical(turns, images)
     question, answers = first_of(row, QUESTIONS), first_of(row, ANSWERS)
-    answer = answers[0] if isinstance(answers, list) and answers else answers
+    answer = text_of(answers[0] if isinstance(answers, list) and answers else answers)
     if not isinstance(question, str) or not isinstance(answer, str):
         raise SampleError("bad_record", f"no conversation, no question with answer among columns {sorted(row)}")
-    return asked(question, answer)
+    return asked(question, answer, max(1, len(images))), list(images)
 
 
 def first_of(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:

@@ -1,18 +1,17 @@
 """What an importer gives: samples by number, in the canonical form."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from fcot.internvl.decode import decode_image
+from fcot.internvl.control_tokens import SPELLED
 from fcot.internvl.prompts import IMAGE
 from fcot.internvl.tokens import SampleError, turns
-from shards.feed.decode import MAX_BYTES
-
-EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
-ROLES = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt", "chatgpt": "gpt", "system": "system"}
+from shards.feed.conversation import id_of, readable
+from shards.importers.pictures import pictures_of
 
 
 @dataclass(frozen=True)
@@ -21,11 +20,13 @@ class ImportedSample:
 
     Attributes:
         record: Conversations, task and source.
-        images: Extension and bytes of each image, as they were found.
+        images: Extension and bytes of each image.
+        notes: What the manifest counts: formats of re-encoded images, and control tokens that the text spells out.
     """
 
     record: Mapping[str, Any]
     images: Sequence[tuple[str, bytes]]
+    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def members(self, key: str) -> dict[str, str | bytes]:
         """Return the sample in the canonical shard form."""
@@ -49,78 +50,66 @@ class Importer(Protocol):
 
 
 def imported(
-    conversations: Sequence[Mapping[str, str]], images: Iterable[tuple[str, bytes]], *, task: str, source: str
+    conversations: Sequence[Mapping[str, Any]],
+    images: Iterable[tuple[str, bytes]],
+    *,
+    task: str,
+    source: str,
+    id: Any = None,
 ) -> ImportedSample:
     """Return a sample whose images decode and whose conversation fits them.
 
     Args:
         conversations: Turns in canonical form.
-        images: Name and bytes of each image.
+        images: Name and bytes of each image; one of several pages becomes several images.
         task: Task name.
         source: Source name.
+        id: What the record calls itself.
 
     Raises:
         SampleError: With the reason it cannot be used.
     """
-    kept = []
-    for name, data in images:
-        if len(data) > MAX_BYTES:
-            raise SampleError("too_many_bytes", f"{name} has {len(data)} bytes, over {MAX_BYTES}")
-        kept.append((EXTENSIONS[str(decode_image(data, name).format)], data))
-    turns(conversations, len(kept))
-    return ImportedSample({"conversations": list(conversations), "task": task, "source": source}, kept)
-
-
-def canonical(conversation: Any) -> list[dict[str, str]]:
-    """Return turns in canonical form from `from`/`value` or `role`/`content`; a system message begins the question.
-
-    Raises:
-        SampleError: If it is no conversation.
-    """
-    found: list[dict[str, str]] = []
-    system = ""
-    for turn in conversation if isinstance(conversation, list) else [None]:
-        if not isinstance(turn, dict):
-            raise SampleError("bad_json", "the record has no list of turns")
-        role, text = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
-        if role not in ROLES or not isinstance(text, str):
-            raise SampleError("bad_json", f"a turn is from {role!r} with a value of type {type(text).__name__}")
-        if ROLES[role] == "system":
-            system += text + "\n"
-            continue
-        found.append({"from": ROLES[role], "value": system + text if ROLES[role] == "human" else text})
-        system = "" if ROLES[role] == "human" else system
-    return found
-
-
-def asked(question: str, answer: str) -> list[dict[str, str]]:
-    """Return the conversation of one question about one image."""
-    return [{"from": "human", "value": f"{IMAGE}\n{question}"}, {"from": "gpt", "value": answer}]
-
-
-def inside(root: Path, name: Any) -> Path:
-    """Return the path of a file that a record names, within a root.
-
-    Raises:
-        SampleError: If the name leads out of the root, or there is no such file.
-    """
-    path = Path(str(name))
-    if not isinstance(name, str) or path.is_absolute() or ".." in path.parts:
-        raise SampleError("outside_root", f"the image {name!r} is no path within {root}")
-    if not (root / path).is_file():
-        raise SampleError("missing_image", f"there is no image {name!r} in {root}")
-    return root / path
-
-
-def read_bounded(path: Path) -> bytes:
-    """Return the bytes of a file of bounded size.
-
-    Raises:
-        SampleError: If it is too large or cannot be read.
-    """
+    files = [pictures_of(name, data) for name, data in images]
+    pictures = [picture for pages in files for picture in pages]
+    talk = readable({"conversations": by_page(conversations, list(map(len, files)))}, len(pictures))
+    turns(talk, len(pictures))
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise SampleError("too_many_bytes", f"{path} has {path.stat().st_size} bytes, over {MAX_BYTES}")
-        return path.read_bytes()
-    except OSError as error:
-        raise SampleError("unreadable_file", f"{path} cannot be read ({error.strerror})") from error
+        "".join(turn["value"] for turn in talk).encode()
+    except UnicodeEncodeError as error:
+        raise SampleError("bad_json", f"a turn holds half of a pair of surrogates: {error}") from error
+    named = {} if id_of({"id": id}) is None else {"id": id_of({"id": id})}
+    notes = {
+        "reencoded": [pages[0].was for pages in files if pages[0].was],
+        "control_tokens": sorted({token for turn in talk for token in SPELLED.findall(turn["value"])}),
+    }
+    record = {**named, "conversations": talk, "task": task, "source": source}
+    return ImportedSample(record, [(each.extension, each.data) for each in pictures], notes)
+
+
+def by_page(conversations: Sequence[Mapping[str, Any]], pages: Sequence[int]) -> list[dict[str, Any]]:
+    """Return turns with a placeholder for each page, where they have one for each file.
+
+    Args:
+        conversations: Turns in canonical form.
+        pages: How many pages each file has.
+    """
+    if sum(pages) == len(pages):
+        return [dict(turn) for turn in conversations]
+    with suppress(SampleError):  # what is not plain by files may be so by pages
+        conversations = readable({"conversations": conversations}, len(pages))
+    asked = [turn for turn in conversations if turn.get("from") == "human" and isinstance(turn.get("value"), str)]
+    places = sum(turn["value"].count(IMAGE) for turn in asked)
+    if places != len(pages):
+        return [dict(turn) for turn in conversations]
+    rest = iter(pages)
+    return [
+        {**turn, "value": re.sub(IMAGE, lambda _: "\n".join([IMAGE] * next(rest)), turn["value"])}
+        if any(turn is each for each in asked)
+        else dict(turn)
+        for turn in conversations
+    ]
+
+
+def asked(question: str, answer: str, images: int = 1) -> list[dict[str, str]]:
+    """Return the conversation of one question about images."""
+    return [{"from": "human", "value": f"{IMAGE}\n" * images + question}, {"from": "gpt", "value": answer}]

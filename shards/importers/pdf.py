@@ -1,6 +1,7 @@
 """Pages of PDF files, rendered, with the text that they hold."""
 
 import io
+import math
 from bisect import bisect_right
 from collections.abc import Mapping
 from itertools import accumulate
@@ -12,8 +13,9 @@ from PIL import Image
 from fcot.errors import UserError
 from fcot.internvl.decode import MAX_PIXELS
 from fcot.internvl.tokens import SampleError
-from shards.importers.folder import QUESTION
+from shards.importers.folder import QUESTION, found_in
 from shards.importers.importer import ImportedSample, asked, imported
+from shards.importers.pictures import MAX_PIXELS_IN_ALL
 from shards.importers.registry import IMPORTERS
 
 POINTS = 72  # per inch
@@ -48,7 +50,7 @@ class PdfImporter:
     def __init__(self, source: Path, question: str, task: str, dpi: int) -> None:
         self.repeat_time: Mapping[str, float] = {}
         self.source, self.question, self.task, self.dpi = source, question, task, dpi
-        self.files = sorted(source.rglob("*.pdf")) if source.is_dir() else [source]
+        self.files = found_in(source, ".pdf") if source.is_dir() else [source]
         self._ends = list(accumulate(self._pages(path) for path in self.files))
 
     @staticmethod
@@ -84,10 +86,28 @@ class PdfImporter:
         text = "".join(letter for letter in found if letter == "\n" or letter.isprintable()).strip()
         if not text:
             raise SampleError("no_text", f"{name} holds no text")
-        width, height = page.get_size()
-        if width * height * (self.dpi / POINTS) ** 2 > MAX_PIXELS:
-            raise SampleError("image_too_large", f"{name} is {width:.0f}x{height:.0f} points")
-        return text, page.render(scale=self.dpi / POINTS).to_pil().convert("RGB")
+        return text, rendered(page, self.dpi, name)
+
+
+def rendered(page: Any, dpi: int, name: str) -> Image.Image:
+    """Return what a page looks like.
+
+    Args:
+        page: Of an open document.
+        dpi: Pixels an inch.
+        name: For messages.
+
+    Raises:
+        SampleError: If it is too large, or has images of too many pixels.
+    """
+    width, height = page.get_size()
+    if width * height * (dpi / POINTS) ** 2 > MAX_PIXELS:
+        raise SampleError("image_too_large", f"{name} is {width:.0f}x{height:.0f} points")
+    pixels = sum(math.prod(each.get_px_size()) for each in page.get_objects(filter=[pdfium().raw.FPDF_PAGEOBJ_IMAGE]))
+    if pixels > MAX_PIXELS_IN_ALL:
+        raise SampleError("image_too_large", f"{name} has images of {pixels} pixels, over {MAX_PIXELS_IN_ALL}")
+    image: Image.Image = page.render(scale=dpi / POINTS).to_pil().convert("RGB")
+    return image
 
 
 @IMPORTERS.add

@@ -13,7 +13,10 @@ import numpy as np
 
 from fcot.errors import UserError
 from fcot.internvl.tokens import SampleError
-from shards.importers.importer import ImportedSample, canonical, imported, inside, read_bounded
+from shards.feed.conversation import WrittenNumber, id_of, parse, refuse_media
+from shards.importers.image_sources import image_bytes
+from shards.importers.importer import ImportedSample, imported
+from shards.importers.messages import canonical, images_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def listed_records(path: Path) -> list[Any]:
         UserError: If it is none.
     """
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(path.read_bytes(), parse_float=WrittenNumber)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}).\nGive a list of records, or a .jsonl.") from error
     if not isinstance(found, list):
@@ -80,8 +83,8 @@ def record_at(path: Path, number: int) -> Mapping[str, Any]:
             file.seek(int(starts[number]))
             line = file.read(int(starts[number + 1] - starts[number]))
         try:
-            found = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            found = parse(line)
+        except SampleError as error:
             raise SampleError("bad_json", f"line of {path.name} at byte {starts[number]}: {error}") from error
     else:
         found = listed_records(path)[number]
@@ -119,8 +122,16 @@ class RecordImporter:
         place = bisect_right(self._ends, index)
         file = self.files[place]
         record = record_at(file.path, index - (self._ends[place - 1] if place else 0))
-        names = record.get("image", record.get("images")) or []
-        names = names if isinstance(names, list) else [names]
-        images = [(str(name), read_bounded(inside(file.root, name))) for name in names]
-        turns = canonical(record.get("conversations", record.get("messages")))
-        return imported(turns, images, task=str(record.get("task", self.task or file.source)), source=file.source)
+        try:
+            return self._sample(record, file)
+        except SampleError as error:
+            error.id = id_of(record)
+            raise
+
+    def _sample(self, record: Mapping[str, Any], file: Annotations) -> ImportedSample:
+        refuse_media(record)
+        beside = [image_bytes(image, file.root) for image in images_of(record)]
+        turns, shown = canonical(record.get("conversations", record.get("messages")), beside)
+        images = [image_bytes(image, file.root) for image in shown]
+        task = str(record.get("task", self.task or file.source))
+        return imported(turns, images, task=task, source=file.source, id=record.get("id"))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from shards.importers.folder import found_in
 from shards.importers.records import Annotations, RecordImporter
 from shards.importers.registry import IMPORTERS
 
@@ -20,5 +21,5 @@ def sharegpt(source: Path, *, images: Path | None = None, task: str | None = Non
     Raises:
         UserError: If a file cannot be read.
     """
-    files = sorted([*source.glob("*.json"), *source.glob("*.jsonl")]) if source.is_dir() else [source]
+    files = found_in(source, ".json", ".jsonl", subfolders=False) if source.is_dir() else [source]
     return RecordImporter([Annotations(file, images or file.parent, file.stem) for file in files], task)

@@ -10,7 +10,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from callbacks import TaskLosses
-from callbacks.task_losses import suggested_weights
 from fcot.errors import UserError
 from fcot.models.student_teacher import answer_labels
 from fcot.runtime.trainer import Trainer
@@ -61,17 +60,24 @@ def fit(folder, checkpoint, shards, *callbacks, ckpt_path=None, **options):
 
 
 def expected(module, batches):
-    """Mean loss of each task's answer tokens, computed one sample at a time."""
-    sums, tokens, samples = Counter(), Counter(), Counter()
+    """Mean losses of each task over answer tokens and over samples, computed one sample at a time."""
+    sums, means, tokens, samples = Counter(), Counter(), Counter(), Counter()
     for batch in batches:
         for place, task in enumerate(batch.tasks):
             one = batch.take([place])
             count = len(answer_labels(one.sequences["student"]))
-            sums[task] += module.losses(one)["loss"].item() * count
+            mean = module.losses(one)["loss"].item()
+            sums[task] += mean * count
+            means[task] += mean
             tokens[task] += count
             samples[task] += 1
     return {
-        task: {"loss": pytest.approx(sums[task] / tokens[task]), "answer_tokens": tokens[task], "samples": count}
+        task: {
+            "loss": pytest.approx(sums[task] / tokens[task]),
+            "sample_loss": pytest.approx(means[task] / count),
+            "answer_tokens": tokens[task],
+            "samples": count,
+        }
         for task, count in samples.items()
     }
 
@@ -85,6 +91,8 @@ def test_losses_of_tasks_are_those_of_the_last_half_of_the_steps(tmp_path, tiny_
     assert (report["split"], report["steps"]) == ("train", [3, 4])
     assert report["tasks"] == expected(module, record.batches[2:])
     assert report["weights"].keys() == report["tasks"].keys()
+    assert report["read"] == Counter(task for batch in record.batches for task in batch.tasks)
+    assert report["answer_tokens"] == sum(len(answer_labels(b.sequences["student"])) for b in record.batches)
     with (tmp_path / "run" / "metrics.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["step"] == "2" and row.get("train_loss/plain")]
     assert float(rows[0]["train_loss/plain"]) == expected(module, record.batches[1:2])["plain"]["loss"]
@@ -109,6 +117,24 @@ def test_a_resumed_run_goes_on_counting_in_the_middle_of_a_window(tmp_path, tiny
     assert losses.report()["tasks"] == expected(module, first.batches[:3] + second.batches)
 
 
+def test_a_checkpoint_without_means_of_samples_is_gone_on_from(tmp_path, tiny_checkpoint, shards):
+    losses = TaskLosses()
+    windows = [{"step": 2, "tasks": {"plain": [6.0, 4.0, 2.0]}}]
+    losses.load_state_dict({"window": {"plain": [3.0, 2.0, 1.0]}, "windows": windows})
+    assert losses.report()["tasks"]["plain"]["sample_loss"] == 1.5
+    assert losses.state_dict()["window"] == {"plain": [3.0, 2.0, 1.0, 1.5]}
+
+
+def test_weights_follow_means_of_samples_and_the_sizes_of_tasks():
+    losses = TaskLosses()
+    # a long read-out has nearly all tokens of its task, at another loss than most of its samples
+    counts = {"read": [10.0, 100.0, 2.0, 2.0], "ask": [2.0, 4.0, 2.0, 1.0], "plain": [6.0, 4.0, 2.0, 3.0]}
+    losses.load_state_dict({"window": {}, "windows": [{"step": 2, "tasks": counts}]})
+    report = losses.report({"read": 100, "ask": 100, "plain": 100})
+    assert report["weights"] == pytest.approx({"read": 1.0, "ask": 0.5, "plain": 1.5})
+    assert losses.report({"read": 800, "ask": 100, "plain": 100})["weights"]["read"] == pytest.approx(1.0)
+
+
 def test_a_trial_run_writes_nothing(tmp_path, tiny_checkpoint, tiny_shards):
     fit(tmp_path, tiny_checkpoint, tiny_shards, TaskLosses(), fast_dev_run=True)
     assert not list(tmp_path.glob("**/task_losses.json"))
@@ -131,18 +157,3 @@ def test_a_module_without_losses_of_rows_is_refused(tmp_path, tiny_checkpoint, s
     )
     with pytest.raises(UserError, match=r"Plain\.training_step returns no 'ce_rows'"):
         trainer.fit(Plain(tiny_checkpoint), Shards(shards, batch_size=4, num_workers=0))
-
-
-@pytest.mark.parametrize(
-    ("losses", "generation", "weights"),
-    [
-        ({"a": 1.0, "b": 1.0, "c": 1.0}, [], {"a": 1.0, "b": 1.0, "c": 1.0}),
-        ({"easy": 0.1, "a": 1.0, "hard": 9.0}, [], {"easy": 0.5, "a": 1.0, "hard": 2.0}),
-        ({"easy": 0.8, "a": 1.0, "hard": 1.5}, [], {"easy": 0.8, "a": 1.0, "hard": 1.5}),
-        ({"easy": 0.1, "a": 1.0, "story": 9.0}, ["story", "easy"], {"easy": 0.5, "a": 1.0, "story": 1.0}),
-        ({"learned": 0.0}, [], {"learned": 1.0}),
-        ({}, [], {}),
-    ],
-)
-def test_easy_tasks_are_drawn_less_and_hard_ones_more_unless_they_generate(losses, generation, weights):
-    assert suggested_weights(losses, generation) == pytest.approx(weights)

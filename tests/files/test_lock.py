@@ -13,7 +13,7 @@ import time
 import pytest
 
 from fcot.errors import UserError
-from fcot.files.lock import one_writer
+from fcot.files.lock import claim, one_writer
 from shards.feed.datamodule import Shards
 from shards.format.indexing import index_shard
 from shards.format.manifest import index_set
@@ -151,3 +151,81 @@ def test_a_full_disk_is_said_and_the_set_before_is_kept(tmp_path):
     assert at_once(1, fails)[0] == [0]
     assert json.loads((tmp_path / "train" / "manifest.json").read_text()) == before
     assert keys(tmp_path / "train")[1] == ["00000000", "00000001"]
+
+
+def test_of_many_that_claim_one_holds_and_nobody_waits(tmp_path):
+    lock, gate = tmp_path / "shard.lock", FORK.Barrier(4)
+
+    def work():
+        with claim(lock) as mine:
+            gate.wait()  # nobody leaves before all have asked
+            return mine
+
+    codes, found = at_once(4, work)
+    assert codes == [0] * 4
+    assert sum(found) == 1
+    assert not lock.exists()
+
+
+def test_work_that_is_claimed_again_and_again_is_done_by_one_process_at_a_time(tmp_path):
+    lock, inside, done = tmp_path / "shard.lock", tmp_path / "inside", 40
+
+    def work():
+        held = 0
+        while held < done:
+            with claim(lock) as mine:
+                if mine:
+                    inside.open("x").close()  # fails if another is inside
+                    held += 1
+                    inside.unlink()
+        return held
+
+    codes, found = at_once(3, work)
+    assert (codes, found) == ([0] * 3, [done] * 3)
+    assert not lock.exists()
+
+
+def test_what_a_killed_process_claimed_is_free_again(tmp_path):
+    holds = FORK.Event()
+
+    def hold():
+        with claim(tmp_path / "shard.lock"):
+            holds.set()
+            signal.pause()
+
+    child = FORK.Process(target=hold)
+    child.start()
+    assert holds.wait(60)
+    with claim(tmp_path / "shard.lock") as mine:
+        assert not mine
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    with claim(tmp_path / "shard.lock") as mine:
+        assert mine
+    assert not (tmp_path / "shard.lock").exists()
+
+
+@pytest.mark.parametrize(("code", "held"), [(errno.ENOLCK, True), (errno.ENOSYS, True), (errno.EIO, None)])
+def test_without_locks_everything_is_claimed_and_a_broken_disk_is_an_error(tmp_path, monkeypatch, code, held):
+    monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(code, "no locks")))
+    if held is None:
+        with pytest.raises(OSError, match="no locks"), claim(tmp_path / "shard.lock"):
+            pass
+    else:
+        with claim(tmp_path / "shard.lock") as mine:
+            assert mine
+
+
+def test_a_lock_that_its_last_holder_removed_in_between_is_not_held(tmp_path, monkeypatch):
+    lock, flock = tmp_path / "shard.lock", fcntl.flock
+
+    def late(file, how):
+        lock.unlink(missing_ok=True)  # as its holder does, between our opening and locking it
+        flock(file, how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", late)
+        with claim(lock) as mine:
+            assert not mine
+    with claim(lock) as mine:
+        assert mine

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fcot.errors import UserError
 from fcot.reduce import REDUCERS, BeforeReducer
 from fcot.reproduce import rivals as module
 from fcot.reproduce.demo import Preset
-from fcot.reproduce.rivals import Cell, cells, rivals, take_up, work_of
+from fcot.reproduce.rivals import Cell, cells, rivals, work_of
 from fcot.reproduce.rivals_table import benched, best_of_each, winners
 
 ROOT = Path(__file__).parents[2]
@@ -36,13 +35,6 @@ def test_commands_are_ordinary_and_a_training_goes_on(tmp_path):
     fits = [command for commands in work.values() for command in commands if command.words[0] == "fit"]
     assert all(command.words[-2:] == ["--ckpt_path", "last"] and command.made for command in fits)
     assert all(command.made for commands in work.values() for command in commands)
-
-
-def test_only_an_earlier_part_of_the_same_work_is_taken_up(tmp_path):
-    take_up(tmp_path / "run", module.PRESET)
-    take_up(tmp_path / "run", module.PRESET)
-    with pytest.raises(UserError, match="holds something else"):
-        take_up(tmp_path / "run", Preset({2: 1}, 1, 1, 1, 1, 1, "x"))
 
 
 def row(label, difference, budget="keep", **changes):

@@ -18,7 +18,7 @@ from fcot.files.weights import folder_sha256
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.prompts import IMAGE
 from fcot.internvl.tiling import cut, grid, num_tiles
-from fcot.internvl.tokens import CONTEXT, END, IGNORED, START, Encoded, SampleError, expand, page_tokens
+from fcot.internvl.tokens import IGNORED, Encoded, SampleError, expand, page_tokens
 from fcot.models.reduced_pages import Left
 from fcot.models.student_teacher import StudentTeacher
 from fcot.models.token_counts import TokenCounts
@@ -82,13 +82,6 @@ class Prepared:
     pages: Pages
     encoded: Encoded | None = None
     failed: str = ""
-
-
-def escaped(text: str) -> str:
-    """Return text in which InternVL's image tokens are words, not places for pictures."""
-    for token in (IMAGE, START, CONTEXT, END):
-        text = text.replace(token, f"{token[0]} {token[1:]}")
-    return text
 
 
 class Reader:
@@ -169,7 +162,7 @@ class Reader:
         if pages.failed:
             return Prepared(asked, pages, failed=pages.failed)
         try:
-            encoded = self.encoder.prompt([f"{IMAGE}\n" * len(pages.counts) + escaped(asked.text)], [], pages.counts)
+            encoded = self.encoder.prompt([f"{IMAGE}\n" * len(pages.counts) + asked.text], [], pages.counts)
         except SampleError as error:
             return Prepared(asked, pages, failed=str(error))
         room = self.encoder.max_length - self._length(encoded, pages.tiles)

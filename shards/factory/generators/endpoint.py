@@ -1,55 +1,38 @@
 """OpenAI-compatible endpoints as a generator: many requests at once, tried again until they are answered or refused."""
 
 import asyncio
-import base64
 import hashlib
-import json
-import os
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
+from itertools import count
 from queue import SimpleQueue
-from time import monotonic, perf_counter
-from typing import Any
+from time import monotonic
 
-import openai
 import tenacity
-from openai.types.chat import ChatCompletion
 
 from fcot.errors import UserError
-from fcot.internvl.prompts import IMAGE
+from shards.factory.generators.address import Address
+from shards.factory.generators.faults import RefusedError, TransientError
+from shards.factory.leaving import EXIT_TRY_AGAIN
 from shards.factory.requests import Request, Response
 
-TRY_AGAIN = (408, 409, 425, 429)
-REFUSED = (400, 413, 422)
-LONGEST_REST = 30.0  # seconds of an endpoint that cannot be reached
-EXIT_TRY_AGAIN = 75
-MIME = {"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+SECONDS = 30.0  # between messages about failed tries
 
 
-class TransientError(Exception):
-    """A try failed in a way that may pass.
-
-    Attributes:
-        kind: Class of the fault.
-        rest: Seconds that the endpoint asked for, None if it did not.
-    """
-
-    def __init__(self, kind: str, rest: float | None = None) -> None:
-        super().__init__(kind)
-        self.kind, self.rest = kind, rest
-
-
-class RefusedError(Exception):
-    """The endpoint will not answer this request, however often it is asked."""
+class ImpatientError(Exception):
+    """No server can be asked within the patience that is left."""
 
 
 class Endpoints:
     """Draws texts from servers that speak OpenAI's chat completions.
 
-    Requests of a page go to one endpoint as long as it answers, for the sake of its caches. The client itself tries
-    nothing again. An endpoint's `Retry-After` is obeyed, whatever its length; others are asked meanwhile.
+    Requests of a page go to one server as long as it answers, for the sake of its caches; the next try goes to another
+    one. The client itself tries nothing again. A server's `Retry-After` is obeyed, whatever its length; others are
+    asked meanwhile.
 
     Args:
         urls: Base addresses, such as http://node1:8000/v1.
@@ -73,38 +56,32 @@ class Endpoints:
     ) -> None:
         if not model:
             raise UserError(f"No model is named for {urls[0]}.\nGive its name there: --model NAME.")
-        self.urls, self.identity, self.name = list(urls), f"endpoint {model}", model
-        self.concurrency, self.timeout, self.patience = concurrency, timeout, patience
+        self.identity, self.name = f"endpoint {model}", model
+        self.concurrency, self.patience = concurrency, patience
         self._faults: Counter[str] = Counter()
-        self._rests_until = dict.fromkeys(self.urls, 0.0)
-        self._failures = dict.fromkeys(self.urls, 0)
-        self._last_answer = monotonic()
+        self._last_answer, self._said = monotonic(), float("-inf")
+        self._addresses = [Address(url, model, timeout) for url in dict.fromkeys(urls)]
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="endpoints", daemon=True)
         self._thread.start()
-        self._clients = {
-            url: openai.AsyncOpenAI(
-                base_url=url,
-                api_key=os.environ.get("OPENAI_API_KEY") or "none",
-                max_retries=0,
-                timeout=openai.Timeout(timeout, connect=min(10.0, timeout)),
-                http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
-            )
-            for url in self.urls
-        }
 
     def faults(self) -> Mapping[str, int]:
         """Return how many failed tries there were, by class."""
         return dict(self._faults)
 
     def close(self) -> None:
-        """Close all connections."""
+        """End what is under way and close all connections."""
 
         async def close() -> None:
-            for client in self._clients.values():
-                await client.close()
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for each in others:
+                each.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            for address in self._addresses:
+                await address.close()
 
-        asyncio.run_coroutine_threadsafe(close(), self._loop).result(10)
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(close(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
 
@@ -112,7 +89,7 @@ class Endpoints:
         """Answer requests as they are pulled, so many at a time.
 
         Raises:
-            UserError: If an endpoint says that nothing will ever be answered: a wrong key, address or model.
+            UserError: If a server says that nothing will ever be answered: a wrong key, address or model.
             SystemExit: With code 75 if patience ends.
         """
         done: SimpleQueue[tuple[Request, Future[Response]]] = SimpleQueue()
@@ -140,11 +117,8 @@ class Endpoints:
     def _result(self, future: "Future[Response]") -> Response:
         try:
             return future.result()
-        except tenacity.RetryError as error:
-            kind = error.last_attempt.exception()
-            print(
-                f"No endpoint has answered for {self.patience:.0f} s ({kind}); what was answered is kept.", flush=True
-            )
+        except ImpatientError as error:
+            print(f"{error}; what was answered is kept.", file=sys.stderr, flush=True)
             raise SystemExit(EXIT_TRY_AGAIN) from error
 
     async def _answer(self, request: Request) -> Response:
@@ -155,134 +129,57 @@ class Endpoints:
             stop=lambda state: monotonic() - self._last_answer > self.patience,
         )
         try:
-            response: Response = await retrying(self._try, request)
+            response: Response = await retrying(self._try, request, count())
         except RefusedError as error:
+            self._faults[error.kind] += 1
             response = Response(request.id, model=self.name, refused=str(error))
+        except tenacity.RetryError as error:
+            kind = error.last_attempt.exception()
+            raise ImpatientError(f"No endpoint has answered for {self.patience:.0f} s ({kind})") from error
         self._last_answer = monotonic()
         return response
 
-    _backoff = tenacity.wait_exponential_jitter(initial=0.5, max=30.0, jitter=0.5)
+    _backoff = tenacity.wait_exponential(multiplier=0.5, max=30.0) + tenacity.wait_random(0.0, 0.5)
 
     def _pause(self, state: tenacity.RetryCallState) -> float:
-        """Return how long a request waits: not at all where the endpoint rests, since another may answer."""
+        """Return how long a request waits: not at all where its server rests, since another may answer."""
         error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, TransientError) and error.rest is not None:
+        if isinstance(error, TransientError) and (error.rest is not None or error.kind == "connection"):
             return 0.0
         return float(self._backoff(state))
 
-    async def _try(self, request: Request) -> Response:
-        url, start = await self._endpoint(request.key), perf_counter()
+    async def _try(self, request: Request, tries: "count[int]") -> Response:
+        address = await self._awake(request.key, next(tries))
         try:
-            found = await asyncio.wait_for(self._send(url, request), self.timeout)
+            return await address.ask(request)
         except TransientError as error:
             self._faults[error.kind] += 1
-            if error.rest is not None:
-                self._rests_until[url] = max(self._rests_until[url], monotonic() + error.rest)
+            self._say(address, error)
             raise
-        except TimeoutError as error:
-            self._faults["timeout"] += 1
-            raise TransientError("timeout") from error
-        self._failures[url] = 0
-        return self._response(request, found, perf_counter() - start)
 
-    async def _endpoint(self, key: str) -> str:
-        """Return an endpoint that does not rest: for one page the same as long as it can be; wait if all rest."""
+    async def _awake(self, key: str, tries: int) -> Address:
+        """Return a server that does not rest: for a first try of one page the same as long as it can be.
+
+        Raises:
+            ImpatientError: If all ask to be left alone for longer than patience lasts.
+        """
         while True:
             now = monotonic()
-            awake = [url for url in self.urls if self._rests_until[url] <= now]
+            awake = [each for each in self._addresses if each.rests_until <= now]
             if awake:
-                return max(awake, key=lambda url: hashlib.sha256(f"{url} {key}".encode()).digest())
-            self._last_answer = max(self._last_answer, now - self.patience)
-            await asyncio.sleep(max(0.01, min(self._rests_until.values()) - now))
+                awake.sort(key=lambda each: hashlib.sha256(f"{each.url} {key}".encode()).digest())
+                return awake[tries % len(awake)]
+            asked = min(each.asked_until for each in self._addresses)
+            if asked > max(now, self._last_answer + self.patience):
+                raise ImpatientError(
+                    f"Every endpoint asks for {asked - now:.0f} s of rest, "
+                    f"and patience ends after {self.patience:.0f} s"
+                )
+            await asyncio.sleep(min(each.rests_until for each in self._addresses) - now)
 
-    async def _send(self, url: str, request: Request) -> ChatCompletion:
-        sampling = request.sampling
-        try:
-            found: Any = await self._clients[url].chat.completions.create(
-                model=self.name,
-                messages=messages(request),  # type: ignore[arg-type]
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=sampling.max_tokens,
-                seed=request.seed,
-            )
-        except openai.APITimeoutError as error:
-            raise TransientError("timeout") from error
-        except openai.APIStatusError as error:
-            raise self._status(url, error) from error
-        except openai.APIConnectionError as error:
-            self._failures[url] += 1
-            raise TransientError("connection", min(LONGEST_REST, 0.5 * 2 ** min(self._failures[url], 8))) from error
-        except (json.JSONDecodeError, openai.APIError) as error:  # a body that is cut, with a length that is right
-            raise TransientError("no JSON") from error
-        if not isinstance(found, ChatCompletion):
-            raise TransientError("no JSON")  # openai returns the text of a page that is no JSON
-        if not found.choices or found.choices[0].message is None:
-            raise TransientError("no choices")  # an error object with status 200
-        return found
-
-    def _status(self, url: str, error: openai.APIStatusError) -> Exception:
-        """Return what an HTTP status means."""
-        status = error.status_code
-        if status in TRY_AGAIN or status >= 500:
-            return TransientError(f"status {status}", retry_after(error.response.headers))
-        if status in REFUSED:
-            self._faults[f"status {status}"] += 1
-            return RefusedError(f"status {status}: {error.message[:200]}")
-        advice = {401: "Set OPENAI_API_KEY to a valid key.", 403: "Set OPENAI_API_KEY to a key that may use the model."}
-        there = error.response.headers.get("location", "")
-        found = f", to {there}" if there else ""
-        return UserError(
-            f"{url} answers with status {status}{found}: {error.message[:200]}\n"
-            + advice.get(status, f"Check the address, which as a rule ends in /v1, and the model's name {self.name!r}.")
-        )
-
-    def _response(self, request: Request, found: ChatCompletion, seconds: float) -> Response:
-        choice, usage = found.choices[0], found.usage
-        return Response(
-            request.id,
-            choice.message.content or "",
-            str(choice.finish_reason or "unknown"),
-            usage.prompt_tokens if usage else 0,
-            usage.completion_tokens if usage else 0,
-            str(found.model or self.name),
-            round(seconds, 4),
-        )
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a response asks to wait, None if it does not."""
-    try:
-        return max(0.0, float(headers.get("retry-after", "")))
-    except ValueError:
-        return None
-
-
-def messages(request: Request) -> list[dict[str, Any]]:
-    """Return a conversation in OpenAI's form, each picture as a data URL in the place of its `<image>`."""
-    pictures = [
-        {
-            "type": "image_url",
-            "image_url": {"url": f"data:{MIME[kind.lower()]};base64,{base64.b64encode(data).decode()}"},
-        }
-        for kind, data in request.images
-    ]
-    turns = [dict(turn) for turn in request.turns]
-    if pictures and not any(IMAGE in turn["value"] for turn in turns):
-        turns[0]["value"] = f"{IMAGE}\n" * len(pictures) + turns[0]["value"]
-    found: list[dict[str, Any]] = []
-    pending = iter(pictures)
-    for turn in turns:
-        role = {"human": "user", "gpt": "assistant"}.get(turn["from"], turn["from"])
-        text = turn["value"]
-        if role != "user" or not pictures:
-            found.append({"role": role, "content": text})
-            continue
-        parts: list[dict[str, Any]] = []
-        for number, piece in enumerate(text.split(IMAGE)):
-            if number:
-                parts.append(next(pending))
-            if piece.strip():
-                parts.append({"type": "text", "text": piece.strip("\n") if parts else piece})
-        found.append({"role": role, "content": parts if any(part["type"] != "text" for part in parts) else text})
-    return found
+    def _say(self, address: Address, error: TransientError) -> None:
+        """Say what goes wrong, now and then."""
+        if monotonic() - self._said >= SECONDS:
+            self._said = monotonic()
+            rest = f", and asks for {error.rest:.0f} s of rest" if error.rest else ""
+            print(f"{address.url}: {error}{rest}; asked again", file=sys.stderr, flush=True)

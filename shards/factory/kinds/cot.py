@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from math import comb
 from typing import Any
 
+from fcot.errors import UserError
 from shards.factory.kinds.kind import ORIGINAL, Form, Judged, Kind
 from shards.factory.mutants import mutants
 from shards.factory.question import Known, Question
 from shards.factory.requests import Response
 from shards.factory.texts import most_different, most_repeated_line, repetition
-from shards.factory.verifiers.conclusion import Broken, conclusions, without_thoughts
+from shards.factory.verifiers.conclusion import Broken, bare, conclusions, without_thoughts
 from shards.factory.verifiers.judge import Verdict, judge
 from shards.factory.verifiers.verifier import Task, Verifier
 
@@ -21,6 +22,7 @@ TEMPLATE = (
 MARKER = "Answer: "
 MOST_REPEATED = 0.5  # share of repeated runs of four words, where the known answers repeat less
 LINES = 8  # times one line may stand in a chain
+DANGLING = {"so", "thus", "therefore", "hence", "and", "then", "the", "my", "our"}  # before "answer is 7"
 
 
 class Cot(Kind):
@@ -31,7 +33,7 @@ class Cot(Kind):
         template: Text of the request.
         samples: Chains drawn a question.
         most: Chains kept a question, the most different ones; one where all were right.
-        mix: Share of chains among what is written; the rest are the questions' samples as they are.
+        mix: Share of chains where one is kept a question; beside several, the sample as it is stands once at most.
         level: A question is dropped where guessing would solve it as often with at least this probability; 1 keeps all.
     """
 
@@ -47,6 +49,10 @@ class Cot(Kind):
         level: float = 0.05,
     ) -> None:
         super().__init__(verifiers, template, samples)
+        if most < 1:
+            raise UserError(f"--most is {most}.\nGive at least 1.")
+        if not 0 < mix <= 1:
+            raise UserError(f"--mix is {mix}.\nGive the share of chains, above 0 and up to 1.")
         self.most, self.mix, self.level = most, mix, level
 
     def asks(self, task: str) -> bool:
@@ -130,9 +136,19 @@ def reasoning_of(text: str) -> str:
         found = conclusions(outside)
     except Broken:
         return ""
-    before = outside[: found[0].start].strip() if found else ""
+    before = without_dangling(outside[: found[0].start]) if found else ""
     thought = text.partition("<think>")[2].partition("</think>")[0].strip()
     return before or thought
+
+
+def without_dangling(text: str) -> str:
+    """Return what stands before a marker without the beginning of its sentence, as "So the" of "So the answer is"."""
+    while True:
+        text = text.strip(" \t\n,;*_#")
+        before, _, last = text.replace("\n", " ").rpartition(" ")
+        if last.casefold().strip(",*_#") not in DANGLING:
+            return text
+        text = text[: len(before)]
 
 
 def with_known_answer(text: str, verifier: Verifier, truth: Task) -> str:
@@ -140,7 +156,9 @@ def with_known_answer(text: str, verifier: Verifier, truth: Task) -> str:
 
     Metrics take what follows "Answer: " for the conclusion, so there must be one, on the last line.
     """
-    said = conclusions(without_thoughts(text))[-1].text
+    outside = without_thoughts(text)
+    found = conclusions(outside)
+    said = bare(found[-1].text if found else outside)  # behind a thought, the bare answer may stand
     agreeing = [answer for answer in truth.accepted if verifier.agrees(said, answer, truth)] or [truth.truth]
     known = agreeing[0] if isinstance(agreeing[0], str) else ", ".join(agreeing[0])
     return f"{reasoning_of(text)}\n{MARKER}{known}"

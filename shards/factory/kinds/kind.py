@@ -1,5 +1,6 @@
 """What a kind of data is: which requests a question needs, what is accepted, and what is written."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class Kind(ABC):
         samples: Requests a question.
 
     Raises:
-        UserError: If there is no such verifier.
+        UserError: If there is no such verifier, the template has no place for the question, or nothing is asked.
     """
 
     name: ClassVar[str]
@@ -75,6 +76,8 @@ class Kind(ABC):
         self.template, self.samples = template, samples
         if "{question}" not in template:
             raise UserError(f"The template {template[:60]!r} has no {{question}}.\nPut it where the question stands.")
+        if samples < 1:
+            raise UserError(f"--samples is {samples}.\nGive at least 1.")
 
     def leaves_out(self, task: str) -> bool:
         """Return whether nothing is asked about a task, and none of its samples is written."""
@@ -147,6 +150,5 @@ class Kind(ABC):
 
 def filled(template: str, **values: str) -> str:
     """Return a template with its places filled; braces elsewhere stay."""
-    for name, value in values.items():
-        template = template.replace(f"{{{name}}}", value)
-    return template
+    places = re.compile("|".join(re.escape(f"{{{name}}}") for name in values))
+    return places.sub(lambda place: values[place[0][1:-1]], template)  # at once: a value may hold braces too

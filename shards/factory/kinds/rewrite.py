@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from shards.factory.kinds.cot import judged, with_known_answer
-from shards.factory.kinds.kind import ORIGINAL, Form, Judged, Kind
+from shards.factory.kinds.kind import ORIGINAL, Form, Judged, Kind, filled
 from shards.factory.question import Known, Question
 from shards.factory.requests import Response
 from shards.factory.texts import added_facts
@@ -58,8 +58,7 @@ class Rewrite(Kind):
         if _SHORT_FORM.search(known.text) or self.verifier(known.task).whole:
             return []
         examples = "\n\n".join(shown)
-        text = self.template.replace("{examples}", examples)
-        text = text.replace("{question}", known.text).replace("{answer}", known.gold)
+        text = filled(self.template, examples=examples, question=known.text, answer=known.gold)
         return [[{"from": "human", "value": text}]] * self.samples
 
     def judge(self, known: Known, responses: Sequence[Response], form: Form, other: Known | None) -> list[Judged]:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
+from shards.factory.verifiers.evidence import evidence_fault
 from shards.factory.verifiers.quantity import Quantity, in_words, plain, quantities
 from shards.factory.verifiers.text import folded
 
@@ -86,12 +87,17 @@ def false_equation(response: str) -> bool:
     return not all(true for *_, true in equations(response))
 
 
+def rows_read(reasoning: str) -> list[tuple[str, Fraction]]:
+    """Return the names and values that were read out, a line each, in order."""
+    found = ((folded(name), _fraction(value)) for name, value in _READ_OUT.findall(plain(reasoning)))
+    return [(name, value) for name, value in found if name not in ("answer", "final answer")]
+
+
 def read_out(reasoning: str) -> dict[str, list[Fraction]]:
-    """Return the values of each name that was read out, a line each, in order."""
+    """Return the values of each name that was read out, in order."""
     found: dict[str, list[Fraction]] = {}
-    for name, value in _READ_OUT.findall(plain(reasoning)):
-        if folded(name) not in ("answer", "final answer"):
-            found.setdefault(folded(name), []).append(_fraction(value))
+    for name, value in rows_read(reasoning):
+        found.setdefault(name, []).append(value)
     return found
 
 
@@ -108,6 +114,8 @@ def number_fault(reasoning: str, said: Quantity, question: str) -> str:
     seen = read_out(reasoning)
     if any(len(set(each)) > 1 for each in seen.values()):
         return "a row is read out twice, unlike"
+    if reason := evidence_fault(rows_read(reasoning), question):
+        return reason
     if written and written[-1][1] not in values:
         return "the last equation has another result"
     named = [name for name in seen if re.search(rf"\b{re.escape(name)}\b", folded(question))]
@@ -141,6 +149,8 @@ def text_fault(reasoning: str, said: str, question: str) -> str:
     seen = read_out(reasoning)
     if any(len(set(each)) > 1 for each in seen.values()):
         return "a row is read out twice, unlike"
+    if reason := evidence_fault(rows_read(reasoning), question):
+        return reason
     asked = {name: each[-1] for name, each in seen.items() if re.search(rf"\b{re.escape(name)}\b", folded(question))}
     if len(asked) > 1 and folded(said) in asked and bool(_MOST.search(question)) != bool(_LEAST.search(question)):
         best = (max if _MOST.search(question) else min)(asked.values())

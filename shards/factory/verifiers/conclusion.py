@@ -110,3 +110,13 @@ def bare(text: str) -> str:
         text = text[1:-1]
     text = text.strip(_MARKS)
     return text[:-1].rstrip(_MARKS) if text.endswith(".") else text
+
+
+def concluded(answer: str) -> str:
+    """Return the last conclusion of an answer; the whole text where no marker stands."""
+    try:
+        text = without_thoughts(answer)
+        found = conclusions(text)
+    except Broken:
+        return answer.strip()
+    return bare(found[-1].text) if found else text.strip()

@@ -10,9 +10,10 @@ from shards.factory.verifiers.quantity import plain, quantities, single
 from shards.factory.verifiers.verifier import Task, Verifier
 
 SECONDS = 5
+LONGEST = 5000  # characters that are parsed; parsing takes more than proportionally longer
 DIGITS = 60  # to which values must agree
 _LARGE = re.compile(
-    r"\^\s*\{?\s*\(?\s*\d{4,}|\d{4,}\s*!|\\(?:sum|prod)|(?:\*\*|\^)[^,]*(?:\*\*|\^)[^,]*(?:\*\*|\^)|!\s*!"
+    r"\^\s*\{?\s*\(?\s*\d{4,}|\d{4,}\s*!|\\(?:sum|prod)|(?:\*\*|\^)[^,]*(?:\*\*|\^)[^,]*(?:\*\*|\^)|!\s*!|\d{1000,}"
 )
 _CLOCK = re.compile(r"\s*\d{1,2}:\d{2}\s*")
 _BRACKETED = re.compile(r"^\s*\\?(?:left)?\s*([(\[]|\\\{)(.*?)\\?(?:right)?\s*([)\]]|\\\})\s*$", re.DOTALL)
@@ -28,7 +29,9 @@ class Math(Verifier):
         truth = str(truth)
         if squeezed(said) == squeezed(truth):
             return True
-        if copied(said, truth, task.question) or _LARGE.search(said) or _LARGE.search(truth):
+        if copied(said, truth, task.question) or any(
+            _LARGE.search(each) or len(each) > LONGEST for each in (said, truth)
+        ):
             return False
         if _CLOCK.fullmatch(said) or _CLOCK.fullmatch(truth):
             return False

@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import webdataset as wds
@@ -14,6 +15,7 @@ from shards.feed.collate import idle_batch
 from shards.feed.datamodule import Shards
 from shards.feed.ledger import Ledger
 from shards.feed.reader import BatchStream, PageLoader
+from shards.format.writer import write_set
 from shards.render.recipes import Draw
 
 BROKEN = {
@@ -170,7 +172,8 @@ def test_data_that_changed_since_the_checkpoint_are_not_resumed(tmp_path, tiny_c
     data.trainer.strategy.connect(SFT(tiny_checkpoint))
     data.load_state_dict(state)
     assert len(list(data.train_dataloader())) == 1
-    other = Shards(tmp_path, num_workers=0, batch_size=2, weights={"text": 2.0})
+    (source, *_), _ = data.samples("train").names("source")
+    other = Shards(tmp_path, num_workers=0, batch_size=2, repeat_time={source: 2.0})
     other.trainer = data.trainer
     other.load_state_dict(data.state_dict())
     with pytest.raises(UserError, match=r"have changed since this checkpoint: one of data.weights, data.repeat_time"):
@@ -216,22 +219,74 @@ def test_a_rank_without_a_sample_takes_part_in_the_step_and_learns_nothing(tmp_p
     assert all(p.grad is not None and not p.grad.any() for p in module.parameters() if p.requires_grad)
 
 
-def test_weights_change_how_often_a_task_is_read(tmp_path, tiny_checkpoint):
-    write(tmp_path / "train", 5)
+def readings(data, layout):
+    """How often each task's samples are read in an epoch, from the fewest."""
+    keys = Counter(key for batch in data.loader("train", training=True, layout=layout) for key in batch.keys)
+    tasks = dict.fromkeys(data.task_sizes(), ())
+    for number in range(len(data.samples("train"))):
+        task = json.loads(data.samples("train").read(number)["json"])["task"]
+        tasks[task] = (*tasks[task], keys[data.samples("train").name(number)[1]])
+    return {task: sorted(counts) for task, counts in tasks.items()}
+
+
+@pytest.fixture(scope="module")
+def two_tasks(tmp_path_factory):
+    """Four tables and six texts."""
+    root = tmp_path_factory.mktemp("two")
+    draw = Draw("letters", "train", 0, 10)
+    write_set(root / "train", lambda index: replace(draw(index), task="table" if index < 4 else "text"), 10)
+    return root
+
+
+def test_weights_change_how_often_a_task_is_read_and_not_the_length_of_an_epoch(two_tasks, tiny_checkpoint):
     layout = SFT(tiny_checkpoint).layout
-    weights = tmp_path / "task_losses.json"
-    weights.write_text(json.dumps({"weights": {"text": 2.2}, "tasks": {}}))
-    for chosen in ({"text": 2.2}, weights):
-        data = Shards(tmp_path, weights=chosen, num_workers=0, batch_size=4)
-        keys = [key for batch in data.loader("train", training=True, layout=layout) for key in batch.keys]
-        assert sorted(Counter(keys).values()) == [2, 2, 2, 2, 3]
-    with pytest.raises(UserError, match=r"no task 'txt' in .*train\. Did you mean 'text'"):
-        Shards(tmp_path, weights={"txt": 2.0}).order("train", layout, training=True)
-    with pytest.raises(UserError, match=r"The task 'text' has weight -1"):
-        Shards(tmp_path, weights={"text": -1.0}).order("train", layout, training=True)
+
+    def read(**options):
+        return readings(Shards(two_tasks, num_workers=0, batch_size=4, **options), layout)
+
+    assert read() == read(weights={"table": 3.0, "text": 3.0}) == {"table": [1] * 4, "text": [1] * 6}
+    assert read(weights={"table": 2.0, "text": 1 / 3}) == {"table": [2] * 4, "text": [0] * 4 + [1] * 2}
+    assert read(weights={"table": 6.0}) == read(weights={"table": 2.0, "text": 1 / 3})
+    assert read(weights={"text": 0.0}) == {"table": [2, 2, 3, 3], "text": [0] * 6}
+    sources, _ = Shards(two_tasks).samples("train").names("source")
+    thrice = read(weights={"table": 6.0}, repeat_time=dict.fromkeys(sources, 3.0))
+    assert thrice == {"table": [6] * 4, "text": [1] * 6}
+    data = Shards(two_tasks, weights={"table": 6.0})
+    assert data.task_sizes() == {"table": 4, "text": 6}
+    assert data.task_reads() == pytest.approx({"table": 2.0, "text": 1 / 3})
+    assert Shards(two_tasks).task_reads() == {"table": 1.0, "text": 1.0}
+
+
+def test_weights_of_a_file_are_taken_and_those_of_a_rule_read_no_sample_more_than_three_times(
+    two_tasks, tiny_checkpoint, tmp_path
+):
+    layout, weights = SFT(tiny_checkpoint).layout, tmp_path / "task_losses.json"
+    write_set(
+        tmp_path / "train", lambda n: replace(Draw("letters", "train", 0, 12)(n), task="rare" if n < 1 else "b"), 12
+    )
+    for said, expected in (({}, [12]), ({"rule": "excess"}, [3])):
+        weights.write_text(json.dumps({"weights": {"rare": 1.0, "b": 0.0}, **said}))
+        found = readings(Shards(tmp_path, weights=weights, num_workers=0, batch_size=4), layout)
+        assert found["rare"] == expected
+    weights.write_text(json.dumps({"table": 2.0, "text": 1 / 3}))
+    found = readings(Shards(two_tasks, weights=weights, num_workers=0, batch_size=4), layout)
+    assert found == {"table": [2] * 4, "text": [0] * 4 + [1] * 2}
+
+
+def test_weights_that_cannot_be_meant_are_refused(two_tasks, tiny_checkpoint, tmp_path):
+    layout, weights = SFT(tiny_checkpoint).layout, tmp_path / "weights.json"
     weights.write_text("[]")
-    with pytest.raises(UserError, match="Weights of tasks cannot be read from"):
-        Shards(tmp_path, weights=weights).order("train", layout, training=True)
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"weights": {"txt": 2.0}}))
+    for given, said in (
+        ({"txt": 2.0}, r"no task 'txt' in .*train\. Did you mean 'text'"),
+        (other, r"no task 'txt' in .*train\. Did you mean 'text'"),
+        ({"text": -1.0}, r"The task 'text' has weight -1"),
+        ({"text": 0.0, "table": 0.0}, r"tasks table, text have weight 0, so there is nothing to read"),
+        (weights, "Weights of tasks cannot be read from"),
+    ):
+        with pytest.raises(UserError, match=said):
+            Shards(two_tasks, weights=given).order("train", layout, training=True)
 
 
 def test_a_rank_that_can_read_nothing_of_a_step_keeps_the_others_company(tmp_path, tiny_checkpoint):

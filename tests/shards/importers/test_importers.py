@@ -48,6 +48,7 @@ def run(kind, source, output, **settings):
 
 
 def lines(path, *records):
+    path.parent.mkdir(exist_ok=True)
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return path
 
@@ -146,6 +147,84 @@ def test_a_photo_with_a_second_picture_behind_the_first_is_a_jpeg(images, tmp_pa
     assert [members for members, _ in found] == [["png"], ["jpg"], ["webp"]]
 
 
+def test_a_folder_of_any_spelling_with_what_a_mac_writes_beside(tmp_path):
+    folder = tmp_path / "in"
+    (folder / "more").mkdir(parents=True)
+    pages = [Image.new("L", (9, 9), grey) for grey in (10, 200)]
+    for name in ("A.PNG", "c.input.png", "more/B.tif", "more/._B.tif", "two.png"):
+        pages[0].save(folder / name, "TIFF" if "tif" in name else "PNG")
+    pages[0].save(folder / "more" / "B.tif", save_all=True, append_images=pages[1:])
+    texts = {"A.TXT": "Alpha", "c.output.txt": "Gamma", "more/B.txt": "Beta", "two.a.txt": "?", "two.b.txt": "!"}
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    found, manifest = run("folder", folder, tmp_path / "out")
+    assert [(members, record["conversations"][1]["value"]) for members, record in found] == [
+        (["png"], "Alpha"), (["png"], "Gamma"), (["0.png", "1.png"], "Beta")
+    ]  # fmt: skip
+    assert found[2][1]["conversations"][0]["value"].count("<image>") == 2
+    assert manifest["skipped"] == {"ambiguous_text": 1}
+    assert manifest["reencoded"] == {"TIFF": 1}
+
+
+def test_files_that_a_mac_writes_beside_others_are_not_read(tmp_path, images):
+    lines(tmp_path / "data" / "a.jsonl", {"image": "0.png", "conversations": ASKED})
+    (tmp_path / "data" / "._a.jsonl").write_bytes(b"\0\5\x16\7")
+    run("sharegpt", tmp_path / "data", tmp_path / "out", images=images)
+    (tmp_path / "out" / "._shard-000000.tar").write_bytes(b"\0\5\x16\7")
+    assert len(ShardSet(tmp_path / "out")) == 1
+
+
+def test_a_row_of_a_table_keeps_id_digits_and_several_images(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parts = [
+        {"role": "user", "content": [{"type": "image", "text": None}, {"type": "text", "text": "What?"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "this"}]},
+    ]
+    rows = [
+        {"id": "t-1", "images": [{"bytes": image(seed=seed)} for seed in range(2)], "question": "Sum?", "answer": 42},
+        {"id": "t-2", "images": [{"bytes": b"no image"}], "question": "Sum?", "answer": 42},
+        {"id": "t-3", "images": [{"bytes": image()}], "messages": parts},
+    ]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "t.parquet")
+    parquet.write_table(pyarrow.Table.from_pylist(rows[2:]), tmp_path / "u.parquet")
+    found, _ = run("hf", tmp_path / "t.parquet", tmp_path / "out")
+    assert [(record["id"], record["conversations"][1]["value"]) for _, record in found] == [("t-1", "42")]
+    assert found[0][1]["conversations"][0]["value"] == "<image>\n<image>\nSum?"
+    skipped = [json.loads(line) for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
+    assert skipped[0]["id"] == "t-2"
+    found, _ = run("hf", tmp_path / "u.parquet", tmp_path / "more")
+    assert [turn["value"] for turn in found[0][1]["conversations"]] == ["<image>\nWhat?", "this"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("Same?", "Same?"),
+        ("<image>\nand <image>\nSame?", "<image>\nand <image>\n<image>\nSame?"),
+        ("<image1> and <image2>", "<image> and <image>\n<image>"),
+        ("<image1> <image2> <image3>", "<image> <image> <image>"),
+    ],
+)
+def test_a_placeholder_of_a_file_stands_for_all_its_pages(tmp_path, images, asked, expected):
+    pages = [Image.new("L", (9, 9), grey) for grey in (10, 200)]
+    pages[0].save(images / "two.tif", save_all=True, append_images=pages[1:])
+    turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": "no"}]
+    lines(tmp_path / "a.jsonl", {"images": ["0.png", "two.tif"], "conversations": turns})
+    found, _ = run("llava", tmp_path / "a.jsonl", tmp_path / "out", images=images)
+    ((members, record),) = found
+    assert (members, record["conversations"][0]["value"]) == (["0.png", "1.png", "2.png"], expected)
+
+
+def test_digits_and_ids_of_records_are_kept_and_halves_of_letters_refused(tmp_path, images):
+    talk = '"conversations": [{"from": "human", "value": "<image>\\nSum?"}, {"from": "gpt", "value": %s}]'
+    records = [f'{{"id": {n}, "image": "0.png", {talk % answer}}}' for n, answer in enumerate(["42.50", '"\\ud800"'])]
+    (tmp_path / "a.json").write_text(f"[{', '.join(records)}]")
+    found, manifest = run("llava", tmp_path / "a.json", tmp_path / "out", images=images)
+    assert [(record["id"], record["conversations"][1]["value"]) for _, record in found] == [(0, "42.50")]
+    assert manifest["skipped"] == {"bad_json": 1}
+
+
 def pdf(path, *texts):
     """Write a PDF of one page a text; an empty one has no text."""
     from matplotlib.backends.backend_pdf import FigureCanvasPdf, PdfPages
@@ -163,11 +242,12 @@ def test_pages_of_pdf_files_are_rendered_with_their_text(tmp_path):
     pytest.importorskip("pypdfium2")
     (tmp_path / "docs" / "more").mkdir(parents=True)
     pdf(tmp_path / "docs" / "a.pdf", "Total 42.50", "")
-    pdf(tmp_path / "docs" / "more" / "b.pdf", "Page three")
+    pdf(tmp_path / "docs" / "more" / "b.PDF", "Page three")
+    (tmp_path / "docs" / "._a.pdf").write_bytes(b"\0\5\x16\7")
     (tmp_path / "docs" / "broken.pdf").write_bytes(b"%PDF-1.4 nothing")
     found, manifest = run("pdf", tmp_path / "docs", tmp_path / "out", dpi=50)
     assert [record["conversations"][1]["value"] for _, record in found] == ["Total 42.50", "Page three"]
-    assert [record["source"] for _, record in found] == ["a.pdf", "more/b.pdf"]
+    assert [record["source"] for _, record in found] == ["a.pdf", "more/b.PDF"]
     raw = ShardSet(tmp_path / "out").read(0)
     page = Image.open(io.BytesIO(raw["png"])).convert("L")
     assert page.size == (200, 150)
