@@ -55,7 +55,8 @@ def evaluate(
         max_new_tokens: Longest answer, instead of the protocol's.
         reduce: Short name of a training-free reducer of visual tokens, such as fastv, applied to all models.
         reduce_options: Options of that reducer; --reduce.keep 0.5 sets one.
-        visual_tokens: Visual tokens of each tile, such as 64, 128 or 256, if all models are elastic students.
+        visual_tokens: Visual tokens of each tile, such as 64, 128 or 256, for models that are elastic students; others
+            keep theirs.
         budget: Most visual tokens of a row's pages, instead.
         batch_size: Most rows answered together.
         batch_tokens: Most tokens of a batch.
