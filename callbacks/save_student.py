@@ -48,5 +48,5 @@ class SaveStudent(Callback):
     def _folders(self, trainer: Trainer, module: LightningModule) -> dict[str, Path]:
         """Return where each student goes; further ones have their ratio behind the name, as in `student-r4`."""
         folder = self.folder or run_folder(trainer) / "student"
-        branches = module.branches if isinstance(module, BaseTask) else {}
+        branches = module.saved_branches if isinstance(module, BaseTask) else []
         return {branch: folder.with_name(named(folder.name, branch)) for branch in branches}

@@ -84,9 +84,9 @@ class ShapleyMerge(Callback):
         """
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        if isinstance(pl_module, BaseTask) and len(pl_module.branches) > 1:
+        if isinstance(pl_module, BaseTask) and len(pl_module.saved_branches) > 1:
             raise UserError(
-                f"ShapleyMerge merges one student, and this run trains {', '.join(pl_module.branches)}.\n"
+                f"ShapleyMerge merges one student, and this run trains {', '.join(pl_module.saved_branches)}.\n"
                 "Give one ratio, or leave the callback out and post-train each student by itself."
             )
         output = self.folder or run_folder(trainer) / "merged"

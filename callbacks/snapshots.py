@@ -101,7 +101,7 @@ class Snapshots(ModelCheckpoint):
     def _homes(self, module: BaseTask) -> dict[str, Path]:
         """Return the folder of each student's snapshots, by its branch of a batch."""
         home = Path(self.dirpath or ".")
-        return {branch: home.with_name(named(home.name, branch)) for branch in module.branches}
+        return {branch: home.with_name(named(home.name, branch)) for branch in module.saved_branches}
 
     def _write(self, module: BaseTask, name: str) -> None:
         save_students(module, {branch: home / name for branch, home in self._homes(module).items()})

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fcot.internvl.drawn_tokens import DrawnTokens
 from fcot.internvl.tokens import IGNORED, ConversationEncoder, TileTokens, pad, sums_by_sample, tile_counts
 
 
@@ -36,14 +37,18 @@ class PageLayout:
         """Return the most tiles of a page of a width and height in pixels, thumbnail not counted."""
         return self.max_tiles if self.limit is None else self.limit(*size)
 
-    def counts(self, branch: str, tiles: Tensor) -> Tensor:
+    def counts(self, branch: str, tiles: Tensor, seed: Sequence[int] | None = None) -> Tensor:
         """Return how many visual tokens a branch gives each of the tiles, int64 `[tiles]`.
 
         Args:
             branch: One of `tokens_per_tile`.
-            tiles: uint8 `[tiles, 3, S, S]`.
+            tiles: Those of a sample, uint8 `[tiles, 3, S, S]`.
+            seed: What numbers that are drawn depend on; None draws none.
         """
-        return tile_counts(self.tokens_per_tile[branch], tiles)
+        tokens = self.tokens_per_tile[branch]
+        if seed is not None and isinstance(tokens, DrawnTokens):
+            return tokens.drawn(tiles, seed)
+        return tile_counts(tokens, tiles)
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ def step(
     compile: bool = False,
     chunk_rows: int = 256,
     compressor: str = "conv",
+    elastic: bool = False,
     repeats: int = 5,
     json: str | None = None,
     plot: Path | None = None,
@@ -67,6 +68,7 @@ def step(
         compile: Measure the step with its layers compiled by torch.compile too.
         chunk_rows: Answer tokens whose logits exist at a time, in our step; bounds memory.
         compressor: Short name of the students' compressor.
+        elastic: The ratios are those of one elastic student; its steps without mixed pages.
         repeats: How often the step is timed.
         json: File for the results, - for the standard output.
         plot: File for a picture of them.
@@ -83,11 +85,12 @@ def step(
         "precision": "bf16" if half else "fp32",
         "chunk_rows": chunk_rows,
         "compressor": compressor,
+        "elastic": elastic,
     }
     with model_folder(model) as folder:
-        found |= count(folder, each, pages, naive=naive, compressor=compressor)
+        found |= count(folder, each, pages, naive=naive, compressor=compressor, elastic=elastic)
         if place.type != "meta":
-            kinds = [name for name, wanted in (("compiled", compile), ("naive", naive)) if wanted]
+            kinds = [name for name, wanted in (("compiled", compile), ("naive", naive and not elastic)) if wanted]
             found["measured"] = measure(
                 folder,
                 each,
@@ -98,6 +101,7 @@ def step(
                 chunk_rows=chunk_rows,
                 compressor=compressor,
                 repeats=repeats,
+                elastic=elastic,
             )
             compare(found)
     publish(found, tables(found), json, notes(found), plot=plot, panels=panels(found))
@@ -111,20 +115,30 @@ def assemble(
     dtype: torch.dtype,
     chunk_rows: int = 256,
     compressor: str = "conv",
+    elastic: bool = False,
 ) -> tuple[Realign, Batch]:
     """Return what trains, as `fit` has it, and a batch of it on the device."""
     place = StudentSpec.of(compressor, ratios[0]).placement
-    module = Realign(folder, ratios=list(ratios), chunk_rows=chunk_rows, compressor=compressor, placement=place)
-    module.pair = random_pair(folder, device, dtype, spec=module.spec, more_ratios=ratios[1:])
+    module = Realign(
+        folder, ratios=list(ratios), chunk_rows=chunk_rows, compressor=compressor, placement=place, elastic=elastic
+    )
+    module.pair = random_pair(folder, device, dtype, spec=module.spec, more_ratios=module.more_ratios)
     batch = pages.of({"teacher": module.folder.config, **module.configs})
     return module, batch.to(device)
 
 
 def count(
-    folder: Path, ratios: Sequence[int], pages: Pages, *, naive: bool = False, compressor: str = "conv"
+    folder: Path,
+    ratios: Sequence[int],
+    pages: Pages,
+    *,
+    naive: bool = False,
+    compressor: str = "conv",
+    elastic: bool = False,
 ) -> dict[str, Any]:
     """Return the TFLOP of a step by part and in total, and of a naive step, from a run on the meta device."""
-    module, batch = assemble(folder, ratios, pages, torch.device("meta"), torch.float32, compressor=compressor)
+    given = (folder, ratios, pages, torch.device("meta"), torch.float32)
+    module, batch = assemble(*given, compressor=compressor, elastic=elastic)
     with counting() as flops:
         parts = run_by_part(module, batch, Meter(flops))
     counted = {
@@ -133,6 +147,8 @@ def count(
         "total": sum(parts.values()) / TERA,
     }
     if naive:
+        if elastic:  # naively, each ratio is a student of its own
+            module, batch = assemble(*given, compressor=compressor)
         with counting() as flops:
             for branch, two in NaiveStep.of(module.pair, ModelFolder(folder).config).items():
                 two.loss(batch, branch).backward()
@@ -162,6 +178,7 @@ def measure(
     chunk_rows: int,
     compressor: str,
     repeats: int,
+    elastic: bool = False,
 ) -> dict[str, Any]:
     """Return time, memory and loss of the step on a real device, and of other kinds with the same weights, in turn.
 
@@ -175,9 +192,10 @@ def measure(
         chunk_rows: Answer tokens whose logits exist at a time.
         compressor: Short name of the students' compressor.
         repeats: How often each is timed.
+        elastic: The ratios are those of one elastic student.
     """
     dtype = torch.bfloat16 if half else torch.float32
-    module, batch = assemble(folder, ratios, pages, device, dtype, chunk_rows, compressor)
+    module, batch = assemble(folder, ratios, pages, device, dtype, chunk_rows, compressor, elastic)
     ways = {"step": Way([module.pair], [lambda: module.losses(batch)["loss"]])}
     if "naive" in kinds:
         ways["naive"] = naively(module, batch)

@@ -3,7 +3,7 @@
 Every class exported here can be named in configurations, by its name in snake case.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from typing import Any
 
@@ -11,6 +11,7 @@ from fcot.compress.c_abstractor import CAbstractor
 from fcot.compress.compressor import Compressor
 from fcot.compress.conv import Conv
 from fcot.compress.conv2d import Conv2d
+from fcot.compress.elastic import Elastic
 from fcot.compress.features import Features
 from fcot.compress.gated_pool import GatedPool
 from fcot.compress.identity import Identity
@@ -31,6 +32,7 @@ __all__ = [
     "Compressor",
     "Conv",
     "Conv2d",
+    "Elastic",
     "Features",
     "GatedPool",
     "Identity",
@@ -60,16 +62,18 @@ def make_compressor(
     width: int,
     options: Mapping[str, Any] | None = None,
     language_width: int | None = None,
+    ratios: Sequence[int] | None = None,
 ) -> Compressor:
-    """Build a compressor from its short name.
+    """Build a compressor from its short name, or an elastic one of several ratios.
 
     Args:
         name: Such as "conv"; `COMPRESSORS` lists them.
-        ratio: How many visual tokens become one.
+        ratio: How many visual tokens become one; of an elastic one, where no ratio is asked.
         side: Side of the square raster of tokens of a tile (16 in InternVL2).
         width: Width of a token.
         options: Constructor arguments of this compressor alone.
         language_width: Width of the language model's rows, given to compressors that take it.
+        ratios: Ratios above 1 of an elastic compressor; None for one that has `ratio` alone.
 
     Raises:
         UserError: If the name or an option is unknown, or the ratio does not fit the raster.
@@ -79,4 +83,6 @@ def make_compressor(
     kind = COMPRESSORS[name]
     if "language_width" in signature(kind).parameters:
         given["language_width"] = language_width
-    return kind(ratio=ratio, side=side, width=width, **given)
+    if ratios is None:
+        return kind(ratio=ratio, side=side, width=width, **given)
+    return Elastic({each: kind(ratio=each, side=side, width=width, **given) for each in ratios}, ratio)

@@ -22,6 +22,8 @@ def evaluate(
     max_new_tokens: int | None = None,
     reduce: str | None = None,
     reduce_options: dict[str, Any] | None = None,
+    visual_tokens: int | Literal["auto"] | None = None,
+    budget: int | None = None,
     batch_size: int = 32,
     batch_tokens: int = 32768,
     device: str = "auto",
@@ -53,6 +55,9 @@ def evaluate(
         max_new_tokens: Longest answer, instead of the protocol's.
         reduce: Short name of a training-free reducer of visual tokens, such as fastv, applied to all models.
         reduce_options: Options of that reducer; --reduce.keep 0.5 sets one.
+        visual_tokens: Visual tokens of each tile, such as 64, 128 or 256, for models that are elastic students; others
+            keep theirs.
+        budget: Most visual tokens of a row's pages, instead.
         batch_size: Most rows answered together.
         batch_tokens: Most tokens of a batch.
         device: Where to run: auto (an accelerator if there is one), cpu, cuda, …
@@ -82,6 +87,8 @@ def evaluate(
             max_tiles=max_tiles,
             max_new_tokens=max_new_tokens,
             reducer=(reduce, reduce_options),
+            visual_tokens=visual_tokens,
+            budget=budget,
             batch_size=batch_size,
             batch_tokens=batch_tokens,
             device=device,

@@ -92,7 +92,7 @@ def _what(facts: Facts, origin: Origin) -> str:
     rows = [
         ("base", origin.base or "not recorded"),
         ("compressor", f"{config.compressor}, {config.placement} {of}the projector"),
-        ("ratio", f"{config.ratio} visual tokens become one"),
+        ("ratio", _ratios(config)),
         ("tokens per tile", f"{config.image_seq_length} (base: {facts.tokens_before})"),
         ("tiles", f"{side} x {side} pixels, at most {facts.max_tiles} and a thumbnail"),
         ("context", f"{config.text_config.max_position_embeddings} tokens"),
@@ -100,6 +100,13 @@ def _what(facts: Facts, origin: Origin) -> str:
         ("written by", ", ".join(f"{package} {version}" for package, version in facts.versions.items())),
     ]
     return markdown.table(("", ""), rows)
+
+
+def _ratios(config: Any) -> str:
+    """Return how many visual tokens become one, and which other ratios can be asked for."""
+    others = ", ".join(str(each) for each in (1, *(config.ratios or ())) if each != config.ratio)
+    asked = f"; or {others}, if processor or generate is asked for other visual_tokens" if config.ratios else ""
+    return f"{config.ratio} visual tokens become one{asked}"
 
 
 def _training(runs: Mapping[str, Run]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 STUDENT, TEACHER = "student", "teacher"
+MIXED = "student-mixed"  # an elastic student, each tile at a ratio drawn for it
 
 
 def student_branches(ratios: Sequence[int]) -> dict[str, int]:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcot.compress import Compressor
+from fcot.compress import Compressor, Elastic
 from fcot.errors import UserError
 from fcot.internvl.tokens import even_windows, places_in_tile, positions, positions_by_place, token_steps
 
@@ -45,9 +45,16 @@ def teacher_positions(
             raise UserError("Positions of visual tokens need tile_tokens, which this student's processor returns.")
         counts = torch.full((number // most,), most)
     if by_window:
-        places = [places_in_tile(even_windows(count, compressor.side)) for count in counts.tolist()]
+        places = [tile_places(compressor, count) for count in counts.tolist()]
         return positions_by_place(input_ids, mask, image_id, places, teacher)
     return positions(input_ids, mask, image_id, token_steps(counts, teacher))
+
+
+def tile_places(compressor: Compressor, count: int) -> Tensor:
+    """Return where the visual tokens of a tile that has so many stand among the teacher's `[count]`."""
+    if isinstance(compressor, Elastic) and (ratio := compressor.ratio_of_count[compressor.check(count)]) > 1:
+        return window_places(compressor.part(ratio))
+    return places_in_tile(even_windows(count, compressor.side))
 
 
 def window_places(compressor: Compressor) -> Tensor:

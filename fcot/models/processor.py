@@ -6,6 +6,7 @@ does not use. This one needs only Pillow, and cuts pages with training's code.
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +14,7 @@ from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.image_utils import is_pil_image
 from transformers.processing_utils import ProcessorMixin
 
-from fcot.compress import make_compressor
+from fcot.compress import Elastic, make_compressor
 from fcot.errors import UserError
 from fcot.internvl.arrays import flat, picture_of
 from fcot.internvl.prompts import IMAGE
@@ -137,6 +138,8 @@ class CompressedInternVLProcessor(ProcessorMixin):
         images_kwargs: Mapping[str, Any] | None = None,
         text_kwargs: Mapping[str, Any] | None = None,
         return_tensors: str | None = None,
+        visual_tokens: int | str | Sequence[int] | None = None,
+        budget: int | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
         """Tokenize prompts, padding several on the left, and cut their pages into tiles.
@@ -149,18 +152,28 @@ class CompressedInternVLProcessor(ProcessorMixin):
             images_kwargs: Options of tiling, such as `max_patches`; may also be given by name.
             text_kwargs: Options of the tokenizer, such as `padding`; may also be given by name.
             return_tensors: "pt" or "np".
+            visual_tokens: Asked of each tile of an elastic student, such as 64, 128 or 256; one number, or one for each
+                page (default: those of the student's own ratio).
+            budget: Most visual tokens of each text's pages, instead; their tiles get as many as fit, all the same.
             kwargs: Options of tiling and of the tokenizer, by name.
 
         Returns:
-            `input_ids` and `attention_mask` `[texts, length]`, and `pixel_values` `[tiles, 3, S, S]` of all pages.
+            `input_ids` and `attention_mask` `[texts, length]`, and `pixel_values` `[tiles, 3, S, S]` of all pages; with
+            them `tile_tokens` `[tiles]` if tiles may have different numbers of visual tokens.
 
         Raises:
             UserError: If there is no text, pages and placeholders differ in number, truncation would drop visual
-                tokens, or there are videos or audio.
+                tokens, there are videos or audio, or the student cannot give the visual tokens asked for.
         """
         if text is None or videos is not None or audio is not None:
             raise UserError("This model reads text and images. Give text=..., and images=... for its placeholders.")
         tiling = {name: kwargs.pop(name) for name in TILING_OPTIONS if name in kwargs} | dict(images_kwargs or {})
+        texts = [text] if isinstance(text, str) else list(text)
+        if not self.elastic and (budget is not None or visual_tokens not in (None, self.image_seq_length)):
+            raise UserError(
+                f"visual_tokens is {visual_tokens}, budget {budget}, and this model gives a tile "
+                f"{self.image_seq_length}.\nLeave them out, or take an elastic student."
+            )
         counts: list[int] = []
         pixels: dict[str, Any] = {}
         if images is not None:
@@ -169,9 +182,13 @@ class CompressedInternVLProcessor(ProcessorMixin):
             if self.compressor is None:
                 counts = [page_tokens(tiles, self.image_seq_length) for tiles in cut_up["num_patches"]]
             else:
-                pixels["tile_tokens"] = self._tile_tokens(pixels["pixel_values"])
+                if self.elastic:
+                    asked = visual_tokens, budget
+                    pixels["tile_tokens"] = self._asked(list(cut_up["num_patches"]), texts, *asked)
+                else:
+                    pixels["tile_tokens"] = self._tile_tokens(pixels["pixel_values"])
                 counts = sums_by_sample(pixels["tile_tokens"], torch.as_tensor(cut_up["num_patches"])).tolist()
-        prompts = self._expand([text] if isinstance(text, str) else list(text), counts)
+        prompts = self._expand(texts, counts)
         defaults = {"padding": len(prompts) > 1, "padding_side": "left"}
         encoded = self.tokenizer(prompts, **{**defaults, **kwargs, **(text_kwargs or {})})
         if counts:
@@ -191,6 +208,49 @@ class CompressedInternVLProcessor(ProcessorMixin):
                     "of them. Truncate text without pages, or give a larger max_length or a smaller max_patches."
                 )
 
+    @property
+    def elastic(self) -> bool:
+        """Whether the student's tiles have the numbers of visual tokens that are asked for."""
+        return bool((self.compressor or {}).get("ratios"))
+
+    def _asked(
+        self,
+        num_tiles: Sequence[int],
+        texts: Sequence[str],
+        visual_tokens: int | str | Sequence[int] | None,
+        budget: int | None,
+    ) -> torch.Tensor:
+        """Return the visual tokens asked of each tile of an elastic student `[tiles]`.
+
+        Args:
+            num_tiles: Tiles of each page.
+            texts: Prompts, one placeholder a page.
+            visual_tokens: Asked of each tile, or of those of each page.
+            budget: Most visual tokens of a text's pages, instead.
+        """
+        with torch.device("meta"):
+            compressor = make_compressor(**dict(self.compressor or {}))
+        assert isinstance(compressor, Elastic)
+        each: list[int | str | None]
+        if visual_tokens is None or isinstance(visual_tokens, int | str):
+            each = [visual_tokens] * len(num_tiles)
+        else:
+            each = [*visual_tokens]
+        if len(each) != len(num_tiles):
+            raise UserError(
+                f"visual_tokens has {len(each)} numbers for {len(num_tiles)} pages.\nGive one for each page, or one."
+            )
+        if budget is None:
+            return torch.cat([compressor.asked(*page, None) for page in zip(num_tiles, each, strict=True)])
+        compressor.check_asked(each[0], budget)
+        pages, placeholder = iter(num_tiles), self._placeholder(texts)
+        tiles = [sum(islice(pages, text.count(placeholder))) for text in texts]
+        rest = [sum(pages)]  # pages that no text names are refused when texts are expanded
+        return torch.cat([compressor.asked(number, None, budget) for number in tiles + rest])
+
+    def _placeholder(self, texts: Sequence[str]) -> str:
+        return self.image_token if any(self.image_token in text for text in texts) else IMAGE
+
     def _tile_tokens(self, pixel_values: Any) -> torch.Tensor:
         """Return how many visual tokens each tile has `[tiles]`."""
         settings = self.image_processor
@@ -201,7 +261,7 @@ class CompressedInternVLProcessor(ProcessorMixin):
 
     def _expand(self, texts: list[str], counts: Sequence[int]) -> list[str]:
         """Repeat each page's placeholder for every visual token."""
-        placeholder = self.image_token if any(self.image_token in text for text in texts) else IMAGE
+        placeholder = self._placeholder(texts)
         found = sum(text.count(placeholder) for text in texts)
         if found != len(counts) and (counts or placeholder == self.image_token):
             raise UserError(

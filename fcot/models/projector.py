@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor
 from transformers.models.internvl.modeling_internvl import InternVLMultiModalProjector
 
-from fcot.compress import Features
+from fcot.compress import Compressor, Elastic, Features
+from fcot.compress.elastic import in_order
 from fcot.errors import UserError
 from fcot.models.token_counts import compressor_of
 from fcot.models.vision import split_levels
@@ -54,17 +55,85 @@ class CompressedProjector(InternVLMultiModalProjector):
         self, features: Tensor, counts: Sequence[int] | None = None, text: tuple[Tensor, Tensor] | None = None
     ) -> Tensor:
         """Return the compressor's tokens, which are language rows unless it stands before; arguments as above."""
-        given = (counts,) if self.compressor.varies else ()
-        own, levels = split_levels(features, self.compressor.levels, self.linear_1.in_features)
+        return self._compressed(self.compressor, features, text, *((counts,) if self.compressor.varies else ()))
+
+    def _compressed(
+        self, compressor: Compressor, features: Tensor, text: tuple[Tensor, Tensor] | None, *counts: Any
+    ) -> Tensor:
+        own, levels = split_levels(features, compressor.levels, self.linear_1.in_features)
         tokens = super().forward(own) if self.placement == "after" else own
-        seen = Features(tokens, levels, *(text or ())) if self.compressor.reads_features else tokens
-        compressed: Tensor = self.compressor(seen, *given)
+        seen = Features(tokens, levels, *(text or ())) if compressor.reads_features else tokens
+        compressed: Tensor = compressor(seen, *counts)
         return compressed
 
     def rows_of(self, tokens: Tensor) -> Tensor:
         """Return language rows `[…, H]` of the compressor's tokens."""
         rows: Tensor = super().forward(tokens) if self.placement == "before" else tokens
         return rows
+
+
+class ElasticProjector(CompressedProjector):
+    """A projector whose tiles have a ratio each: the teacher's own at ratio 1, one for all compressed tokens.
+
+    Args:
+        config: Configuration of an elastic student.
+
+    Attributes:
+        compressor: One for each ratio.
+        whole: The teacher's projector, so that a page at ratio 1 is read as the teacher reads it.
+    """
+
+    compressor: Elastic
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.whole = InternVLMultiModalProjector(config)
+
+    def forward(
+        self, image_features: Tensor, counts: Sequence[int] | None = None, text: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Map pixel-shuffled features `[tiles, N, C]` to the language rows of all tiles `[sum(counts), H]`.
+
+        Every compressor runs, also on no tile, so that all parameters have gradients whatever the ratios are.
+
+        Args:
+            image_features: Features of the vision tower; those of levels that compressors read are joined behind.
+            counts: Tokens of each tile (default: those of the configuration's ratio).
+            text: Not used.
+
+        Raises:
+            UserError: If no ratio gives a tile its number of tokens.
+        """
+        if counts is None:
+            counts = self.compressor.counts(image_features).tolist()
+        tiles = self.compressor.tiles_by_ratio(counts)
+        rows = {}
+        for ratio, its in tiles.items():
+            features = image_features if len(its) == len(counts) else image_features[its]
+            if ratio == 1:
+                own = features[..., : self.linear_1.in_features]
+                rows[ratio] = self.whole(own.to(self.whole.linear_1.weight.dtype))
+            else:
+                rows[ratio] = self.rows_of(self._compressed(self.compressor.part(ratio), features, None))
+        return in_order(rows, tiles, counts)
+
+    def tokens_of(
+        self, features: Tensor, counts: Sequence[int] | None = None, text: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Refuse: the tokens of tiles at ratio 1 and of others take different ways to language rows.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError(
+            "Visual tokens of an elastic student cannot be reduced before the language model.\n"
+            "Ask for fewer visual tokens, or take a reducer that acts inside the language model, such as fastv."
+        )
+
+
+def projector_of(config: Any) -> CompressedProjector:
+    """Build the projector of a student's configuration."""
+    return ElasticProjector(config) if getattr(config, "ratios", None) else CompressedProjector(config)
 
 
 def visual_tokens(

@@ -18,6 +18,8 @@ class StudentSpec:
         keep_positions: Whether a visual token takes as many positions as the tokens it replaces.
         options: Constructor arguments of this compressor alone.
         position_rule: Where it then stands: see `fcot.models.positions.teacher_positions`.
+        ratios: Ratios of an elastic student, which has a compressor for each and reads each tile at one of them;
+            `ratio` is then the one of tiles for which none is asked. Empty for a student of one ratio.
 
     Raises:
         UserError: If there is no such compressor, it has no such option, or it cannot stand there.
@@ -29,6 +31,7 @@ class StudentSpec:
     keep_positions: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     position_rule: str = "window"
+    ratios: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Check all but the ratio, for which the teacher's raster must be known."""

@@ -15,12 +15,14 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from fcot.compress import COMPRESSORS, Compressor
+from fcot.compress import COMPRESSORS, Compressor, Elastic
+from fcot.errors import UserError
 from fcot.internvl.tokens import positions
 from fcot.models.positions import teacher_positions
 from fcot.models.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
-from fcot.models.projector import CompressedProjector
+from fcot.models.projector import ElasticProjector, projector_of
 from fcot.models.question import Text, question_text, samples_of
+from fcot.models.relayout import laid_out_again
 from fcot.models.spec import StudentSpec
 from fcot.models.token_counts import TokenCounts
 from fcot.models.transformers_api import CACHE, STUDENT, refusal, require_api, require_known_arguments
@@ -40,6 +42,8 @@ class CompressedInternVLConfig(InternVLConfig):
         position_rule: Where visual tokens then stand: see `teacher_positions`. Students of fcot 0.1.0 do not have this
             setting, and keep the rule they were trained with.
         turn_end_ids: Ids that end a turn, for a compressor that reads the question.
+        ratios: Ratios above 1 of an elastic student, which reads each tile at one of them, or as the teacher does at
+            ratio 1; `ratio` is then the one of tiles for which none is asked.
     """
 
     model_type = "fcot_internvl"
@@ -51,6 +55,7 @@ class CompressedInternVLConfig(InternVLConfig):
     keep_positions: bool = False
     position_rule: str = "step"
     turn_end_ids: list[int] | None = None
+    ratios: list[int] | None = None
 
 
 class CompressedInternVL(InternVLForConditionalGeneration):
@@ -72,7 +77,7 @@ class CompressedInternVL(InternVLForConditionalGeneration):
     def __init__(self, config: CompressedInternVLConfig) -> None:
         require_api(STUDENT)
         super().__init__(config)
-        self.model.multi_modal_projector = CompressedProjector(config)
+        self.model.multi_modal_projector = projector_of(config)
         self.post_init()
         # transformers has just initialised all linear layers and convolutions its own way
         self.model.multi_modal_projector.compressor.reset_parameters()
@@ -106,13 +111,35 @@ class CompressedInternVL(InternVLForConditionalGeneration):
 
     @torch.no_grad()
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Generate as transformers does; where tiles differ in number of tokens, `pixel_values` need `tile_tokens`."""
-        pixels, counts = kwargs.get("pixel_values"), kwargs.pop("tile_tokens", None)
+        """Generate as transformers does; where tiles differ in number of tokens, `pixel_values` need `tile_tokens`.
+
+        An elastic student may be asked for `visual_tokens` of every tile, or for a `budget`, the most visual tokens of
+        each prompt. The placeholders of its prompts are then laid out anew, and are so in what is returned.
+        """
+        pixels = kwargs.get("pixel_values")
+        counts = self._tile_tokens(pixels, kwargs.pop("tile_tokens", None))
+        asked = kwargs.pop("visual_tokens", None), kwargs.pop("budget", None)
+        if asked != (None, None):
+            TokenCounts(self.config, *asked)  # refuses what this student cannot give
+            elastic, ids = self.compressor, kwargs.get("input_ids", inputs)
+            if isinstance(elastic, Elastic) and ids is not None and pixels is not None and counts is not None:
+                laid_out = laid_out_again(
+                    ids,
+                    kwargs.get("attention_mask"),
+                    self.config.image_token_id,
+                    counts.tolist(),
+                    lambda tiles: elastic.asked(tiles, *asked),
+                )
+                inputs, (kwargs["input_ids"], kwargs["attention_mask"], counts) = None, laid_out
+                kwargs.pop("position_ids", None)  # those of the prompts as they were
         if self.makes_rows and pixels is not None:
             ids, mask = kwargs.get("input_ids", inputs), kwargs.get("attention_mask")
             kwargs["mm_encoder_outputs"] = self.image_outputs(kwargs.pop("pixel_values"), counts, ids, mask)
-            if ids is not None and self.config.keep_positions and "position_ids" not in kwargs:
-                kwargs["position_ids"] = self.positions(ids, kwargs.get("attention_mask"), counts)
+        ids = kwargs.get("input_ids", inputs)
+        # a second turn's cache holds the tiles, and its positions still depend on their numbers of tokens
+        shown = ids is not None and (pixels is not None or bool((ids == self.config.image_token_id).any()))
+        if counts is not None and shown and self.config.keep_positions and "position_ids" not in kwargs:
+            kwargs["position_ids"] = self.positions(ids, kwargs.get("attention_mask"), counts)
         return super().generate(inputs, *args, **kwargs)
 
     def image_outputs(
@@ -129,13 +156,34 @@ class CompressedInternVL(InternVLForConditionalGeneration):
             counts: Visual tokens of each tile, where they may differ.
             input_ids: Prompts `[batch, length]`, for a compressor that reads the question.
             attention_mask: 1 on their tokens, 0 on padding.
+
+        Raises:
+            UserError: If an elastic student's prompts have another number of placeholders than the tiles tokens.
         """
+        counts = self._tile_tokens(pixel_values, counts)
+        if isinstance(self.compressor, Elastic) and counts is not None and input_ids is not None:
+            self._check_placeholders(input_ids, int(counts.sum()))
         features = vision_features(self.model, pixel_values.to(self.dtype), self.compressor.levels)
         text = self._text(input_ids, attention_mask, len(pixel_values)) if self.compressor.reads_text else None
         if not self.compressor.varies:
             return image_output(list(self.model.multi_modal_projector(features, None, text)))
         told = None if counts is None else counts.tolist()
         return image_output(list(self.model.multi_modal_projector(features, told, text).split(told)))
+
+    def _check_placeholders(self, input_ids: Tensor, expected: int) -> None:
+        """Refuse prompts that were laid out for other numbers of visual tokens."""
+        found = expected if input_ids.is_meta else int((input_ids == self.config.image_token_id).sum())
+        if found != expected:
+            raise UserError(
+                f"The prompts have {found} image placeholders, and their tiles {expected} visual tokens.\n"
+                "Pass on tile_tokens, which the processor returns with the prompts."
+            )
+
+    def _tile_tokens(self, pixel_values: Tensor | None, given: Tensor | None) -> Tensor | None:
+        """Return the visual tokens of each tile as given, or an elastic student's own if none are given."""
+        if given is None and pixel_values is not None and isinstance(self.compressor, Elastic):
+            return self.compressor.counts(pixel_values)
+        return given
 
     def _text(self, input_ids: Tensor | None, attention_mask: Tensor | None, num_tiles: int) -> Text | None:
         """Return the question about each of the tiles, if there are ids."""
@@ -172,6 +220,7 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         """
         require_known_arguments(kwargs)
         held = past_key_values if cache is None else cache
+        tile_tokens = self._tile_tokens(pixel_values, tile_tokens)
         if self.makes_rows and pixel_values is not None:
             made_here = self.image_outputs(pixel_values, tile_tokens, input_ids, attention_mask)
             mm_encoder_outputs, pixel_values = made_here, None
@@ -282,6 +331,7 @@ def student_config(teacher: Any, spec: StudentSpec) -> CompressedInternVLConfig:
         architectures=[CompressedInternVL.__name__],
         **({"compressor_options": dict(spec.options)} if spec.options else {}),
         **({"position_rule": spec.position_rule} if spec.keep_positions else {}),
+        **({"ratios": list(spec.ratios)} if spec.ratios else {}),
     )
     config = CompressedInternVLConfig(**settings)
     config.image_seq_length = TokenCounts(config).most
@@ -292,7 +342,7 @@ def student_of(teacher: InternVLForConditionalGeneration, spec: StudentSpec) -> 
     """Make a student that shares the teacher's vision tower, language model and head.
 
     Only the projector is new: it starts from the teacher's weights, its compressor from its own initial weights, or
-    from the projector's where it takes its place.
+    from the projector's where it takes its place. An elastic student also shares the teacher's projector.
     """
     config = student_config(teacher.config, spec)
     if COMPRESSORS[spec.compressor].reads_text:
@@ -300,8 +350,10 @@ def student_of(teacher: InternVLForConditionalGeneration, spec: StudentSpec) -> 
         config.turn_end_ids = ends if isinstance(ends, list) else [] if ends is None else [ends]
     with torch.device("meta"):
         student = CompressedInternVL(config)
-    projector = CompressedProjector(config)
+    projector = projector_of(config)
     projector.load_state_dict(teacher.model.multi_modal_projector.state_dict(), strict=False)
+    if isinstance(projector, ElasticProjector):
+        projector.whole = teacher.model.multi_modal_projector
     projector.compressor.start_from(projector)
     student.model.multi_modal_projector = projector
     student.model.vision_tower = teacher.model.vision_tower

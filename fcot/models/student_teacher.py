@@ -14,7 +14,7 @@ from fcot.batch import Batch, Sequences
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import check_placeholders, normalize, raster_side
-from fcot.models.branches import student_branches
+from fcot.models.branches import TEACHER, student_branches
 from fcot.models.decoder import allow_packing, answer_rows
 from fcot.models.generation import answer
 from fcot.models.projector import visual_tokens
@@ -45,7 +45,7 @@ def is_unused(config: Any, name: str) -> bool:
 
     That is the vision tower's mask token, which is for pretraining only, and a projector whose place is taken.
     """
-    replaced = getattr(config, "placement", "") == "instead" and ".compressor." not in name
+    replaced = getattr(config, "placement", "") == "instead" and not (".compressor." in name or ".whole." in name)
     return name.endswith(".mask_token") or (replaced and part_of(name) == "projector")
 
 
@@ -138,6 +138,8 @@ class StudentTeacher(nn.Module):
             for name, parameter in student.named_parameters():
                 # DDP fails on an unused parameter
                 parameter.requires_grad_(part_of(name) in parts and not is_unused(student.config, name))
+        if self.teacher_projector is not None:  # an elastic student's, too
+            self.teacher_projector.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "StudentTeacher":
         """Set training mode on trainable modules, evaluation mode on frozen ones."""
@@ -299,7 +301,7 @@ class StudentTeacher(nn.Module):
             mask: 1 on tokens, 0 on padding; None for all tokens.
             counts: Visual tokens of each tile in the ids, in order; needed where tiles differ.
         """
-        model = self.students().get(branch)
+        model = None if branch == TEACHER else self.students().get(branch, self.student)
         return model.positions(ids, mask, counts) if isinstance(model, CompressedInternVL) else None
 
     def embed(

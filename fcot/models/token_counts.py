@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcot.compress import COMPRESSORS, Compressor, make_compressor
+from fcot.compress import COMPRESSORS, Compressor, Elastic, make_compressor
 from fcot.errors import UserError
 from fcot.internvl.tokens import raster_side, tokens_per_tile
 
@@ -15,31 +15,76 @@ class TokenCounts:
 
     Args:
         config: Configuration of a native InternVL or of a student.
+        visual_tokens: Asked of each tile of an elastic student (default: those of its configuration's ratio).
+        budget: Most visual tokens of the tiles of one call, instead of a number for each.
 
     Attributes:
         compressor: The student's, without weights; None for a native InternVL.
+        most: Visual tokens of a tile, the maximum where they differ.
 
     Raises:
-        UserError: If there is no such compressor, or its ratio does not fit a tile.
+        UserError: If there is no such compressor, its ratio does not fit a tile, or the model cannot give the number
+            that is asked for.
     """
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, visual_tokens: int | str | None = None, budget: int | None = None) -> None:
         self.compressor: Compressor | None = None
         self.most = tokens_per_tile(config, getattr(config, "ratio", 1))  # refuses ratios that do not fit
         if hasattr(config, "compressor"):
             with torch.device("meta"):
                 self.compressor = compressor_of(config)
             self.most = self.compressor.max_tokens
+        self.visual_tokens, self.budget = visual_tokens, budget
+        if isinstance(self.compressor, Elastic):
+            self.compressor.check_asked(visual_tokens, budget)
+            self.most = self.compressor.max_tokens if visual_tokens is None else int(visual_tokens)
+            self.most = self.most if budget is None else max(self.choices)
+        elif budget is not None or visual_tokens not in (None, self.most):
+            raise UserError(
+                f"visual_tokens is {visual_tokens}, budget {budget}, and this model gives every tile {self.most}.\n"
+                "Leave them out, or take an elastic student (Realign with elastic: true)."
+            )
+
+    @property
+    def asked_for(self) -> dict[str, int | str]:
+        """What was asked for, by name; empty if nothing was."""
+        asked = {"visual_tokens": self.visual_tokens, "budget": self.budget}
+        return {name: value for name, value in asked.items() if value is not None}
+
+    @property
+    def choices(self) -> list[int]:
+        """The numbers of visual tokens that can be asked of a tile, the most first."""
+        return (
+            sorted(self.compressor.ratio_of_count, reverse=True)
+            if isinstance(self.compressor, Elastic)
+            else [self.most]
+        )
 
     @property
     def varies(self) -> bool:
         """Whether tiles may have different numbers of tokens."""
         return self.compressor is not None and self.compressor.varies
 
+    def most_of(self, counts: Tensor) -> int:
+        """Return the visual tokens of a tile of an elastic student's request; otherwise `most`.
+
+        Args:
+            counts: Of the request's tiles `[tiles]`.
+        """
+        return int(counts.max()) if isinstance(self.compressor, Elastic) and len(counts) else self.most
+
+    def ratio_of(self, counts: Tensor) -> int:
+        """Return the ratio of a request's tiles `[tiles]`, which for an elastic student follows from their counts."""
+        if isinstance(self.compressor, Elastic):
+            return self.compressor.ratio_of_count[self.most_of(counts)]
+        return 1 if self.compressor is None else self.compressor.ratio
+
     def __call__(self, tiles: Tensor) -> Tensor:
         """Return the visual tokens of each tile, int64 `[tiles]`."""
         if self.compressor is None:
             return torch.full((len(tiles),), self.most)
+        if isinstance(self.compressor, Elastic):
+            return self.compressor.asked(len(tiles), self.visual_tokens, self.budget)
         return self.compressor.counts(tiles)
 
 
@@ -82,4 +127,5 @@ def compressor_settings(config: Any) -> dict[str, Any]:
         "width": rows if config.placement == "after" else shuffled,
         "options": config.compressor_options,
         "language_width": rows,
+        **({"ratios": config.ratios} if getattr(config, "ratios", None) else {}),
     }

@@ -14,7 +14,8 @@ class Registry(Mapping[str, T], Generic[T]):
     """Members of a kind by short name, in the order in which they were added.
 
     A member is a class or a function; its short name is its own in snake case. Subclasses of `base`, also those of
-    plugins, are members as soon as they are imported; functions are added by `@registry.add`.
+    plugins, are members as soon as they are imported, unless they say `listed = False`; functions are added by
+    `@registry.add`.
 
     Args:
         kind: What a member is called in messages, such as "compressor".
@@ -46,7 +47,7 @@ class Registry(Mapping[str, T], Generic[T]):
         while pending:
             member = pending.pop()
             pending.extend(member.__subclasses__())
-            if not inspect.isabstract(member):
+            if not inspect.isabstract(member) and vars(member).get("listed", True):
                 classes[snake_case(member.__name__)] = member
         return found | dict(sorted(classes.items()))
 

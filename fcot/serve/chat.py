@@ -20,6 +20,8 @@ def chat(
     seed: int = 0,
     reduce: str | None = None,
     reduce_options: dict[str, Any] | None = None,
+    visual_tokens: int | Literal["auto"] | None = None,
+    budget: int | None = None,
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> None:
@@ -38,6 +40,8 @@ def chat(
         seed: A different seed draws different answers.
         reduce: Short name of a training-free reducer of visual tokens, such as fastv.
         reduce_options: Options of that reducer; --reduce.keep 0.5 sets one.
+        visual_tokens: Visual tokens of each tile, such as 64, 128 or 256, if the model is an elastic student.
+        budget: Most visual tokens of all pages together, instead.
         device: Where to run: auto (an accelerator if there is one), cpu, cuda, …
         dtype: Type of the weights; auto keeps the stored type.
     """
@@ -71,12 +75,19 @@ def chat(
     pages = {path: cut(picture, limits[path], tile_size=size) for path, picture in pictures.items()}
     disable_progress_bar()
     dialogue = Dialogue(
-        folder, list(pages.values()), device=device_of(device), dtype=dtype, reducer=reducer, grids=grids
+        folder,
+        list(pages.values()),
+        device=device_of(device),
+        dtype=dtype,
+        reducer=reducer,
+        grids=grids,
+        visual_tokens=visual_tokens,
+        budget=budget,
     )
-    ratio = getattr(folder.config, "ratio", 1)
-    tokens_a_tile = TokenCounts(folder.config)
-    limit = "up to " if tokens_a_tile.varies else ""
-    print(f"{folder.path.name}: {limit}{tokens_a_tile.most} visual tokens a tile (ratio {ratio})")
+    tokens_a_tile = TokenCounts(folder.config, visual_tokens, budget)
+    ratio = tokens_a_tile.ratio_of(dialogue.counts)
+    limit = "up to " if tokens_a_tile.varies and len(tokens_a_tile.choices) == 1 else ""
+    print(f"{folder.path.name}: {limit}{tokens_a_tile.most_of(dialogue.counts)} visual tokens a tile (ratio {ratio})")
     for (path, page), tokens in zip(pages.items(), dialogue.visual_tokens, strict=True):
         instead = f" instead of {dialogue.encoder.teacher_tokens(len(page))}" if ratio > 1 else ""
         print(f"{path.name}: {len(page)} tiles, {tokens} visual tokens{instead}")

@@ -29,6 +29,8 @@ class Dialogue:
         dtype: Type of the weights; "auto" keeps the stored type.
         reducer: Drops or merges visual tokens.
         grids: Columns and rows of the tiles of each page.
+        visual_tokens: Asked of each tile of an elastic student.
+        budget: Most visual tokens of all pages together, instead.
 
     Attributes:
         turns: Questions and answers so far.
@@ -44,6 +46,8 @@ class Dialogue:
         dtype: str = "auto",
         reducer: Reducer | None = None,
         grids: Sequence[tuple[int, int]] = (),
+        visual_tokens: int | str | None = None,
+        budget: int | None = None,
     ) -> None:
         self.pair = StudentTeacher(folder.path, dtype=dtype).to(device).eval()
         self.tokenizer = folder.tokenizer
@@ -51,7 +55,7 @@ class Dialogue:
         self.turns: list[tuple[str, str]] = []
         side, self.tiles = folder.tile_size, [len(page) for page in pages]
         tiles = torch.cat([torch.empty(0, 3, side, side, dtype=torch.uint8), *pages])
-        self.counts = TokenCounts(folder.config)(tiles)
+        self.counts = TokenCounts(folder.config, visual_tokens, budget)(tiles)
         self.visual_tokens: list[int] = sums_by_sample(
             self.counts, torch.tensor(self.tiles, dtype=torch.int64)
         ).tolist()

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from fcot.batch import Batch, PageLayout
 from fcot.evaluation.records import Evaluation, Record, print_further, print_table
 from fcot.internvl.checkpoint import ModelFolder
+from fcot.internvl.drawn_tokens import DrawnTokens
+from fcot.internvl.tokens import TileTokens
 from fcot.models.branches import named
 from fcot.models.reduced_pages import Left
 from fcot.models.sampling import GREEDY, Sampling
@@ -73,16 +75,27 @@ class PageReader(LightningModule, ABC):
         """The configuration of each student, by branch."""
         return {"student": self.folder.config}
 
+    @property
+    def saved_branches(self) -> list[str]:
+        """Branches of the students that are saved, each as a folder; ratios of an elastic student are one."""
+        return list(self.branches)
+
+    @property
+    def drawn_tokens(self) -> dict[str, DrawnTokens]:
+        """Visual tokens of branches for which training draws them, by branch."""
+        return {}
+
     @cached_property
     def layout(self) -> PageLayout:
         """What the data side needs to prepare pages for this module."""
-        teacher = {"teacher": TokenCounts(self.folder.config)} if self.has_teacher else {}
+        tokens: dict[str, TileTokens] = {"teacher": TokenCounts(self.folder.config)} if self.has_teacher else {}
+        tokens |= {branch: TokenCounts(config) for branch, config in self.configs.items()}
         return PageLayout(
             encoder=self.folder.encoder(self.max_length, self.control_tokens),
             tile_size=self.folder.tile_size,
             max_tiles=self.max_tiles or self.folder.max_tiles,
             limit=self._tile_limit,
-            tokens_per_tile=teacher | {branch: TokenCounts(config) for branch, config in self.configs.items()},
+            tokens_per_tile={**tokens, **self.drawn_tokens},
         )
 
     @property

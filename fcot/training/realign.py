@@ -9,10 +9,12 @@ from torch.optim import Optimizer
 
 from fcot.batch import Batch
 from fcot.errors import UserError
-from fcot.models.branches import student_branches
+from fcot.internvl.drawn_tokens import DrawnTokens
+from fcot.models.branches import MIXED, STUDENT, student_branches
 from fcot.models.spec import StudentSpec
 from fcot.models.student import student_config
 from fcot.models.student_teacher import StudentTeacher, answer_labels
+from fcot.models.token_counts import TokenCounts
 from fcot.training.base_task import BaseTask
 from fcot.training.distillation import DistillationLoss, check_chunk_rows, distillation_loss
 
@@ -28,6 +30,10 @@ class Realign(BaseTask):
         ratio: How many visual tokens become one: 2 halves them, 4 quarters them.
         ratios: Train a student for each of these ratios in one run, in place of `ratio`. They share the vision tower's
             and the teacher's pass, and otherwise train as if alone.
+        elastic: Train one student for all `ratios`, which reads each tile at the ratio that is asked for: a compressor
+            for each ratio, one projector for all, and at ratio 1 the teacher itself.
+        mixed: Share of the steps, the last ones, in which an elastic student also learns from pages whose tiles have a
+            ratio each, drawn evenly; ratio 1 is among them.
         placement: Compressor "before" the projector, on pixel-shuffled features, "after" it, or "instead" of it.
         keep_positions: Give every token its position without compression, so that a tile takes as many positions as in
             the teacher; false numbers the remaining tokens 0, 1, 2, …, as in the paper.
@@ -55,6 +61,8 @@ class Realign(BaseTask):
         compressor_options: dict[str, Any] | None = None,
         ratio: int = 2,
         ratios: list[int] | None = None,
+        elastic: bool = False,
+        mixed: float = 0.1,
         placement: str = "before",
         keep_positions: bool = False,
         position_rule: str = "window",
@@ -70,8 +78,12 @@ class Realign(BaseTask):
         self.ratios = [ratio] if ratios is None else ratios
         if not self.ratios or len(set(self.ratios)) < len(self.ratios):
             raise UserError(f"ratios is {self.ratios}.\nGive each ratio once, such as [2, 4].")
+        if not 0 <= mixed <= 1:
+            raise UserError(f"mixed is {mixed}.\nGive a share of the steps between 0 and 1.")
+        self.elastic, self.mixed = elastic, mixed
+        together = tuple(self.ratios) if elastic else ()
         self.spec = StudentSpec(
-            compressor, self.ratio, placement, keep_positions, compressor_options or {}, position_rule
+            compressor, self.ratio, placement, keep_positions, compressor_options or {}, position_rule, together
         )
         self.kl_weight, self.ce_weight, self.temperature = kl_weight, ce_weight, temperature
         self.chunk_rows, self.checkpoint_activations = check_chunk_rows(chunk_rows), checkpoint_activations
@@ -88,6 +100,32 @@ class Realign(BaseTask):
         return student_branches(self.ratios)
 
     @property
+    def saved_branches(self) -> list[str]:
+        """Branches of the students that are saved, each as a folder; ratios of an elastic student are one."""
+        return [STUDENT] if self.elastic else list(self.branches)
+
+    @property
+    def drawn_tokens(self) -> dict[str, DrawnTokens]:
+        """Visual tokens of the mixed pages."""
+        if not self.elastic or not self.mixed:
+            return {}
+        counts = TokenCounts(self.configs[STUDENT])
+        shares = dict.fromkeys(counts.choices, 1 / len(counts.choices))
+        return {MIXED: DrawnTokens(shares, by_tile=True, otherwise=counts.most)}
+
+    @property
+    def more_ratios(self) -> list[int]:
+        """Ratios of further students; those of an elastic student are in its settings."""
+        return [] if self.elastic else self.ratios[1:]
+
+    @property
+    def mixing(self) -> bool:
+        """Whether this step has a pass over mixed pages."""
+        if not self.elastic or not self.mixed or not self.training or self._trainer is None:
+            return False
+        return bool(self.global_step >= round((1 - self.mixed) * self.trainer.max_steps))
+
+    @property
     def configs(self) -> dict[str, Any]:
         """The configuration of each student, by branch."""
         teacher = self.folder.config
@@ -98,7 +136,7 @@ class Realign(BaseTask):
         pair = StudentTeacher(
             self.folder.path,
             self.spec,
-            more_ratios=self.ratios[1:],
+            more_ratios=self.more_ratios,
             checkpointing=self.checkpoint_activations,
         )
         pair.train_parts("projector")
@@ -126,18 +164,22 @@ class Realign(BaseTask):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return KL and cross-entropy, each a mean over all answer tokens in the batch.
 
-        The loss is the sum over students. If there are several, the parts are named by ratio, such as `kl_r4`.
+        The loss is the sum over students or an elastic one's ratios. If there are several, the parts are named by
+        ratio, such as `kl_r4`; those of mixed pages, which the last steps add, by `mixed`.
         """
         labels = answer_labels(batch.sequences["teacher"])
         features = self.pair.features(batch.tiles)
         teacher = self.pair.teacher_rows(batch, features)
         students = {branch: self._student_rows(batch, features, branch, labels) for branch in self.branches}
         results = {ratio: self._compare(students[branch], teacher, labels) for branch, ratio in self.branches.items()}
+        more = {}
+        if self.mixing:
+            more["mixed"] = self._compare(self._student_rows(batch, features, MIXED, labels), teacher, labels)
         counted = torch.tensor(float(len(labels)), device=labels.device)
-        loss = torch.stack([result.loss for result in results.values()]).sum()
+        loss = torch.stack([result.loss for result in (*results.values(), *more.values())]).sum()
         found = {"loss": loss, "ce_rows": results[self.ratio].ce_rows, "weight": counted}
-        for ratio, result in results.items():
-            suffix = f"_r{ratio}" if len(results) > 1 else ""
+        parts = {f"_r{ratio}" if len(results) > 1 else "": result for ratio, result in results.items()}
+        for suffix, result in (parts | {f"_{name}": result for name, result in more.items()}).items():
             found |= {f"{name}{suffix}": getattr(result, name) for name in ("kl", "ce", "agreement")}
         return found
 
@@ -166,8 +208,8 @@ class Realign(BaseTask):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip each student's gradients by their own norm, as if it were trained alone."""
-        if gradient_clip_algorithm == "value" or len(self.branches) == 1:
+        """Clip each student's gradients by their own norm, as if it were trained alone; an elastic one's together."""
+        if gradient_clip_algorithm == "value" or len(self.saved_branches) == 1:
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
             return
         if gradient_clip_val is None or gradient_clip_val <= 0:  # Lightning's settings for no clipping

@@ -3,12 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fcot.batch import Batch
 from fcot.errors import UserError
+from fcot.internvl.drawn_tokens import DrawnTokens
+from fcot.models.branches import STUDENT
 from fcot.models.drop_path import add_drop_path
 from fcot.models.student_teacher import PARTS, StudentTeacher, answer_labels, answer_samples
+from fcot.models.token_counts import TokenCounts
 from fcot.training.base_task import BaseTask
 from fcot.training.cross_entropy import answer_cross_entropy
 from fcot.training.distillation import check_chunk_rows
@@ -30,6 +34,10 @@ class SFT(BaseTask):
         checkpoint_activations: Recompute layers in the backward pass instead of storing activations: less memory, a
             third more work.
         compile_layers: Compile the layers of vision tower and language model with torch.compile.
+        uncompressed: Share of the pages that an elastic student reads at ratio 1 in training; for the rest, its other
+            ratios are drawn evenly. Other students have one ratio.
+        visual_tokens: Visual tokens of a tile in validation, tests and predictions of an elastic student, such as 64
+            (default: those of its first ratio).
         shared: Arguments of every task: see `BaseTask`.
     """
 
@@ -48,6 +56,8 @@ class SFT(BaseTask):
         chunk_rows: int = 1024,
         checkpoint_activations: bool = False,
         compile_layers: bool = False,
+        uncompressed: float = 0.25,
+        visual_tokens: int | None = None,
         **shared: Any,
     ) -> None:
         super().__init__(checkpoint, **shared)
@@ -58,11 +68,31 @@ class SFT(BaseTask):
         self.from_scratch, self.drop_path = from_scratch, drop_path
         self.reduction, self.chunk_rows = check_reduction(reduction), check_chunk_rows(chunk_rows)
         self.checkpoint_activations, self.compile_layers = checkpoint_activations, compile_layers
+        if not 0 <= uncompressed <= 1:
+            raise UserError(f"uncompressed is {uncompressed}.\nGive a share of the pages between 0 and 1.")
+        self.uncompressed, self.visual_tokens = uncompressed, visual_tokens
 
     @property
     def ratio(self) -> int:
-        """The folder's own ratio; 1 for a native InternVL."""
-        return int(getattr(self.folder.config, "ratio", 1))
+        """The folder's own ratio, or that of the visual tokens asked for; 1 for a native InternVL."""
+        if self.visual_tokens is None:
+            return int(getattr(self.folder.config, "ratio", 1))
+        counts = self._counts
+        return counts.ratio_of(torch.tensor([counts.most]))
+
+    @property
+    def _counts(self) -> TokenCounts:
+        return TokenCounts(self.folder.config, self.visual_tokens)
+
+    @property
+    def drawn_tokens(self) -> dict[str, DrawnTokens]:
+        """Visual tokens of the pages of an elastic student, a ratio for each page."""
+        counts = self._counts
+        whole, *fewer = counts.choices
+        if not fewer:
+            return {}
+        shares = {whole: self.uncompressed, **dict.fromkeys(fewer, (1 - self.uncompressed) / len(fewer))}
+        return {STUDENT: DrawnTokens(shares, by_tile=False, otherwise=counts.most)}
 
     def build(self) -> StudentTeacher:
         """Load the student alone, with all but the frozen parts trainable."""

@@ -33,7 +33,9 @@ def collate(
         asked = [(sample.prompt, each) for sample, each in zip(samples, counts, strict=True) if sample.prompt]
         return Sequences.padded(rows, fill, [expand(prompt, each, image_id)[0] for prompt, each in asked])
 
-    counts = {name: [layout.counts(name, sample.tiles) for sample in samples] for name in layout.tokens_per_tile}
+    counts = {
+        name: [layout.counts(name, sample.tiles, sample.seed) for sample in samples] for name in layout.tokens_per_tile
+    }
     return Batch(
         keys=[sample.key for sample in samples],
         tasks=[sample.task for sample in samples],

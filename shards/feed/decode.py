@@ -39,6 +39,7 @@ class Prepared:
         encoded: The conversation with answers.
         prompt: The conversation without the last answer; evaluation only.
         grids: Columns and rows of the tiles of each image.
+        seed: What is drawn for it while it is batched depends on this alone; None draws nothing.
         id: What the record calls itself, None without a name.
     """
 
@@ -50,6 +51,7 @@ class Prepared:
     encoded: Encoded
     prompt: Encoded | None
     grids: Sequence[tuple[int, int]] = ()
+    seed: Sequence[int] | None = None
     id: str | int | None = None
 
 
@@ -60,8 +62,9 @@ def prepare(
     with_prompt: bool = False,
     augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
     max_seconds: float = MAX_SECONDS,
+    seed: Sequence[int] | None = None,
     pair: Pair | None = None,
-    seed: int = 0,
+    pair_seed: int = 0,
 ) -> Prepared:
     """Decode, tile and encode one sample.
 
@@ -71,15 +74,16 @@ def prepare(
         with_prompt: Encode the prompt for generation too.
         augment: What to do to the tiles of a page in training.
         max_seconds: Longest time a sample may take.
+        seed: What is drawn for it while it is batched depends on this alone; None draws nothing.
         pair: How a sample without a conversation is read; None refuses it.
-        seed: Which prompt such a sample gets, of several.
+        pair_seed: Which prompt such a sample gets, of several.
 
     Raises:
         SampleError: With the reason the sample cannot be used.
     """
     start = time.monotonic()
     images = sorted((name for name in raw if is_image(name)), key=image_number)
-    record = _record(raw, len(images), pair, seed)
+    record = _record(raw, len(images), pair, pair_seed)
     conversations = readable(record, len(images))
     grids = _check_tiles([image_size(raw[name], name) for name in images], layout)
     cuts = []
@@ -102,6 +106,7 @@ def prepare(
         encoded=encoded,
         prompt=prompt,
         grids=grids,
+        seed=seed,
         id=id_of(record),
     )
 

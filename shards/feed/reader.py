@@ -159,16 +159,21 @@ class BatchStream(IterableDataset[Delivery]):
             self.layout,
             with_prompt=self.with_prompts,
             augment=self._augment(epoch, number),
+            seed=self._seed(epoch, number) if self.training else None,
             pair=self.pair,
-            seed=self.pair_seed,
+            pair_seed=self.pair_seed,
         )
 
     def _augment(self, epoch: int, number: int) -> Callable[[torch.Tensor], torch.Tensor] | None:
         """Return what is done to a sample's tiles: the same in every run, another in every epoch."""
         if self.jpeg_quality is None:
             return None
-        rng = np.random.default_rng([*self.order.seed, epoch, number])
+        rng = np.random.default_rng(self._seed(epoch, number))
         return partial(jpeg_marks, lowest=self.jpeg_quality, rng=rng)
+
+    def _seed(self, epoch: int, number: int) -> list[int]:
+        """Return the seed of a sample in an epoch: the same in every run, whatever its ranks and workers."""
+        return [*self.order.seed, epoch, number]
 
 
 class PageLoader(DataLoader[Batch]):

@@ -37,6 +37,18 @@ def test_a_step_costs_what_its_design_says(model, ratios, design, naive):
     assert counted.get("naive_total") == (naive and pytest.approx(naive, rel=0.01))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "most"), [("2b", 1.28), ("8b", 1.34)])
+def test_an_elastic_step_costs_little_more_than_one_at_ratio_2(model, most):
+    pages = Pages(tiles=13, prompt=50, answer=500)
+    with model_folder(model) as folder:
+        elastic, alone = (
+            count(folder, [2, 4], pages, elastic=True)["total"],
+            count(folder, [2], pages)["total"],
+        )
+    assert 1.2 < elastic / alone <= most
+
+
 def test_only_answer_tokens_meet_the_head(tiny_checkpoint):
     short, long = (count(tiny_checkpoint, [2], Pages(2, prompt, 50)) for prompt in (20, 1020))
     config = ModelFolder(tiny_checkpoint).config.text_config

@@ -66,6 +66,7 @@ def result_of(
                 "label": model.label,
                 "ratio": model.ratio,
                 "reduce": dict(model.reduce),
+                **({"asked": dict(model.asked)} if model.asked else {}),
                 "visual_tokens": model.visual_tokens,
             }
             for model in models

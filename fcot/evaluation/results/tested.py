@@ -85,12 +85,14 @@ class TestedModel:
         ratio: How many visual tokens become one.
         sets: What it answered.
         reduce: Settings of a reducer, if there was one.
+        asked: Visual tokens of a tile or the budget that an elastic student was asked for, by name.
     """
 
     label: str
     ratio: int
     sets: Sequence[TestedSet]
     reduce: Mapping[str, object] = field(default_factory=dict)
+    asked: Mapping[str, object] = field(default_factory=dict)
 
     @cached_property
     def visual_tokens(self) -> float:

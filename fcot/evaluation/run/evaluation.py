@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fcot.convert.auto_convert import native_folder
 from fcot.errors import UserError
 from fcot.evaluation.benchmarks import published
@@ -26,6 +28,7 @@ from fcot.evaluation.run.sets import BenchmarkSet, find_sets
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.shipped import shipped
 from fcot.models.device import device_of
+from fcot.models.token_counts import TokenCounts
 
 FEWER_TILES = "fewer_tiles"
 
@@ -48,6 +51,8 @@ class Request:
     max_tiles: int | None
     max_new_tokens: int | None
     reducer: tuple[str | None, Mapping[str, Any] | None]
+    visual_tokens: int | str | None
+    budget: int | None
     batch_size: int
     batch_tokens: int
     device: str
@@ -73,6 +78,7 @@ def run(asked: Request) -> None:
         raise UserError("--difficult shows pages at fewer tiles, and --reduce is given.\nGive one of them.")
     if asked.check_published is not None:
         require_published(asked.check_published, list(published()))  # before hours of work
+    check_asked_tokens(folders, asked)
     sets, notes = find_sets(asked.benchmarks, asked.root, layout=asked.layout, limit=asked.limit)
     for of in sets:
         for row in of.rows[:1]:
@@ -93,6 +99,21 @@ def run(asked: Request) -> None:
         holds = report(asked, tested, harder, notes)
     if not holds:
         raise SystemExit(1)
+
+
+def is_elastic(folder: ModelFolder) -> bool:
+    """Return whether a model reads pages with the visual tokens that are asked for."""
+    return bool(getattr(folder.config, "ratios", None))
+
+
+def check_asked_tokens(folders: Sequence[ModelFolder], asked: Request) -> None:
+    """Check that the elastic students can give what is asked for, before hours of work.
+
+    Raises:
+        UserError: If one cannot, or none of the models is elastic.
+    """
+    for folder in [each for each in folders if is_elastic(each)] or folders[:1]:
+        TokenCounts(folder.config, asked.visual_tokens, asked.budget)
 
 
 def look_at(sets: Sequence[BenchmarkSet], folder: Path, among: Processes) -> list[dict[str, list[Page]]]:
@@ -119,7 +140,9 @@ def answered(
     reducer: tuple[str | None, Mapping[str, Any] | None],
 ) -> TestedModel:
     """Answer all sets with a model, and score the answers."""
-    reader = Reader(folder, device=device_of(asked.device), dtype=asked.dtype, reducer=reducer)
+    tokens = (asked.visual_tokens, asked.budget) if is_elastic(folder) else ()
+    counts = dict(zip(("visual_tokens", "budget"), tokens, strict=False))
+    reader = Reader(folder, device=device_of(asked.device), dtype=asked.dtype, reducer=reducer, **counts)
     base = asked.output / "answers" / name.replace("/", "-").replace(" ", "-")
     tested = []
     for of, its_pages in zip(sets, pages, strict=True):
@@ -127,7 +150,8 @@ def answered(
         tested.append(TestedSet.of(of.benchmark, of.split, of.whole, of.rows, answers))
         if not among.rank:
             write_submission(of, answers, asked.output / "submissions" / base.name)
-    return TestedModel(name, int(getattr(folder.config, "ratio", 1)), tested, reader.reducer_settings or {})
+    ratio = reader.counts.ratio_of(torch.tensor([reader.counts.most]))
+    return TestedModel(name, ratio, tested, reader.reducer_settings or {}, reader.counts.asked_for)
 
 
 def write_submission(of: BenchmarkSet, answers: Mapping[str, Answer], folder: Path) -> None:

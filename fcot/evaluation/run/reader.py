@@ -93,6 +93,8 @@ class Reader:
         dtype: Type of the weights; "auto" keeps the stored type.
         reducer: Short name of what drops or merges visual tokens while answers are generated, and its options.
         threads: Pages are cut by so many.
+        visual_tokens: Asked of each tile of an elastic student.
+        budget: Most visual tokens of a row, instead.
     """
 
     def __init__(
@@ -103,11 +105,13 @@ class Reader:
         dtype: str = "auto",
         reducer: tuple[str | None, Mapping[str, Any] | None] = (None, None),
         threads: int = 4,
+        visual_tokens: int | str | None = None,
+        budget: int | None = None,
     ) -> None:
         self.folder, self.device, self.dtype, self.threads = folder, device, dtype, threads
         self.reducer: Reducer | None = reducer_of(*reducer)
         self.reducer_settings = None if reducer[0] is None else {"name": reducer[0], **(reducer[1] or {})}
-        self.encoder, self.counts = folder.encoder(), TokenCounts(folder.config)
+        self.encoder, self.counts = folder.encoder(), TokenCounts(folder.config, visual_tokens, budget)
         self._pair: StudentTeacher | None = None
 
     @property

@@ -109,6 +109,7 @@ def answer_set(
         "weights": reader.weights_sha256,
         "dtype": reader.dtype,
         "reduce": reader.reducer_settings,
+        **reader.counts.asked_for,
         "rows": f"{len(of.rows)} rows {of.sha256(dict(pages))[:16]}",
         "batch_size": options.batch_size,
         "batch_tokens": options.batch_tokens,

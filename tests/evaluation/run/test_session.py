@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from fcot.errors import UserError
 from fcot.evaluation.run.pages import pixels, survey
@@ -11,14 +12,17 @@ from fcot.evaluation.run.reader import Reader
 from fcot.evaluation.run.session import Options, Processes, answer_set, labels
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tiling import cut
+from fcot.models.spec import StudentSpec
+from fcot.models.student_folder import save_student
+from fcot.models.student_teacher import StudentTeacher
 from fcot.serve.dialogue import Dialogue
 from tests.evaluation.run.made_up import made_set
 
 TOGETHER = Options()
 
 
-def answered(folder, of, model, options=TOGETHER, reducer=(None, None)):
-    reader = Reader(ModelFolder(model), reducer=reducer)
+def answered(folder, of, model, options=TOGETHER, reducer=(None, None), **asked):
+    reader = Reader(ModelFolder(model), reducer=reducer, **asked)
     return answer_set(reader, of, survey(of.rows), folder, options, Processes(), "model")
 
 
@@ -42,6 +46,22 @@ def test_a_reducer_leaves_fewer_tokens_and_fewer_tiles_leave_fewer_tiles(tmp_pat
     for name, answer in whole.items():
         assert half[name].visual_tokens == answer.visual_tokens / 2
         assert few[name].tiles <= max(1, answer.tiles / 2)
+
+
+def test_an_elastic_student_answers_each_row_within_its_own_budget(tmp_path, tiny_checkpoint):
+    torch.manual_seed(0)
+    pair = StudentTeacher(tiny_checkpoint, StudentSpec("conv", 2, ratios=(2, 4)))
+    save_student(pair.student, tmp_path / "elastic", tiny_checkpoint)
+    of = made_set()
+    found = answered(tmp_path / "budget", of, tmp_path / "elastic", budget=8)
+    for row in of.rows:
+        page = cut(pixels(row.pictures[0]), 6, tile_size=56)
+        alone = Dialogue(ModelFolder(tmp_path / "elastic"), [page], budget=8)
+        assert found[row.id].visual_tokens == alone.visual_tokens[0] <= 8
+        assert found[row.id].text == alone.ask(row.question, max_new_tokens=8).strip()
+    assert len({answer.visual_tokens / answer.tiles for answer in found.values()}) > 1
+    with pytest.raises(UserError, match="were made with budget 8"):
+        answered(tmp_path / "budget", of, tmp_path / "elastic", visual_tokens=1)
 
 
 def test_a_broken_picture_costs_its_rows_and_is_named(tmp_path, student_folder):
