@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "metrics": "errors registry statistics",
     "files": "errors",
     "compress": "errors registry",
+    "route": "errors",
     "internvl": "errors files",
     "reduce": "errors registry internvl",
     "batch": "internvl",
