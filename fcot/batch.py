@@ -218,6 +218,7 @@ class Batch:
         tile_tokens: Visual tokens of each tile for each branch, int64 `[tiles]`; stays on the CPU.
         grids: Columns and rows of the tiles of each image, by sample; empty where nobody asks.
         ids: What each sample calls itself, None without a name; empty where nobody asks.
+        features: Vision features of all tiles, if they are already computed `[tiles, N, C]`.
     """
 
     keys: list[str]
@@ -230,6 +231,7 @@ class Batch:
     tile_tokens: dict[str, Tensor] = field(default_factory=dict)
     grids: list[list[tuple[int, int]]] = field(default_factory=list)
     ids: list[str | int | None] = field(default_factory=list)
+    features: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -249,6 +251,7 @@ class Batch:
             self,
             tiles=change(self.tiles),
             sequences={branch: sequences.map(change) for branch, sequences in self.sequences.items()},
+            features=None if self.features is None else change(self.features),
         )
 
     def take(self, samples: Sequence[int]) -> "Batch":
@@ -266,6 +269,7 @@ class Batch:
             tile_tokens={branch: torch.cat([each[i] for i in samples]) for branch, each in counts.items()},
             grids=[self.grids[i] for i in samples] if self.grids else [],
             ids=[self.ids[i] for i in samples] if self.ids else [],
+            features=None if self.features is None else torch.cat([self.by_sample(self.features)[i] for i in samples]),
         )
 
     def by_sample(self, values: Tensor) -> tuple[Tensor, ...]:
