@@ -69,11 +69,15 @@ def test_a_router_decides_for_each_row_by_itself_and_the_answer_says_what(tmp_pa
     torch.manual_seed(0)
     pair = StudentTeacher(tiny_checkpoint, StudentSpec("conv", 2, ratios=(2, 4)))
     own = ModelFolder(tiny_checkpoint).preprocessing
-    settings = {"kind": "learned", "price": 0.5, "rule": [[1, 2], [1, 2]], "rule_price": 0.1, "hidden": 8}
+    settings = {"kind": "learned", "price": 0.1, "rule": [[1, 2], [1, 2]], "rule_price": 0.1, "hidden": 8}
     pair.student.config.router = {**settings, "image_mean": own["image_mean"], "image_std": own["image_std"]}
     pair.student.model.multi_modal_projector.set_router(pair.student.config.router)
-    with torch.no_grad():  # costs about 1, at which ratio 2 is worth the price or not
-        pair.student.model.multi_modal_projector.router.last.bias.zero_()
+    with torch.no_grad():  # a thumbnail costs nothing, other tiles 1
+        router = pair.student.model.multi_modal_projector.router
+        for parameter in router.parameters():
+            parameter.zero_()
+        router.first.weight[0, -3] = 1
+        router.last.weight[:, 0] = -10
     save_student(pair.student, tmp_path / "routed", tiny_checkpoint)
     of = made_set()
     found = answered(tmp_path / "answers", of, tmp_path / "routed", **asked)
