@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "models": "errors batch files internvl compress route reduce convert",
     "runtime": "errors files models",
     "evaluation": "errors batch files registry statistics metrics internvl reduce convert models",
-    "training": "errors batch files internvl reduce convert metrics models runtime evaluation",
+    "training": "errors batch files internvl route reduce convert metrics models runtime evaluation",
     "bench": "errors environment batch files internvl reduce convert models evaluation training",
     "report": "errors environment files internvl compress convert metrics models evaluation merge bench",
     "export": "errors environment files internvl compress models runtime",
@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "shards": "errors registry statistics metrics batch files internvl convert models runtime bench",
     "callbacks": "errors batch files merge models runtime training shards",
     "reproduce": "errors files compress reduce statistics merge evaluation bench report shards",
-    "cli": "errors files internvl merge models export runtime training shards callbacks",
+    "cli": "errors batch files internvl route merge models export runtime training shards callbacks",
     "old names": "models training",
     "front": "cli",  # __init__, __main__
 }

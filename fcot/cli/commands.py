@@ -41,6 +41,8 @@ VERBS = {
     "report": Verb("Compare the models of a run on one page", "fcot.report:report"),
     "evaluate": Verb("Score models on public benchmarks, in pairs", "fcot.evaluation.evaluate:evaluate"),
     "export": Verb("Write a folder that transformers loads without fcot", "fcot.cli.export:export"),
+    "router fit": Verb("Fit what chooses the ratio of each tile of a page", "fcot.cli.router:fit"),
+    "router show": Verb("Show costs and ratios of a page's tiles", "fcot.cli.router:show"),
     "chat": Verb("Ask a model about pages, in a terminal", "fcot.serve.chat:chat"),
     "reproduce peers": Verb("Trained compressors beside each other, a few steps each", "fcot.reproduce.peers:peers"),
     "reproduce rivals": Verb("Training-free reducers beside trained students", "fcot.reproduce.rivals:rivals"),
