@@ -16,6 +16,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fcot.compress import COMPRESSORS, Compressor, Elastic
+from fcot.errors import UserError
 from fcot.internvl.tokens import positions
 from fcot.models.positions import teacher_positions
 from fcot.models.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
@@ -136,8 +137,11 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         if self.makes_rows and pixels is not None:
             ids, mask = kwargs.get("input_ids", inputs), kwargs.get("attention_mask")
             kwargs["mm_encoder_outputs"] = self.image_outputs(kwargs.pop("pixel_values"), counts, ids, mask)
-            if ids is not None and self.config.keep_positions and "position_ids" not in kwargs:
-                kwargs["position_ids"] = self.positions(ids, kwargs.get("attention_mask"), counts)
+        ids = kwargs.get("input_ids", inputs)
+        # a second turn's cache holds the tiles, and its positions still depend on their numbers of tokens
+        shown = ids is not None and (pixels is not None or bool((ids == self.config.image_token_id).any()))
+        if counts is not None and shown and self.config.keep_positions and "position_ids" not in kwargs:
+            kwargs["position_ids"] = self.positions(ids, kwargs.get("attention_mask"), counts)
         return super().generate(inputs, *args, **kwargs)
 
     @torch.no_grad()
@@ -207,14 +211,28 @@ class CompressedInternVL(InternVLForConditionalGeneration):
             counts: Visual tokens of each tile, where they may differ.
             input_ids: Prompts `[batch, length]`, for a compressor that reads the question.
             attention_mask: 1 on their tokens, 0 on padding.
+
+        Raises:
+            UserError: If an elastic student's prompts have another number of placeholders than the tiles tokens.
         """
         counts = self._tile_tokens(pixel_values, counts)
+        if isinstance(self.compressor, Elastic) and counts is not None and input_ids is not None:
+            self._check_placeholders(input_ids, int(counts.sum()))
         features = vision_features(self.model, pixel_values.to(self.dtype), self.compressor.levels)
         text = self._text(input_ids, attention_mask, len(pixel_values)) if self.compressor.reads_text else None
         if not self.compressor.varies:
             return image_output(list(self.model.multi_modal_projector(features, None, text)))
         told = None if counts is None else counts.tolist()
         return image_output(list(self.model.multi_modal_projector(features, told, text).split(told)))
+
+    def _check_placeholders(self, input_ids: Tensor, expected: int) -> None:
+        """Refuse prompts that were laid out for other numbers of visual tokens."""
+        found = expected if input_ids.is_meta else int((input_ids == self.config.image_token_id).sum())
+        if found != expected:
+            raise UserError(
+                f"The prompts have {found} image placeholders, and their tiles {expected} visual tokens.\n"
+                "Pass on tile_tokens, which the processor returns with the prompts."
+            )
 
     def _tile_tokens(self, pixel_values: Tensor | None, given: Tensor | None) -> Tensor | None:
         """Return the visual tokens of each tile as given, or an elastic student's own if none are given."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fcot.batch import Batch
@@ -35,6 +36,8 @@ class SFT(BaseTask):
         compile_layers: Compile the layers of vision tower and language model with torch.compile.
         uncompressed: Share of the pages that an elastic student reads at ratio 1 in training; for the rest, its other
             ratios are drawn evenly. Other students have one ratio.
+        visual_tokens: Visual tokens of a tile in validation, tests and predictions of an elastic student, such as 64
+            (default: those of its first ratio).
         shared: Arguments of every task: see `BaseTask`.
     """
 
@@ -54,6 +57,7 @@ class SFT(BaseTask):
         checkpoint_activations: bool = False,
         compile_layers: bool = False,
         uncompressed: float = 0.25,
+        visual_tokens: int | None = None,
         **shared: Any,
     ) -> None:
         super().__init__(checkpoint, **shared)
@@ -66,17 +70,24 @@ class SFT(BaseTask):
         self.checkpoint_activations, self.compile_layers = checkpoint_activations, compile_layers
         if not 0 <= uncompressed <= 1:
             raise UserError(f"uncompressed is {uncompressed}.\nGive a share of the pages between 0 and 1.")
-        self.uncompressed = uncompressed
+        self.uncompressed, self.visual_tokens = uncompressed, visual_tokens
 
     @property
     def ratio(self) -> int:
-        """The folder's own ratio; 1 for a native InternVL."""
-        return int(getattr(self.folder.config, "ratio", 1))
+        """The folder's own ratio, or that of the visual tokens asked for; 1 for a native InternVL."""
+        if self.visual_tokens is None:
+            return int(getattr(self.folder.config, "ratio", 1))
+        counts = self._counts
+        return counts.ratio_of(torch.tensor([counts.most]))
+
+    @property
+    def _counts(self) -> TokenCounts:
+        return TokenCounts(self.folder.config, self.visual_tokens)
 
     @property
     def drawn_tokens(self) -> dict[str, DrawnTokens]:
         """Visual tokens of the pages of an elastic student, a ratio for each page."""
-        counts = TokenCounts(self.folder.config)
+        counts = self._counts
         whole, *fewer = counts.choices
         if not fewer:
             return {}

@@ -108,6 +108,33 @@ def test_generate_lays_out_anew_what_the_processor_would(processor, model):
     )
 
 
+@pytest.mark.parametrize("count", [4, 1])
+def test_a_second_turn_goes_on_from_the_cache(processor, model, count):
+    given = processor(SEVEN, TEXTS[1], visual_tokens=count, return_tensors="pt")
+    tiles, steps = given["tile_tokens"], {"max_new_tokens": 4, "pad_token_id": 0, "return_dict_in_generate": True}
+    first = model.generate(**given, **steps)
+    talk = torch.cat([first.sequences, torch.tensor([[71, 72, 73]])], 1)
+    said = {"input_ids": talk, "attention_mask": torch.ones_like(talk), "tile_tokens": tiles, "output_logits": True}
+    anew = model.generate(**said, **steps, pixel_values=given["pixel_values"]).logits
+    torch.testing.assert_close(model.generate(**said, **steps, past_key_values=first.past_key_values).logits, anew)
+
+
+def test_prompts_for_other_numbers_are_refused(processor, model):
+    given = processor(SEVEN, TEXTS[1], visual_tokens=4, return_tensors="pt")
+    del given["tile_tokens"]
+    for call in (model, model.generate):
+        with pytest.raises(UserError, match="28 image placeholders, and their tiles 14 visual tokens"):
+            call(**given)
+
+
+def test_a_conversation_takes_them_too(processor, tmp_path):
+    SEVEN.save(tmp_path / "page.png")
+    page = {"type": "image", "path": str(tmp_path / "page.png")}
+    talk = [{"role": "user", "content": [page, {"type": "text", "text": "What?"}]}]
+    asked = {"tokenize": True, "return_dict": True, "return_tensors": "pt", "processor_kwargs": {"visual_tokens": 1}}
+    assert processor.apply_chat_template([talk], **asked)["tile_tokens"].tolist() == [1] * 7
+
+
 def test_a_request_is_answered_the_same_in_any_batch(processor, model):
     together = processor([[ONE, THREE], [SEVEN]], list(TEXTS), budget=16, return_tensors="pt")
     new = model.generate(**together, max_new_tokens=5)[:, together["input_ids"].shape[1] :]

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoConfig, InternVLForConditionalGeneration
 
 from fcot.batch import PageLayout
+from fcot.compress import COMPRESSORS
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import normalize
@@ -114,6 +115,25 @@ def test_at_other_ratios_it_is_the_student_of_that_ratio(teacher, compressor):
         own.compressor.load_state_dict(projector.compressor.part(ratio).state_dict())
         batch = make(teacher, *((*sample[:2], [count] * len(sample[2]), sample[3]) for sample in SAMPLES))
         assert torch.allclose(mine.student_rows(batch), alone.student_rows(batch), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [each for each in COMPRESSORS if each not in ("identity", "llama_vid")])
+def test_each_compressor_reads_a_tile_at_any_ratio_as_it_does_alone_and_learns_from_no_tile(teacher, name):
+    place = COMPRESSORS[name].places[0]
+    mine = elastic(teacher, name, placement=place)
+    projector = mine.student.model.multi_modal_projector
+    generator = torch.Generator().manual_seed(0)
+    features = mine.features(torch.randint(0, 256, (3, 3, 112, 112), dtype=torch.uint8, generator=generator))
+    counts = [4, 16, 8]
+    for tile, (ratio, rows) in enumerate(zip((4, 1, 2), projector(features, counts).split(counts), strict=True)):
+        own = mine.teacher_projector
+        if ratio > 1:
+            own = StudentTeacher(teacher, StudentSpec(name, ratio, place)).eval().student.model.multi_modal_projector
+            own.load_state_dict(projector.state_dict(), strict=False)
+            own.compressor.load_state_dict(projector.compressor.part(ratio).state_dict())
+        torch.testing.assert_close(rows, own(features[tile : tile + 1])[0])
+    projector(features[:0], []).sum().backward()
+    assert all(parameter.grad is not None for _, parameter in mine.trainable())
 
 
 @torch.no_grad()

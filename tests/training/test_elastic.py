@@ -146,6 +146,21 @@ def test_post_training_changes_every_ratio(tmp_path, elastic_folder, tiny_shards
     assert all(parameter.requires_grad for parameter in projector.whole.parameters())
 
 
+def test_a_test_reads_pages_with_the_visual_tokens_asked_for(tmp_path, elastic_folder, student_folder, pages, trainer):
+    found = {}
+    for asked in (None, 4, 1):
+        module = SFT(elastic_folder, visual_tokens=asked, max_new_tokens=2)
+        trainer(tmp_path / str(asked), limit_test_batches=1).test(module, pages, verbose=False)
+        row = json.loads((tmp_path / str(asked) / "test.json").read_text())
+        found[asked] = row["ratio"], row["visual_tokens"]
+    most = found[4][1]
+    assert found == {None: (2, most / 2), 4: (1, most), 1: (4, most / 4)}
+    with pytest.raises(UserError, match="visual_tokens is 3"):
+        _ = SFT(elastic_folder, visual_tokens=3).layout
+    with pytest.raises(UserError, match="gives every tile 2"):
+        _ = SFT(student_folder, visual_tokens=4).layout
+
+
 @pytest.mark.parametrize("value", [-0.1, 1.5])
 def test_shares_are_between_0_and_1(tiny_checkpoint, value):
     with pytest.raises(UserError, match="mixed is"):
