@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 def fit(
     student: Path,
-    data: Path,
+    data: Path = Path("data/reading"),
     output: Path | None = None,
     pages: int = 2000,
     dev_pages: int = 200,
@@ -86,7 +86,7 @@ def batches_of(folder: Any, data: Path, split: str, pages: int, batch_size: int,
 
 def show(
     student: Path,
-    image: Path,
+    page: Path,
     visual_tokens: int | Literal["auto"] | None = None,
     budget: int | None = None,
     max_tiles: int | None = None,
@@ -96,7 +96,7 @@ def show(
 
     Args:
         student: Folder of an elastic student with a router.
-        image: The page.
+        page: An image of the page.
         visual_tokens: Visual tokens of each tile (default: auto, unless there is a budget).
         budget: Most visual tokens of the page, instead.
         max_tiles: Most tiles of the page, thumbnail not counted (default: the model's).
@@ -118,10 +118,11 @@ def show(
     from fcot.models.student_teacher import StudentTeacher
     from fcot.route import SeenTiles, ink
 
-    folder, picture = ModelFolder(student), open_image(image)
+    folder = ModelFolder(student)
     if not getattr(folder.config, "router", None):
         raise UserError(f"{student} has no router.\nFit one: fcot router fit {student} --data DATA")
     disable_progress_bar()
+    picture = open_image(page)
     most = max_tiles or folder.max_tiles
     columns, _ = grid(*picture.size, most, tile_size=folder.tile_size)
     pair = StudentTeacher(folder.path).to(device_of(device)).eval()
