@@ -37,7 +37,8 @@ MAY_IMPORT = {
     "doctor": "errors environment internvl convert models",
     "shards": "errors registry statistics metrics batch files internvl convert models runtime bench",
     "callbacks": "errors batch files merge models runtime training shards",
-    "reproduce": "errors files compress reduce statistics merge evaluation bench report shards",
+    "reproduce": "errors batch files internvl compress route reduce statistics merge models evaluation training bench "
+    "report shards",
     "cli": "errors batch files internvl route merge models export runtime training shards callbacks",
     "old names": "models training",
     "front": "cli",  # __init__, __main__

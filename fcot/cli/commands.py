@@ -45,6 +45,7 @@ VERBS = {
     "router show": Verb("Show costs and ratios of a page's tiles", "fcot.cli.router:show"),
     "chat": Verb("Ask a model about pages, in a terminal", "fcot.serve.chat:chat"),
     "reproduce peers": Verb("Trained compressors beside each other, a few steps each", "fcot.reproduce.peers:peers"),
+    "reproduce budgets": Verb("Whether a router helps, at equal visual tokens", "fcot.reproduce.budgets:budgets"),
     "reproduce rivals": Verb("Training-free reducers beside trained students", "fcot.reproduce.rivals:rivals"),
     "reproduce chains": Verb("The tiny teacher's chains, wrong reasoning counted", "fcot.reproduce.chains:chains"),
     "reproduce rewriting": Verb("Whether answers in the teacher's tone help", "fcot.reproduce.rewriting:rewriting"),

@@ -125,13 +125,13 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         pixels = kwargs.get("pixel_values")
         asked = kwargs.pop("visual_tokens", None), kwargs.pop("budget", None)
         if asked != (None, None):
-            ids = kwargs.get("input_ids", inputs)
+            ids: Any = kwargs.get("input_ids", inputs)
             self._check_asked(*asked)
             if isinstance(self.compressor, Elastic) and ids is not None and pixels is not None:
-                mask, shown = kwargs.get("attention_mask"), kwargs.get("tile_tokens")
+                mask, laid_out = kwargs.get("attention_mask"), kwargs.get("tile_tokens")
                 for replaced in ("pixel_values", "position_ids"):  # of the prompts as they were
                     kwargs.pop(replaced, None)
-                kwargs |= self.route(ids, pixels, mask, shown, *asked)
+                kwargs |= self.route(ids, pixels, mask, laid_out, *asked)
                 inputs, pixels = None, None
         counts = self._tile_tokens(pixels, kwargs.pop("tile_tokens", None))
         if self.makes_rows and pixels is not None:
