@@ -37,17 +37,20 @@ class PageLayout:
         """Return the most tiles of a page of a width and height in pixels, thumbnail not counted."""
         return self.max_tiles if self.limit is None else self.limit(*size)
 
-    def counts(self, branch: str, tiles: Tensor, seed: Sequence[int] | None = None) -> Tensor:
+    def counts(
+        self, branch: str, tiles: Tensor, seed: Sequence[int] | None = None, pages: Sequence[int] = ()
+    ) -> Tensor:
         """Return how many visual tokens a branch gives each of the tiles, int64 `[tiles]`.
 
         Args:
             branch: One of `tokens_per_tile`.
             tiles: Those of a sample, uint8 `[tiles, 3, S, S]`.
             seed: What numbers that are drawn depend on; None draws none.
+            pages: Tiles of each of the sample's pages.
         """
         tokens = self.tokens_per_tile[branch]
         if seed is not None and isinstance(tokens, DrawnTokens):
-            return tokens.drawn(tiles, seed)
+            return tokens.drawn(tiles, seed, pages)
         return tile_counts(tokens, tiles)
 
 

@@ -168,9 +168,8 @@ def in_order(rows: Mapping[int, Tensor], tiles: Mapping[int, Sequence[int]], cou
         counts: Rows of each tile.
     """
     joined = torch.cat([each.flatten(0, 1) for each in rows.values()])
-    ends = torch.tensor([0, *counts]).cumsum(0)
-    goes_to = [torch.arange(int(ends[tile]), int(ends[tile + 1])) for ratio in rows for tile in tiles[ratio]]
-    place = torch.cat([torch.zeros(0, dtype=torch.int64), *goes_to])
-    if bool((place.diff() > 0).all()):  # as where all tiles have one ratio
+    order = [tile for ratio in rows for tile in tiles[ratio]]
+    if order == sorted(order):  # as where all tiles have one ratio
         return joined
-    return joined[place.argsort().to(joined.device)]
+    by_tile = dict(zip(order, joined.split([counts[tile] for tile in order]), strict=True))
+    return torch.cat([by_tile[tile] for tile in sorted(order)])

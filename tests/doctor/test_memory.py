@@ -7,6 +7,7 @@ from transformers import AutoConfig
 
 from fcot.doctor.memory import Step, _kept_by_forward, cast, parameters_by_part, training_steps
 from fcot.internvl.checkpoint import ModelFolder
+from fcot.models.spec import StudentSpec
 from fcot.models.student_folder import load_student, save_student
 from fcot.models.student_teacher import StudentTeacher, part_of
 from fcot.tiny import write_architecture
@@ -86,3 +87,15 @@ def test_students_that_read_more_than_the_tokens_are_counted(folder, tmp_path, n
     save_student(pair.student, tmp_path / name, folder.path)
     steps = [*training_steps(ModelFolder(tmp_path / name), tiles=2, text_tokens=9, ratio=1)]
     assert steps and all(step.kept > 0 for step in steps)
+
+
+def test_an_elastic_student_is_counted_at_its_first_ratio(folder, tmp_path):
+    def counted(name, **settings):
+        pair = StudentTeacher(folder.path, StudentSpec("pool", 2, **settings), from_scratch=True)
+        save_student(pair.student, tmp_path / name, folder.path)
+        (step,) = training_steps(ModelFolder(tmp_path / name), tiles=2, text_tokens=9, ratio=1)
+        return step
+
+    elastic, alone = counted("elastic", ratios=(2, 4)), counted("alone")
+    assert elastic.kept == pytest.approx(alone.kept, rel=0.05)
+    assert elastic.weights > alone.weights  # by the teacher's projector

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,9 @@ from fcot.evaluation.benchmarks.published import Published
 from fcot.evaluation.rows import Answer, Row, Scored
 from fcot.evaluation.run import evaluation
 from fcot.evaluation.scoring.rrc import check_submission
+from fcot.models.spec import StudentSpec
+from fcot.models.student_folder import save_student
+from fcot.models.student_teacher import StudentTeacher
 from tests.evaluation.miniature import ROWS, draw
 
 TEACHER, STUDENT = "fcot/tiny/teacher", "fcot/tiny/student"
@@ -23,6 +27,34 @@ FAST = ["--max_new_tokens", "6", "--device", "cpu", "--max_tiles", "4"]
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     return draw(tmp_path_factory.mktemp("miniature"))
+
+
+@pytest.fixture(scope="module")
+def elastic(tmp_path_factory):
+    """The shipped teacher's elastic student, untrained."""
+    folder = tmp_path_factory.mktemp("elastic") / "elastic"
+    pair = StudentTeacher(Path(TEACHER), StudentSpec("conv", 2, keep_positions=True, ratios=(2, 4)))
+    save_student(pair.student, folder, Path(TEACHER))
+    return folder
+
+
+def test_an_elastic_student_is_compared_with_its_teacher_at_what_is_asked(root, tmp_path, elastic):
+    words = ["--benchmarks", "chartqa", "--limit", "2", "--allow_partial", "true"]
+    for asked, share in ((None, 2), ("16", 1), ("4", 4)):
+        more = [*words, *(["--visual_tokens", asked] if asked else [])]
+        found = evaluate(root, tmp_path / str(asked), *more, models=(TEACHER, elastic))
+        teacher, student = found["models"]
+        assert student["ratio"] == share
+        assert student["visual_tokens"] == teacher["visual_tokens"] / share
+        assert student.get("asked") == (asked and {"visual_tokens": int(asked)})
+        cell = found["columns"]["chartqa"]["models"]
+        assert asked != "16" or cell["elastic"] == cell["teacher"]
+
+
+def test_tokens_asked_of_no_elastic_student_are_refused(root, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        evaluate(root, tmp_path, "--visual_tokens", "4")
+    assert "this model gives every tile 8" in capsys.readouterr().err
 
 
 @pytest.fixture

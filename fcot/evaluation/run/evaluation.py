@@ -28,6 +28,7 @@ from fcot.evaluation.run.sets import BenchmarkSet, find_sets
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.shipped import shipped
 from fcot.models.device import device_of
+from fcot.models.token_counts import TokenCounts
 
 FEWER_TILES = "fewer_tiles"
 
@@ -77,6 +78,7 @@ def run(asked: Request) -> None:
         raise UserError("--difficult shows pages at fewer tiles, and --reduce is given.\nGive one of them.")
     if asked.check_published is not None:
         require_published(asked.check_published, list(published()))  # before hours of work
+    check_asked_tokens(folders, asked)
     sets, notes = find_sets(asked.benchmarks, asked.root, layout=asked.layout, limit=asked.limit)
     for of in sets:
         for row in of.rows[:1]:
@@ -97,6 +99,21 @@ def run(asked: Request) -> None:
         holds = report(asked, tested, harder, notes)
     if not holds:
         raise SystemExit(1)
+
+
+def is_elastic(folder: ModelFolder) -> bool:
+    """Return whether a model reads pages with the visual tokens that are asked for."""
+    return bool(getattr(folder.config, "ratios", None))
+
+
+def check_asked_tokens(folders: Sequence[ModelFolder], asked: Request) -> None:
+    """Check that the elastic students can give what is asked for, before hours of work.
+
+    Raises:
+        UserError: If one cannot, or none of the models is elastic.
+    """
+    for folder in [each for each in folders if is_elastic(each)] or folders[:1]:
+        TokenCounts(folder.config, asked.visual_tokens, asked.budget)
 
 
 def look_at(sets: Sequence[BenchmarkSet], folder: Path, among: Processes) -> list[dict[str, list[Page]]]:
@@ -123,13 +140,14 @@ def answered(
     reducer: tuple[str | None, Mapping[str, Any] | None],
 ) -> TestedModel:
     """Answer all sets with a model, and score the answers."""
+    visual_tokens, budget = (asked.visual_tokens, asked.budget) if is_elastic(folder) else (None, None)
     reader = Reader(
         folder,
         device=device_of(asked.device),
         dtype=asked.dtype,
         reducer=reducer,
-        visual_tokens=asked.visual_tokens,
-        budget=asked.budget,
+        visual_tokens=visual_tokens,
+        budget=budget,
     )
     base = asked.output / "answers" / name.replace("/", "-").replace(" ", "-")
     tested = []
