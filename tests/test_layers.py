@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "serve": "errors internvl route reduce convert models",
     "doctor": "errors environment internvl convert models",
     "shards": "errors registry statistics metrics batch files internvl convert models runtime bench",
-    "callbacks": "errors batch files merge models runtime training shards",
+    "callbacks": "errors batch files route merge models runtime training shards",
     "reproduce": "errors batch files internvl compress route reduce statistics merge models evaluation training bench "
     "report shards",
     "cli": "errors batch files internvl route merge models export runtime training shards callbacks",

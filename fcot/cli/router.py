@@ -9,6 +9,7 @@ def fit(
     student: Path,
     data: Path = Path("data/reading"),
     output: Path | None = None,
+    log: Path | None = None,
     pages: int = 2000,
     dev_pages: int = 200,
     passes: int = 2,
@@ -30,6 +31,8 @@ def fit(
         student: Folder of the student.
         data: Folder of the sets train and dev, as for fit.
         output: Where to write the student with its router (default: in place).
+        log: Folder that the callback MixedPagesLog has written in re-alignment: what its mixed pages cost is taken from
+            there, and no training page is read again.
         pages: Training pages.
         dev_pages: Dev pages that fix the price of a visual token for requests of "auto".
         passes: Mixed passes over each training page.
@@ -50,6 +53,8 @@ def fit(
     from fcot.models.branches import STUDENT
     from fcot.models.device import device_of
     from fcot.models.student_teacher import StudentTeacher
+    from fcot.training.mixed_log import read_pages
+    from fcot.training.mixed_passes import mixed_pages
     from fcot.training.router_fit import fit_both, require_elastic, settings_of
     from fcot.training.saving import save_with_router
 
@@ -57,14 +62,19 @@ def fit(
     folder = ModelFolder(student)
     require_elastic(folder)
     pair = StudentTeacher(folder.path, dtype=dtype).to(device_of(device)).eval()
-    train = batches_of(folder, data, "train", pages, batch_size, seed)
-    fitted, _ = fit_both(pair, train, passes=passes, hidden=hidden, seed=seed)
+    if log is None:
+        train = batches_of(folder, data, "train", pages, batch_size, seed)
+        measured = mixed_pages(pair, train, passes=passes, seed=seed)
+    else:
+        measured = read_pages(log, pages)
+    fitted = fit_both(pair, measured, hidden=hidden, seed=seed)
     dev = list(batches_of(folder, data, "dev", dev_pages, batch_size, seed))
     mean = pair.projector(STUDENT).compressor.max_tokens if mean_tokens is None else mean_tokens
     settings = settings_of(pair, folder, fitted, dev, kind=kind, mean_tokens=mean)
     save_with_router(pair.student, folder.path, output or folder.path, settings, fitted.router)
-    before, after = fitted.losses["before"], fitted.losses["after"]
-    print(f"Fitted to {fitted.pages} pages, {passes} passes each: loss on held-out pages {before:.3f} → {after:.3f}.")
+    passes, losses = len(measured.kl), fitted.losses
+    said = f"{losses['before']:.3f} → {losses['after']:.3f}"
+    print(f"Fitted to {fitted.pages} pages, {passes} passes each: loss on held-out pages {said}.")
     print(f"Auto: {mean:g} visual tokens a dev tile in the mean; {settings['price']:.3g} KL a token ({kind}).")
     print(f"Saved with the student in {output or folder.path}.")
 

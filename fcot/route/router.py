@@ -39,13 +39,8 @@ class Router(nn.Module):
         self.register_buffer("deviation", torch.ones(inputs))
 
     def describe(self, seen: SeenTiles) -> Tensor:
-        """Return what the network is told of each tile, float32 `[tiles, 3 · width + 3]`, without gradient."""
-        assert seen.features is not None, "this router reads features"
-        tokens = seen.features.detach().float()[..., : self.width]
-        device = tokens.device
-        parts = [tokens.mean(1), tokens.amax(1), tokens.std(1, correction=0)]
-        more = [seen.thumbnail, seen.together.log(), (ink(seen.pixels) + BLANK).log()]
-        return torch.cat([*parts, torch.stack([each.to(device).float() for each in more], 1)], 1)
+        """Return what the network is told of each tile: see `describe`."""
+        return describe(seen, self.width)
 
     def log_costs(self, described: Tensor) -> Tensor:
         """Return the logarithm of each tile's cost at each ratio above 1, `[tiles, ratios]`; always float32."""
@@ -59,3 +54,17 @@ class Router(nn.Module):
         with torch.autocast(self.mean.device.type, enabled=False):
             found = self.log_costs(self.describe(seen)).exp()
         return functional.pad(found, (1, 0)).cpu()
+
+
+def describe(seen: SeenTiles, width: int) -> Tensor:
+    """Return what a router is told of each tile, float32 `[tiles, 3 · width + 3]`, without gradient.
+
+    Args:
+        seen: Tiles with features.
+        width: Width of a token of the last layer's features, behind which those of others may stand.
+    """
+    assert seen.features is not None, "a learned router reads features"
+    tokens = seen.features.detach().float()[..., :width]
+    parts = [tokens.mean(1), tokens.amax(1), tokens.std(1, correction=0)]
+    more = [seen.thumbnail, seen.together.log(), (ink(seen.pixels) + BLANK).log()]
+    return torch.cat([*parts, torch.stack([each.to(tokens.device).float() for each in more], 1)], 1)

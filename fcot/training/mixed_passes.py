@@ -11,7 +11,7 @@ from fcot.batch import Batch
 from fcot.models.branches import STUDENT
 from fcot.models.routed_batch import features_once, pages_of, with_counts
 from fcot.models.student_teacher import StudentTeacher, answer_samples
-from fcot.route import Router, SeenTiles
+from fcot.route import SeenTiles, describe
 from fcot.route.fit import MixedPages
 
 CHUNK = 256  # answer rows whose logits exist at a time
@@ -85,15 +85,12 @@ class PageCosts:
         return compared(rows, self.whole, self.pair.head_weight, samples, len(self.batch))
 
 
-def mixed_pages(
-    pair: StudentTeacher, batches: Iterable[Batch], describe: Router, *, passes: int, seed: int
-) -> MixedPages:
+def mixed_pages(pair: StudentTeacher, batches: Iterable[Batch], *, passes: int, seed: int) -> MixedPages:
     """Run mixed passes over pages, and return what a router is fitted to.
 
     Args:
         pair: An elastic student.
         batches: Padded, with answers.
-        describe: Describes tiles.
         passes: Passes over each page, ratios drawn evenly for each tile.
         seed: Of the ratios.
     """
@@ -103,7 +100,7 @@ def mixed_pages(
         costs = PageCosts(pair, batch.to(pair.mean.device))
         size = (passes, len(batch.tiles))
         own = torch.randint(0, len(costs.routing.ratios), size, generator=drawn)
-        described.append(describe.describe(costs.seen).cpu())
+        described.append(describe(costs.seen, pair.projector(STUDENT).linear_1.in_features).cpu())
         numbers.append(behind + torch.arange(len(batch)).repeat_interleave(batch.num_tiles))
         choices.append(own)
         kl.append(torch.stack([costs.at(each).kl for each in own]))

@@ -16,7 +16,6 @@ from fcot.models.routing import LEARNED, RULE
 from fcot.models.student_teacher import StudentTeacher
 from fcot.route import InkRule, Router, SeenTiles, price_of
 from fcot.route.fit import MixedPages, fit_router, fit_rule
-from fcot.training.mixed_passes import mixed_pages
 
 
 @dataclass(frozen=True)
@@ -55,30 +54,27 @@ def new_router(pair: StudentTeacher, hidden: int) -> Router:
     return Router(projector.linear_1.in_features, len(projector.compressor.ratios), hidden)
 
 
-def fit_both(
-    pair: StudentTeacher, batches: Iterable[Batch], *, passes: int, hidden: int, seed: int = 0
-) -> tuple[Fitted, MixedPages]:
-    """Run mixed passes over training pages, and fit a learned router and a rule to what they cost.
+def fit_both(pair: StudentTeacher, measured: MixedPages, *, hidden: int, seed: int = 0) -> Fitted:
+    """Fit a learned router and a rule to what mixed passes over training pages have cost.
 
     Args:
         pair: An elastic student.
-        batches: Training pages, padded, with answers.
-        passes: Passes over each page.
+        measured: What was measured.
         hidden: Width of the learned router.
-        seed: Of the ratios and of the fit.
-
-    Returns:
-        The routers, and what they were fitted to.
+        seed: Of the fit.
 
     Raises:
-        UserError: If there are too few pages.
+        UserError: If there are too few pages, or they were read by a model of another width.
     """
     router = new_router(pair, hidden)
-    measured = mixed_pages(pair, batches, router, passes=passes, seed=seed)
-    ratios = router.last.out_features
-    rule = fit_rule(measured, ratios)
+    if measured.described.shape[1] != router.first.in_features:
+        raise UserError(
+            f"The mixed pages are described by {measured.described.shape[1]} numbers a tile, and this student's by "
+            f"{router.first.in_features}.\nGive the log of this student's own re-alignment."
+        )
+    rule = fit_rule(measured, router.last.out_features)
     losses = fit_router(router, measured, seed=seed)
-    return Fitted(router, rule, losses, measured.kl.shape[1]), measured
+    return Fitted(router, rule, losses, measured.kl.shape[1])
 
 
 @torch.no_grad()
