@@ -78,6 +78,7 @@ class CompressedInternVL(InternVLForConditionalGeneration):
     """
 
     config_class = CompressedInternVLConfig
+    _keep_in_fp32_modules_strict = ("router",)  # its statistics lose too much in bf16
 
     def __init__(self, config: CompressedInternVLConfig) -> None:
         require_api(STUDENT)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -172,8 +173,9 @@ def answers(pair: StudentTeacher, folder: ModelFolder, test: Pages, chosen: Tens
     return {"score": scores, "tokens": [record.visual_tokens for record in records]}
 
 
+@torch.no_grad()
 def router_time(pair: StudentTeacher, test: Pages) -> dict[str, float]:
-    """Return seconds that the router and what a page is read by (tower and language model) take for a batch."""
+    """Return seconds that the router takes for a batch, and what reads it, tower and language model: medians."""
     part = test.batches[0]
     nothing = torch.zeros(len(part.batch.tiles), dtype=torch.int64)
     runs: dict[str, Callable[[], Any]] = {
@@ -181,10 +183,14 @@ def router_time(pair: StudentTeacher, test: Pages) -> dict[str, float]:
         "tower": lambda: pair.features(part.batch.tiles),
         "language": lambda: part.at(nothing),
     }
-    times = {}
-    with torch.no_grad():
-        for name, run in runs.items():
-            begun = time.perf_counter()
-            run()
-            times[name] = time.perf_counter() - begun
-    return times
+    return {name: _median(run) for name, run in runs.items()}
+
+
+def _median(run: Callable[[], Any], times: int = 5) -> float:
+    run()  # warm
+    taken = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - begun)
+    return median(taken)

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from fcot.route.seen import SeenTiles
 
-DARK = 128  # a pixel below this mean of its colours is ink
+DARK = 3 * 128  # a pixel whose colours sum to less is ink
 
 
 def ink(pixels: Tensor) -> Tensor:
     """Return the share of dark pixels of each tile `[tiles]` of uint8 `[tiles, 3, S, S]`."""
-    return (pixels.float().mean(1) < DARK).float().mean((1, 2))
+    return (pixels.sum(1, dtype=torch.int16) < DARK).float().mean((1, 2))
 
 
 class InkRule:

@@ -130,6 +130,10 @@ def test_a_saved_router_is_the_same_and_is_not_trained(learned, tiny_checkpoint)
     again = load_student(learned.parent / "student").model.multi_modal_projector.router
     assert torch.equal(again.costs(seen), router.costs(seen))
     assert len(set(router.costs(seen)[:, 1].tolist())) > 1
+    half = StudentTeacher(learned, dtype=torch.bfloat16)
+    assert next(half.student.model.vision_tower.parameters()).dtype == torch.bfloat16
+    for name, tensor in half.student.model.multi_modal_projector.router.state_dict().items():
+        assert torch.equal(tensor, router.state_dict()[name]), name
 
 
 def test_what_cannot_be_given_is_refused(learned):

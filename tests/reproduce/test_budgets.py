@@ -119,6 +119,7 @@ def test_the_tables_name_pages_seed_and_intervals(measured, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_small_run_from_pages_to_tables_and_again(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(Path(__file__).parents[2])
     words = ["reproduce", "budgets", "--output", str(tmp_path / "runs"), "--steps", "2", "--router_pages", "12"]

@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 import torch
 
+from fcot.bench.flops import counting
 from fcot.errors import UserError
 from fcot.route import InkRule, Router, SeenTiles, choose, ink, price_of, within
 from fcot.route.fit import MixedPages, fit_router, fit_rule
@@ -67,6 +68,17 @@ def test_the_rule_is_a_number_for_each_kind_of_tile_and_ratio_times_ink():
     assert seen.thumbnail.tolist() == [False, False, True, False]  # a page of one tile has none
     expected = [[0, 1, 2], [0, 0, 0], [0, 0.02, 0.04], [0, 0.2, 0.4]]
     torch.testing.assert_close(InkRule([[2, 4], [0.1, 0.2]]).costs(seen), torch.tensor(expected))
+
+
+@torch.no_grad()
+def test_the_router_costs_less_than_a_hundredth_of_reading_a_tile():
+    tower, width = 724e9, 4096  # of InternVL2; a tile's pass through the language model comes on top
+    with torch.device("meta"), counting() as flops:
+        router = Router(width, 2)
+        router.log_costs(torch.empty(1, router.first.in_features))
+    pooled = 10 * 256 * width  # mean, maximum and deviation
+    assert flops() + pooled < 0.01 * tower
+    assert sum(parameter.numel() for parameter in router.parameters()) < 5e6
 
 
 def world(router, pages=120, passes=2):
