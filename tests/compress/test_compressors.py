@@ -259,3 +259,18 @@ def test_a_subclass_is_registered_under_its_snake_case_name():
     del HalfPool2d
     gc.collect()  # forget it, so that no other test meets it
     assert "half_pool2d" not in COMPRESSORS
+
+
+def test_an_elastic_one_compresses_each_tile_to_the_number_asked_and_has_no_name():
+    elastic, batch = make_compressor("pool", ratio=4, side=SIDE, width=WIDTH, ratios=[2, 4]), tiles()
+    found = elastic(batch, [4, 16, 8]).split([4, 16, 8])
+    expected = (
+        Pool(ratio=4, side=SIDE, width=WIDTH)(batch[:1])[0],
+        batch[1],
+        *Pool(ratio=2, side=SIDE, width=WIDTH)(batch[2:]),
+    )
+    for mine, alone in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, alone)
+    assert elastic.counts(batch).tolist() == [4, 4, 4]
+    with pytest.raises(UserError, match="There is no compressor 'elastic'"):
+        make_compressor("elastic", ratio=2, side=SIDE, width=WIDTH)

@@ -103,6 +103,15 @@ def test_at_ratio_1_it_is_the_teacher_to_the_bit(pair, teacher):
     assert torch.equal(mine.logits, native(input_ids=ids, pixel_values=pixels).logits)
 
 
+@torch.no_grad()
+def test_at_ratio_1_it_is_the_teacher_in_mixed_precision_too(teacher):
+    mine = elastic(teacher)
+    mine.keep_frozen_in(torch.bfloat16)
+    batch = make(teacher, *((*sample[:2], [16] * len(sample[2]), sample[3]) for sample in SAMPLES))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(mine.student_rows(batch), mine.teacher_rows(batch))
+
+
 @pytest.mark.parametrize("compressor", ["conv", "gated_pool"])  # whose windows at ratio 4 are 1x4 and 2x2
 @torch.no_grad()
 def test_at_other_ratios_it_is_the_student_of_that_ratio(teacher, compressor):
