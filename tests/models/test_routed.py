@@ -103,6 +103,9 @@ def test_a_rule_routes_in_the_processor_and_a_learned_router_in_the_model(ruled,
     counts = given["tile_tokens"].tolist()
     assert counts[0] < counts[2] and counts[3] < counts[5]  # more ink on the right
     assert counts[-1] == 1 and "visual_tokens" not in given  # a thumbnail costs least
+    one = rule(ONE, TEXTS[1], visual_tokens="auto", return_tensors="pt")["tile_tokens"].tolist()
+    both = rule([[ONE, SEVEN]], TEXTS[:1], visual_tokens="auto", return_tensors="pt")["tile_tokens"].tolist()
+    assert both == one + counts  # one price, whatever else is in the request
     later = router(SEVEN, TEXTS[1], visual_tokens="auto", return_tensors="pt")
     assert later["tile_tokens"].tolist() == [2] * 7 and later["visual_tokens"] == "auto"
 
