@@ -37,17 +37,20 @@ class PageLayout:
         """Return the most tiles of a page of a width and height in pixels, thumbnail not counted."""
         return self.max_tiles if self.limit is None else self.limit(*size)
 
-    def counts(self, branch: str, tiles: Tensor, seed: Sequence[int] | None = None) -> Tensor:
+    def counts(
+        self, branch: str, tiles: Tensor, seed: Sequence[int] | None = None, pages: Sequence[int] = ()
+    ) -> Tensor:
         """Return how many visual tokens a branch gives each of the tiles, int64 `[tiles]`.
 
         Args:
             branch: One of `tokens_per_tile`.
             tiles: Those of a sample, uint8 `[tiles, 3, S, S]`.
             seed: What numbers that are drawn depend on; None draws none.
+            pages: Tiles of each of the sample's pages.
         """
         tokens = self.tokens_per_tile[branch]
         if seed is not None and isinstance(tokens, DrawnTokens):
-            return tokens.drawn(tiles, seed)
+            return tokens.drawn(tiles, seed, pages)
         return tile_counts(tokens, tiles)
 
 
@@ -218,6 +221,7 @@ class Batch:
         tile_tokens: Visual tokens of each tile for each branch, int64 `[tiles]`; stays on the CPU.
         grids: Columns and rows of the tiles of each image, by sample; empty where nobody asks.
         ids: What each sample calls itself, None without a name; empty where nobody asks.
+        features: Vision features of all tiles, if they are already computed `[tiles, N, C]`.
     """
 
     keys: list[str]
@@ -230,6 +234,7 @@ class Batch:
     tile_tokens: dict[str, Tensor] = field(default_factory=dict)
     grids: list[list[tuple[int, int]]] = field(default_factory=list)
     ids: list[str | int | None] = field(default_factory=list)
+    features: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -249,6 +254,7 @@ class Batch:
             self,
             tiles=change(self.tiles),
             sequences={branch: sequences.map(change) for branch, sequences in self.sequences.items()},
+            features=None if self.features is None else change(self.features),
         )
 
     def take(self, samples: Sequence[int]) -> "Batch":
@@ -266,6 +272,7 @@ class Batch:
             tile_tokens={branch: torch.cat([each[i] for i in samples]) for branch, each in counts.items()},
             grids=[self.grids[i] for i in samples] if self.grids else [],
             ids=[self.ids[i] for i in samples] if self.ids else [],
+            features=None if self.features is None else torch.cat([self.by_sample(self.features)[i] for i in samples]),
         )
 
     def by_sample(self, values: Tensor) -> tuple[Tensor, ...]:

@@ -83,7 +83,7 @@ class Elastic(Compressor):
         if count == "auto":
             raise UserError(
                 "visual_tokens is 'auto', and this student has no router that would choose them.\n"
-                f"Ask for one of {', '.join(map(str, self.ratio_of_count))}, or give a budget."
+                f"Ask for one of {', '.join(map(str, self.ratio_of_count))}, or fit a router: fcot router fit."
             )
         if count not in self.ratio_of_count:
             raise UserError(

@@ -55,9 +55,9 @@ def evaluate(
         max_new_tokens: Longest answer, instead of the protocol's.
         reduce: Short name of a training-free reducer of visual tokens, such as fastv, applied to all models.
         reduce_options: Options of that reducer; --reduce.keep 0.5 sets one.
-        visual_tokens: Visual tokens of each tile, such as 64, 128 or 256, for models that are elastic students; others
-            keep theirs.
-        budget: Most visual tokens of a row's pages, instead.
+        visual_tokens: Visual tokens of each tile, such as 64, 128 or 256, or auto for what its router chooses, if a
+            model is an elastic student; others keep theirs.
+        budget: Most visual tokens of a row's pages, instead, shared out by the router.
         batch_size: Most rows answered together.
         batch_tokens: Most tokens of a batch.
         device: Where to run: auto (an accelerator if there is one), cpu, cuda, …

@@ -52,6 +52,7 @@ class Answer:
         visual_tokens: Visual tokens of its pages, after a reducer if there is one (mean over layers).
         size: Width and height of the first page in pixels.
         failed: Why there is no answer; "" if there is one.
+        ratios: How many visual tokens of each tile became one.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Answer:
     visual_tokens: float = 0.0
     size: tuple[int, int] = (0, 0)
     failed: str = ""
+    ratios: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,13 @@ class DrawnTokens:
         """Return the visual tokens of each tile where nothing is drawn, int64 `[tiles]`."""
         return torch.full((len(tiles),), self.otherwise)
 
-    def drawn(self, tiles: Tensor, seed: Sequence[int]) -> Tensor:
+    def drawn(self, tiles: Tensor, seed: Sequence[int], pages: Sequence[int] = ()) -> Tensor:
         """Return the visual tokens drawn for each tile of a sample, int64 `[tiles]`.
 
         Args:
             tiles: Of the sample, `[tiles, 3, S, S]`.
             seed: Of the sample in this epoch.
+            pages: Tiles of each of its pages, for those who look at them.
         """
         rng = np.random.default_rng([*seed, DRAWN])
         number = len(tiles) if self.by_tile else 1

@@ -29,6 +29,7 @@ class Conversation:
         branch: Branch of the model that answers.
         reducer: Drops or merges visual tokens.
         grids: Columns and rows of the tiles of each page.
+        features: Vision features of the tiles, if they are already computed.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Conversation:
         branch: str = "student",
         reducer: Reducer | None = None,
         grids: Sequence[tuple[int, int]] = (),
+        features: Tensor | None = None,
     ) -> None:
         self.pair, self.branch, self.counts, self.reducer = pair, branch, counts, reducer
         self.page = Batch(
@@ -50,6 +52,7 @@ class Conversation:
             tiles=tiles,
             tile_tokens={branch: counts},
             grids=[list(grids)] if grids else [],
+            features=features,
         )
         self.inside = reducer if isinstance(reducer, InsideReducer) else None
         self.prompts: Prompts | None = None  # the first prompt, its pages looked at

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fcot.batch import Batch, Segments
 from fcot.models.decoder import fill_cache
-from fcot.models.prefix import Answerer, left_padded, positions_of, shared_prefixes, unpack
+from fcot.models.prefix import Answerer, features_of, left_padded, positions_of, shared_prefixes, unpack
 from fcot.models.question import reads_text
 from fcot.models.reduced_pages import Left, reduced_prompts, whole_prompts
 from fcot.models.reduced_prefix import PackedPass, reducing, without_last
@@ -56,7 +56,7 @@ def answer(
             pair, batch, branch, first, prompts, options, copies, reducer, [] if left is None else left
         )
     elif copies == 1 and len(set(first)) == len(batch) and len({len(prompt) for prompt in prompts}) == 1:
-        embeddings = pair.embed(branch, batch, ids, pair.features(batch.tiles))
+        embeddings = pair.embed(branch, batch, ids, features_of(pair, batch))
         where = pair.positions(branch, ids, mask, batch.tile_tokens[branch])
         given = {} if where is None else {"position_ids": where}
         new = pair.student.generate(inputs_embeds=embeddings, attention_mask=mask, **given, **options)
@@ -86,7 +86,7 @@ def answer_on_prefixes(
     page, lengths = batch.take(starts), tuple(len(prefix) for prefix in prefixes)
     packed, segments = torch.tensor([list(chain(*prefixes))], device=device), Segments(lengths, (0,) * len(starts))
     where = positions_of(pair, branch, packed, torch.ones_like(packed), page.tile_tokens[branch])
-    embeddings = pair.embed(branch, page, packed, pair.features(page.tiles), lengths)
+    embeddings = pair.embed(branch, page, packed, features_of(pair, page), lengths)
     language = pair.student.model.language_model
     cache = fill_cache(language, embeddings, where - where[:, segments.first(device)], segments)
     beams = [row for row in rows for _ in range(options.get("num_beams", 1))]  # `generate` repeats all but the cache

@@ -104,6 +104,11 @@ def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Te
     return ids, mask
 
 
+def features_of(pair: Answerer, batch: Batch) -> Tensor:
+    """Return the vision features of a batch's tiles, which may already be there `[tiles, tokens, width]`."""
+    return pair.features(batch.tiles) if batch.features is None else batch.features
+
+
 def positions_of(pair: Answerer, branch: str, ids: Tensor, mask: Tensor, counts: Tensor) -> Tensor:
     """Return the positions of tokens `[rows, length]`, counted up where a branch does not keep the teacher's."""
     kept = pair.positions(branch, ids, mask, counts)

@@ -20,6 +20,7 @@ from fcot.internvl.arrays import flat, picture_of
 from fcot.internvl.prompts import IMAGE
 from fcot.internvl.tiling import cut, grid, num_tiles
 from fcot.internvl.tokens import CONTEXT, END, START, denormalize, normalize, page_tokens, sums_by_sample
+from fcot.models.routing import Asked, Routing, pixels_of, requests_of
 
 TILING_OPTIONS = ("max_patches", "min_patches", "crop_to_patches")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -114,6 +115,7 @@ class CompressedInternVLProcessor(ProcessorMixin):
         image_seq_length: Visual tokens of a tile after compression; the maximum where tiles differ.
         chat_template: How `apply_chat_template` lays out a conversation.
         compressor: Arguments of `make_compressor`, for counting tokens where tiles differ.
+        router: Settings of an elastic student's router.
     """
 
     def __init__(
@@ -123,9 +125,10 @@ class CompressedInternVLProcessor(ProcessorMixin):
         image_seq_length: int = 256,
         chat_template: str | None = None,
         compressor: Mapping[str, Any] | None = None,
+        router: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
-        self.image_seq_length, self.compressor = image_seq_length, compressor
+        self.image_seq_length, self.compressor, self.router = image_seq_length, compressor, router
         self.image_token, self.image_token_id = CONTEXT, tokenizer.convert_tokens_to_ids(CONTEXT)
 
     def __call__(
@@ -138,7 +141,7 @@ class CompressedInternVLProcessor(ProcessorMixin):
         images_kwargs: Mapping[str, Any] | None = None,
         text_kwargs: Mapping[str, Any] | None = None,
         return_tensors: str | None = None,
-        visual_tokens: int | str | Sequence[int] | None = None,
+        visual_tokens: Asked = None,
         budget: int | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
@@ -152,14 +155,16 @@ class CompressedInternVLProcessor(ProcessorMixin):
             images_kwargs: Options of tiling, such as `max_patches`; may also be given by name.
             text_kwargs: Options of the tokenizer, such as `padding`; may also be given by name.
             return_tensors: "pt" or "np".
-            visual_tokens: Asked of each tile of an elastic student, such as 64, 128 or 256; one number, or one for each
-                page (default: those of the student's own ratio).
-            budget: Most visual tokens of each text's pages, instead; their tiles get as many as fit, all the same.
+            visual_tokens: Asked of each tile of an elastic student, such as 64, 128 or 256, or "auto" for what its
+                router chooses; one, or one for each page (default: those of the student's own ratio).
+            budget: Most visual tokens of each text's pages, instead, shared out by the router; without one, all tiles
+                have the same number.
             kwargs: Options of tiling and of the tokenizer, by name.
 
         Returns:
             `input_ids` and `attention_mask` `[texts, length]`, and `pixel_values` `[tiles, 3, S, S]` of all pages; with
-            them `tile_tokens` `[tiles]` if tiles may have different numbers of visual tokens.
+            them `tile_tokens` `[tiles]` if tiles may have different numbers of visual tokens. What a router
+            chooses by the vision tower's features is left to `generate` or `route`: they are told what is asked for.
 
         Raises:
             UserError: If there is no text, pages and placeholders differ in number, truncation would drop visual
@@ -176,6 +181,7 @@ class CompressedInternVLProcessor(ProcessorMixin):
             )
         counts: list[int] = []
         pixels: dict[str, Any] = {}
+        later: dict[str, Any] = {}
         if images is not None:
             cut_up = self.image_processor(images, **tiling)
             pixels = {"pixel_values": cut_up["pixel_values"]}
@@ -183,8 +189,9 @@ class CompressedInternVLProcessor(ProcessorMixin):
                 counts = [page_tokens(tiles, self.image_seq_length) for tiles in cut_up["num_patches"]]
             else:
                 if self.elastic:
-                    asked = visual_tokens, budget
-                    pixels["tile_tokens"] = self._asked(list(cut_up["num_patches"]), texts, *asked)
+                    pages = list(cut_up["num_patches"])
+                    asked, later = self._now_and_later(visual_tokens, budget)
+                    pixels["tile_tokens"] = self._asked(pixels["pixel_values"], pages, texts, *asked)
                 else:
                     pixels["tile_tokens"] = self._tile_tokens(pixels["pixel_values"])
                 counts = sums_by_sample(pixels["tile_tokens"], torch.as_tensor(cut_up["num_patches"])).tolist()
@@ -193,7 +200,9 @@ class CompressedInternVLProcessor(ProcessorMixin):
         encoded = self.tokenizer(prompts, **{**defaults, **kwargs, **(text_kwargs or {})})
         if counts:
             self._check_whole(prompts, encoded["input_ids"])
-        return BatchFeature({**encoded, **pixels}, tensor_type=return_tensors)
+        found = BatchFeature({**encoded, **pixels}, tensor_type=return_tensors)
+        found.data |= later
+        return found
 
     def _check_whole(self, prompts: Sequence[str], rows: Sequence[Any]) -> None:
         """Refuse truncation that cuts into pages: the model would get tiles without placeholders for them."""
@@ -213,40 +222,46 @@ class CompressedInternVLProcessor(ProcessorMixin):
         """Whether the student's tiles have the numbers of visual tokens that are asked for."""
         return bool((self.compressor or {}).get("ratios"))
 
+    def _routing(self) -> Routing:
+        with torch.device("meta"):
+            compressor = make_compressor(**dict(self.compressor or {}))
+        assert isinstance(compressor, Elastic)
+        return Routing(compressor, self.router)
+
+    def _now_and_later(
+        self, visual_tokens: Asked, budget: int | None
+    ) -> tuple[tuple[Asked, int | None], dict[str, Any]]:
+        """Return what is laid out here, and what the model is asked for when it has seen the tiles."""
+        routing = self._routing()
+        routing.check(visual_tokens, budget)
+        if not routing.learned or not routing.chooses(visual_tokens, budget):
+            return (visual_tokens, budget), {}
+        asked = {"visual_tokens": visual_tokens, "budget": budget}
+        return (None, None), {name: value for name, value in asked.items() if value is not None}
+
     def _asked(
         self,
+        pixel_values: Any,
         num_tiles: Sequence[int],
         texts: Sequence[str],
-        visual_tokens: int | str | Sequence[int] | None,
+        visual_tokens: Asked,
         budget: int | None,
     ) -> torch.Tensor:
-        """Return the visual tokens asked of each tile of an elastic student `[tiles]`.
+        """Return the visual tokens of each tile of an elastic student `[tiles]`.
 
         Args:
+            pixel_values: Normalised tiles.
             num_tiles: Tiles of each page.
             texts: Prompts, one placeholder a page.
             visual_tokens: Asked of each tile, or of those of each page.
             budget: Most visual tokens of a text's pages, instead.
         """
-        with torch.device("meta"):
-            compressor = make_compressor(**dict(self.compressor or {}))
-        assert isinstance(compressor, Elastic)
-        each: list[int | str | None]
-        if visual_tokens is None or isinstance(visual_tokens, int | str):
-            each = [visual_tokens] * len(num_tiles)
-        else:
-            each = [*visual_tokens]
-        if len(each) != len(num_tiles):
-            raise UserError(
-                f"visual_tokens has {len(each)} numbers for {len(num_tiles)} pages.\nGive one for each page, or one."
-            )
-        if budget is None:
-            return torch.cat([compressor.asked(*page, None) for page in zip(num_tiles, each, strict=True)])
-        compressor.check_asked(each[0], budget)
         pages, placeholder = iter(num_tiles), self._placeholder(texts)
-        tiles = [sum(islice(pages, text.count(placeholder))) for text in texts]
-        rest = [sum(pages)]  # pages that no text names are refused when texts are expanded
-        return torch.cat([compressor.asked(number, None, budget) for number in tiles + rest])
+        shown = [list(islice(pages, text.count(placeholder))) for text in texts]
+        shown.append([*pages])  # pages that no text names are refused when texts are expanded
+        own = {"image_mean": self.image_processor.image_mean, "image_std": self.image_processor.image_std}
+        pixels = pixels_of(torch.as_tensor(pixel_values), own)
+        return self._routing().counts(requests_of(pixels, shown), visual_tokens, budget)
 
     def _placeholder(self, texts: Sequence[str]) -> str:
         return self.image_token if any(self.image_token in text for text in texts) else IMAGE

@@ -1,6 +1,6 @@
 """InternVL's projector with a compressor inside: from vision features to the language model's visual tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -9,8 +9,10 @@ from transformers.models.internvl.modeling_internvl import InternVLMultiModalPro
 from fcot.compress import Compressor, Elastic, Features
 from fcot.compress.elastic import in_order
 from fcot.errors import UserError
+from fcot.models.routing import LEARNED, Routing
 from fcot.models.token_counts import compressor_of
 from fcot.models.vision import split_levels
+from fcot.route import Router
 
 
 class CompressedProjector(InternVLMultiModalProjector):
@@ -81,6 +83,8 @@ class ElasticProjector(CompressedProjector):
     Attributes:
         compressor: One for each ratio.
         whole: The teacher's projector, so that a page at ratio 1 is read as the teacher reads it.
+        router: The learned router, if the student has one.
+        routing: Gives tiles their numbers of visual tokens.
     """
 
     compressor: Elastic
@@ -88,6 +92,15 @@ class ElasticProjector(CompressedProjector):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.whole = InternVLMultiModalProjector(config)
+        self.router: Router | None = None
+        self.set_router(config.router)
+
+    def set_router(self, settings: Mapping[str, Any] | None) -> None:
+        """Take a router of these settings, `router` of a configuration; a learned one has initial weights."""
+        learned = (settings or {}).get("kind") == LEARNED
+        width, ratios = self.linear_1.in_features, len(self.compressor.ratios)
+        self.router = Router(width, ratios, (settings or {})["hidden"]) if learned else None
+        self.routing = Routing(self.compressor, settings, self.router)
 
     def forward(
         self, image_features: Tensor, counts: Sequence[int] | None = None, text: tuple[Tensor, Tensor] | None = None

@@ -13,7 +13,7 @@ from torch import Tensor
 from fcot.batch import Batch
 from fcot.errors import UserError
 from fcot.internvl.tokens import check_placeholders
-from fcot.models.prefix import Answerer, positions_of
+from fcot.models.prefix import Answerer, features_of, positions_of
 from fcot.models.projector import CompressedProjector, visual_tokens
 from fcot.models.question import Text, question_text, reads_text
 from fcot.reduce import BeforeReducer
@@ -74,7 +74,7 @@ def whole_prompts(pair: Answerer, batch: Batch, branch: str, first: Sequence[int
     """Look at the pages of a batch, each once, and return its prompts with all of their tokens; arguments as below."""
     seen = sorted(set(first))
     pages = batch.take(seen)
-    features = pages.by_sample(pair.features(pages.tiles))
+    features = pages.by_sample(features_of(pair, pages))
     of_all = torch.cat([features[seen.index(page)] for page in first])
     text = text_of(pair, branch, prompts, batch.num_tiles)
     rows = visual_tokens(pair.projector(branch), of_all, batch.tile_tokens[branch].tolist(), text)

@@ -22,7 +22,8 @@ from fcot.models.positions import teacher_positions
 from fcot.models.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
 from fcot.models.projector import ElasticProjector, projector_of
 from fcot.models.question import Text, question_text, samples_of
-from fcot.models.relayout import laid_out_again
+from fcot.models.relayout import laid_out_again, tiles_shown
+from fcot.models.routing import pixels_of, requests_of
 from fcot.models.spec import StudentSpec
 from fcot.models.token_counts import TokenCounts
 from fcot.models.transformers_api import CACHE, STUDENT, refusal, require_api, require_known_arguments
@@ -44,6 +45,9 @@ class CompressedInternVLConfig(InternVLConfig):
         turn_end_ids: Ids that end a turn, for a compressor that reads the question.
         ratios: Ratios above 1 of an elastic student, which reads each tile at one of them, or as the teacher does at
             ratio 1; `ratio` is then the one of tiles for which none is asked.
+        router: Settings of an elastic student's router, which `fcot router fit` writes: `kind`, "learned" or "ink";
+            `price` of a visual token for requests of "auto"; `rule`, the numbers of the router without weights, and its
+            `rule_price`; `hidden`, the width of a learned one; `image_mean` and `image_std`.
     """
 
     model_type = "fcot_internvl"
@@ -56,6 +60,7 @@ class CompressedInternVLConfig(InternVLConfig):
     position_rule: str = "step"
     turn_end_ids: list[int] | None = None
     ratios: list[int] | None = None
+    router: dict[str, Any] | None = None
 
 
 class CompressedInternVL(InternVLForConditionalGeneration):
@@ -73,6 +78,7 @@ class CompressedInternVL(InternVLForConditionalGeneration):
     """
 
     config_class = CompressedInternVLConfig
+    _keep_in_fp32_modules_strict = ("router",)  # its statistics lose too much in bf16
 
     def __init__(self, config: CompressedInternVLConfig) -> None:
         require_api(STUDENT)
@@ -113,25 +119,22 @@ class CompressedInternVL(InternVLForConditionalGeneration):
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
         """Generate as transformers does; where tiles differ in number of tokens, `pixel_values` need `tile_tokens`.
 
-        An elastic student may be asked for `visual_tokens` of every tile, or for a `budget`, the most visual tokens of
-        each prompt. The placeholders of its prompts are then laid out anew, and are so in what is returned.
+        An elastic student may be asked for `visual_tokens` of every tile, or of those of each page; "auto" leaves them
+        to its router. Or it is given a `budget`, the most visual tokens of each prompt. The placeholders of its prompts
+        are then laid out anew, and are so in what is returned.
         """
         pixels = kwargs.get("pixel_values")
-        counts = self._tile_tokens(pixels, kwargs.pop("tile_tokens", None))
         asked = kwargs.pop("visual_tokens", None), kwargs.pop("budget", None)
         if asked != (None, None):
-            TokenCounts(self.config, *asked)  # refuses what this student cannot give
-            elastic, ids = self.compressor, kwargs.get("input_ids", inputs)
-            if isinstance(elastic, Elastic) and ids is not None and pixels is not None and counts is not None:
-                laid_out = laid_out_again(
-                    ids,
-                    kwargs.get("attention_mask"),
-                    self.config.image_token_id,
-                    counts.tolist(),
-                    lambda tiles: elastic.asked(tiles, *asked),
-                )
-                inputs, (kwargs["input_ids"], kwargs["attention_mask"], counts) = None, laid_out
-                kwargs.pop("position_ids", None)  # those of the prompts as they were
+            ids: Any = kwargs.get("input_ids", inputs)
+            self._check_asked(*asked)
+            if isinstance(self.compressor, Elastic) and ids is not None and pixels is not None:
+                mask, laid_out = kwargs.get("attention_mask"), kwargs.get("tile_tokens")
+                for replaced in ("pixel_values", "position_ids"):  # of the prompts as they were
+                    kwargs.pop(replaced, None)
+                kwargs |= self.route(ids, pixels, mask, laid_out, *asked)
+                inputs, pixels = None, None
+        counts = self._tile_tokens(pixels, kwargs.pop("tile_tokens", None))
         if self.makes_rows and pixels is not None:
             ids, mask = kwargs.get("input_ids", inputs), kwargs.get("attention_mask")
             kwargs["mm_encoder_outputs"] = self.image_outputs(kwargs.pop("pixel_values"), counts, ids, mask)
@@ -141,6 +144,59 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         if counts is not None and shown and self.config.keep_positions and "position_ids" not in kwargs:
             kwargs["position_ids"] = self.positions(ids, kwargs.get("attention_mask"), counts)
         return super().generate(inputs, *args, **kwargs)
+
+    @torch.no_grad()
+    def route(
+        self,
+        input_ids: Tensor,
+        pixel_values: Tensor,
+        attention_mask: Tensor | None = None,
+        tile_tokens: Tensor | None = None,
+        visual_tokens: Any = "auto",
+        budget: int | None = None,
+    ) -> dict[str, Any]:
+        """Look at the tiles of an elastic student's prompts, and lay the prompts out for what is asked for.
+
+        Args:
+            input_ids: Prompts `[batch, length]`.
+            pixel_values: Normalised tiles `[tiles, 3, S, S]`.
+            attention_mask: 1 on tokens, 0 on padding; None for all tokens.
+            tile_tokens: Visual tokens of each tile in the prompts as they are.
+            visual_tokens: Asked of each tile, or of those of each page; "auto" for what the router chooses.
+            budget: Most visual tokens of each prompt, instead.
+
+        Returns:
+            Arguments of `generate`, with visual tokens in place of pixels, so that the tower runs once; among them
+            `input_ids` as they are read, and `tile_tokens`, of which each stands for a tile and its ratio.
+
+        Raises:
+            UserError: If the student cannot give what is asked for.
+        """
+        asked = None if budget is not None and visual_tokens == "auto" else visual_tokens
+        self._check_asked(asked, budget)
+        projector: Any = self.model.multi_modal_projector
+        counts = self._tile_tokens(pixel_values, tile_tokens)
+        assert counts is not None
+        image_id = self.config.image_token_id
+        shown = tiles_shown(input_ids, attention_mask, image_id, counts.tolist())
+        features = vision_features(self.model, pixel_values.to(self.dtype), self.compressor.levels)
+        requests = requests_of(pixels_of(pixel_values, self.config.router), shown, features)
+        counts = projector.routing.counts(requests, asked, budget)
+        ids, mask = laid_out_again(input_ids, attention_mask, image_id, shown, counts)
+        rows = list(projector(features, counts.tolist()).split(counts.tolist()))
+        found = {"input_ids": ids, "attention_mask": mask, "tile_tokens": counts}
+        found["mm_encoder_outputs"] = image_output(rows)
+        if self.config.keep_positions:
+            found["position_ids"] = self.positions(ids, mask, counts)
+        return found
+
+    def _check_asked(self, visual_tokens: Any, budget: int | None) -> None:
+        """Refuse what this student cannot give."""
+        projector: Any = self.model.multi_modal_projector
+        if isinstance(self.compressor, Elastic):
+            projector.routing.check(visual_tokens, budget)
+        else:
+            TokenCounts(self.config, visual_tokens, budget)
 
     def image_outputs(
         self,

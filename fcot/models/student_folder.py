@@ -61,10 +61,14 @@ def _write_token_count(file: Path, config: Any) -> None:
 
 
 def said_of_tokens(config: Any) -> dict[str, Any]:
-    """Return a processor's settings of visual tokens: their number per tile, and the compressor where tiles differ."""
+    """Return a processor's settings of visual tokens: number per tile, compressor where tiles differ, and router."""
     counts = TokenCounts(config)
     told: dict[str, Any] = {"image_seq_length": counts.most}
-    return told | {"compressor": compressor_settings(config)} if counts.varies else told
+    if counts.varies:
+        told["compressor"] = compressor_settings(config)
+    if getattr(config, "router", None):
+        told["router"] = config.router
+    return told
 
 
 def _write_max_tiles(folder: Path, most: int) -> None:

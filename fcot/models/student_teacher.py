@@ -43,10 +43,11 @@ def part_of(name: str) -> str:
 def is_unused(config: Any, name: str) -> bool:
     """Return whether no result depends on a parameter of a model.
 
-    That is the vision tower's mask token, which is for pretraining only, and a projector whose place is taken.
+    That is the vision tower's mask token, which is for pretraining only, a projector whose place is taken, and a
+    router, which decides what is read and is fitted by itself.
     """
     replaced = getattr(config, "placement", "") == "instead" and not (".compressor." in name or ".whole." in name)
-    return name.endswith(".mask_token") or (replaced and part_of(name) == "projector")
+    return name.endswith(".mask_token") or ".router." in name or (replaced and part_of(name) == "projector")
 
 
 class StudentTeacher(nn.Module):

@@ -8,6 +8,7 @@ from torch import Tensor
 from fcot.compress import COMPRESSORS, Compressor, Elastic, make_compressor
 from fcot.errors import UserError
 from fcot.internvl.tokens import raster_side, tokens_per_tile
+from fcot.models.routing import Routing
 
 
 class TokenCounts:
@@ -21,6 +22,8 @@ class TokenCounts:
     Attributes:
         compressor: The student's, without weights; None for a native InternVL.
         most: Visual tokens of a tile, the maximum where they differ.
+        routed: Whether the student's router decides, so that every tile counts as whole until it has: see
+            `fcot.models.routed_batch`.
 
     Raises:
         UserError: If there is no such compressor, its ratio does not fit a tile, or the model cannot give the number
@@ -34,11 +37,15 @@ class TokenCounts:
             with torch.device("meta"):
                 self.compressor = compressor_of(config)
             self.most = self.compressor.max_tokens
-        self.visual_tokens, self.budget = visual_tokens, budget
+        self.visual_tokens, self.budget, self.routed = visual_tokens, budget, False
         if isinstance(self.compressor, Elastic):
-            self.compressor.check_asked(visual_tokens, budget)
-            self.most = self.compressor.max_tokens if visual_tokens is None else int(visual_tokens)
-            self.most = self.most if budget is None else max(self.choices)
+            routing = Routing(self.compressor, getattr(config, "router", None))
+            routing.check(visual_tokens, budget)
+            self.routed = routing.chooses(visual_tokens, budget)
+            if self.routed or budget is not None:
+                self.most = max(self.choices)
+            else:
+                self.most = self.compressor.max_tokens if visual_tokens is None else int(visual_tokens)
         elif budget is not None or visual_tokens not in (None, self.most):
             raise UserError(
                 f"visual_tokens is {visual_tokens}, budget {budget}, and this model gives every tile {self.most}.\n"
@@ -79,9 +86,15 @@ class TokenCounts:
             return self.compressor.ratio_of_count[self.most_of(counts)]
         return 1 if self.compressor is None else self.compressor.ratio
 
+    def ratios_of(self, counts: Tensor) -> Tensor:
+        """Return the ratio of each tile, int64 `[tiles]`, given its visual tokens `[tiles]`."""
+        if isinstance(self.compressor, Elastic):
+            return torch.tensor([self.compressor.ratio_of_count[count] for count in counts.tolist()], dtype=torch.int64)
+        return torch.full((len(counts),), 1 if self.compressor is None else self.compressor.ratio)
+
     def __call__(self, tiles: Tensor) -> Tensor:
         """Return the visual tokens of each tile, int64 `[tiles]`."""
-        if self.compressor is None:
+        if self.compressor is None or self.routed:
             return torch.full((len(tiles),), self.most)
         if isinstance(self.compressor, Elastic):
             return self.compressor.asked(len(tiles), self.visual_tokens, self.budget)

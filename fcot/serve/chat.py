@@ -40,8 +40,9 @@ def chat(
         seed: A different seed draws different answers.
         reduce: Short name of a training-free reducer of visual tokens, such as fastv.
         reduce_options: Options of that reducer; --reduce.keep 0.5 sets one.
-        visual_tokens: Visual tokens of each tile, such as 64, 128 or 256, if the model is an elastic student.
-        budget: Most visual tokens of all pages together, instead.
+        visual_tokens: Visual tokens of each tile, such as 64, 128 or 256, if the model is an elastic student; auto for
+            what its router chooses.
+        budget: Most visual tokens of all pages together, instead, shared out by the router.
         device: Where to run: auto (an accelerator if there is one), cpu, cuda, …
         dtype: Type of the weights; auto keeps the stored type.
     """
@@ -85,17 +86,26 @@ def chat(
         budget=budget,
     )
     tokens_a_tile = TokenCounts(folder.config, visual_tokens, budget)
-    ratio = tokens_a_tile.ratio_of(dialogue.counts)
-    limit = "up to " if tokens_a_tile.varies and len(tokens_a_tile.choices) == 1 else ""
-    print(f"{folder.path.name}: {limit}{tokens_a_tile.most_of(dialogue.counts)} visual tokens a tile (ratio {ratio})")
-    for (path, page), tokens in zip(pages.items(), dialogue.visual_tokens, strict=True):
-        instead = f" instead of {dialogue.encoder.teacher_tokens(len(page))}" if ratio > 1 else ""
-        print(f"{path.name}: {len(page)} tiles, {tokens} visual tokens{instead}")
+    ratio, routed = tokens_a_tile.ratio_of(dialogue.counts), tokens_a_tile.routed
+    limit = "up to " if routed or (tokens_a_tile.varies and len(tokens_a_tile.choices) == 1) else ""
+    shown = "routed" if routed else f"ratio {ratio}"
+    print(f"{folder.path.name}: {limit}{tokens_a_tile.most_of(dialogue.counts)} visual tokens a tile ({shown})")
+    ratios = tokens_a_tile.ratios_of(dialogue.counts).split(dialogue.tiles)
+    for (path, page), tokens, its in zip(pages.items(), dialogue.visual_tokens, ratios, strict=True):
+        instead = f" instead of {dialogue.encoder.teacher_tokens(len(page))}" if ratio > 1 or routed else ""
+        each = f" ({said_of_ratios(its.tolist())})" if routed else ""
+        print(f"{path.name}: {len(page)} tiles, {tokens} visual tokens{instead}{each}")
     for asked in given(question) if question else typed():
         try:
             dialogue.ask(asked, max_new_tokens=max_new_tokens, streamer=Screen(dialogue.tokenizer), sampling=sampling)
         except KeyboardInterrupt:
             print("\n(stopped; this turn is forgotten)")
+
+
+def said_of_ratios(ratios: list[int]) -> str:
+    """Return how many of a page's tiles have each ratio, such as "2 at ratio 1, 5 at ratio 4"."""
+    number = {ratio: ratios.count(ratio) for ratio in sorted(set(ratios))}
+    return ", ".join(f"{count} at ratio {ratio}" for ratio, count in number.items())
 
 
 def given(questions: list[str]) -> Iterator[str]:

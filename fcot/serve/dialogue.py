@@ -10,11 +10,13 @@ from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.prompts import IMAGE
 from fcot.internvl.tokens import SampleError, expand, sums_by_sample
+from fcot.models.branches import STUDENT
 from fcot.models.conversation import Conversation
 from fcot.models.sampling import Sampling
 from fcot.models.student_teacher import StudentTeacher
 from fcot.models.token_counts import TokenCounts
 from fcot.reduce import Reducer
+from fcot.route import SeenTiles
 
 
 class Dialogue:
@@ -29,7 +31,7 @@ class Dialogue:
         dtype: Type of the weights; "auto" keeps the stored type.
         reducer: Drops or merges visual tokens.
         grids: Columns and rows of the tiles of each page.
-        visual_tokens: Asked of each tile of an elastic student.
+        visual_tokens: Asked of each tile of an elastic student; "auto" leaves that to its router.
         budget: Most visual tokens of all pages together, instead.
 
     Attributes:
@@ -55,11 +57,20 @@ class Dialogue:
         self.turns: list[tuple[str, str]] = []
         side, self.tiles = folder.tile_size, [len(page) for page in pages]
         tiles = torch.cat([torch.empty(0, 3, side, side, dtype=torch.uint8), *pages])
-        self.counts = TokenCounts(folder.config, visual_tokens, budget)(tiles)
+        counts, tiles = TokenCounts(folder.config, visual_tokens, budget), tiles.to(device)
+        self.counts, features = counts(tiles), None
+        if counts.routed:
+            routing = self.pair.projector(STUDENT).routing
+            features = self._features(tiles) if routing.learned else None
+            self.counts = routing.counts([SeenTiles(tiles, self.tiles, features)], visual_tokens, budget)
         self.visual_tokens: list[int] = sums_by_sample(
             self.counts, torch.tensor(self.tiles, dtype=torch.int64)
         ).tolist()
-        self.conversation = Conversation(self.pair, tiles.to(device), self.counts, reducer=reducer, grids=grids)
+        self.conversation = Conversation(self.pair, tiles, self.counts, reducer=reducer, grids=grids, features=features)
+
+    @torch.no_grad()
+    def _features(self, tiles: Tensor) -> Tensor:
+        return self.pair.features(tiles)
 
     def ask(
         self, question: str, *, max_new_tokens: int = 512, streamer: Any = None, sampling: Sampling | None = None

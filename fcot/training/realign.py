@@ -1,5 +1,6 @@
 """Re-alignment: train compressor and projector to match the frozen teacher's outputs (FCoT-VL, section 3.2)."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from fcot.models.spec import StudentSpec
 from fcot.models.student import student_config
 from fcot.models.student_teacher import StudentTeacher, answer_labels
 from fcot.models.token_counts import TokenCounts
+from fcot.route.fit import MixedPages
 from fcot.training.base_task import BaseTask
 from fcot.training.distillation import DistillationLoss, check_chunk_rows, distillation_loss
+from fcot.training.mixed_log import pages_of_step
 
 
 class Realign(BaseTask):
@@ -81,6 +84,7 @@ class Realign(BaseTask):
         if not 0 <= mixed <= 1:
             raise UserError(f"mixed is {mixed}.\nGive a share of the steps between 0 and 1.")
         self.elastic, self.mixed = elastic, mixed
+        self.on_mixed_pages: Callable[[MixedPages], None] | None = None  # a callback's
         together = tuple(self.ratios) if elastic else ()
         self.spec = StudentSpec(
             compressor, self.ratio, placement, keep_positions, compressor_options or {}, position_rule, together
@@ -174,7 +178,10 @@ class Realign(BaseTask):
         results = {ratio: self._compare(students[branch], teacher, labels) for branch, ratio in self.branches.items()}
         more = {}
         if self.mixing:
-            more["mixed"] = self._compare(self._student_rows(batch, features, MIXED, labels), teacher, labels)
+            mixed = self._student_rows(batch, features, MIXED, labels)
+            more["mixed"] = self._compare(mixed, teacher, labels)
+            if self.on_mixed_pages is not None:
+                self.on_mixed_pages(pages_of_step(self.pair, batch, features, mixed, teacher))
         counted = torch.tensor(float(len(labels)), device=labels.device)
         loss = torch.stack([result.loss for result in (*results.values(), *more.values())]).sum()
         found = {"loss": loss, "ce_rows": results[self.ratio].ce_rows, "weight": counted}

@@ -1,14 +1,18 @@
 """Write a student's model folder atomically."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from transformers import InternVLForConditionalGeneration
 
 from fcot.files.atomic_folder import Kind, prepare_output, whole_folder
 from fcot.models.sharded_tensors import gathered
+from fcot.models.student import CompressedInternVL
 from fcot.models.student_folder import save_student
+from fcot.route import Router
 from fcot.training.base_task import BaseTask
 
 MODEL = Kind("a model", "config.json")
@@ -37,6 +41,32 @@ def save_whole_student(
     prepare_output(folder, MODEL, overwrite=True)
     with whole_folder(folder, MODEL) as partial:
         save_student(model, partial, source, weights, max_tiles=max_tiles)
+
+
+def save_with_router(
+    model: CompressedInternVL, source: Path, folder: Path, settings: Mapping[str, Any], router: Router
+) -> None:
+    """Write an elastic student with a router, atomically; in place, files beside the model stay.
+
+    Args:
+        model: The student; it gets the router, too.
+        source: Its folder.
+        folder: Where to write, which may be the same.
+        settings: Of the router, for the configuration.
+        router: The learned one, which is left out if the settings are of a rule.
+    """
+    model.config.router = dict(settings)
+    projector: Any = model.model.multi_modal_projector
+    projector.set_router(settings)
+    if projector.router is not None:
+        projector.router.load_state_dict(router.state_dict())
+        projector.router.to(projector.linear_1.weight.device)
+    prepare_output(folder, MODEL, overwrite=True)
+    with whole_folder(folder, MODEL) as partial:
+        save_student(model, partial, source)
+        for file in source.iterdir():
+            if folder.resolve() == source.resolve() and file.is_file() and not (partial / file.name).exists():
+                shutil.copyfile(file, partial / file.name)
 
 
 def save_students(module: BaseTask, folders: Mapping[str, Path]) -> None:

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from fcot.batch import Batch
+from fcot.compress import Elastic
 from fcot.errors import UserError
 from fcot.internvl.drawn_tokens import DrawnTokens
 from fcot.models.branches import STUDENT
 from fcot.models.drop_path import add_drop_path
+from fcot.models.routed_tokens import RoutedTokens
 from fcot.models.student_teacher import PARTS, StudentTeacher, answer_labels, answer_samples
 from fcot.models.token_counts import TokenCounts
 from fcot.training.base_task import BaseTask
@@ -36,6 +38,8 @@ class SFT(BaseTask):
         compile_layers: Compile the layers of vision tower and language model with torch.compile.
         uncompressed: Share of the pages that an elastic student reads at ratio 1 in training; for the rest, its other
             ratios are drawn evenly. Other students have one ratio.
+        routed: Share of the pages whose tiles have ratios of their own in training, by the rule of a student's router
+            at a price that is drawn; the other pages as `uncompressed` says. Students without a router have none.
         visual_tokens: Visual tokens of a tile in validation, tests and predictions of an elastic student, such as 64
             (default: those of its first ratio).
         shared: Arguments of every task: see `BaseTask`.
@@ -57,6 +61,7 @@ class SFT(BaseTask):
         checkpoint_activations: bool = False,
         compile_layers: bool = False,
         uncompressed: float = 0.25,
+        routed: float = 0.5,
         visual_tokens: int | None = None,
         **shared: Any,
     ) -> None:
@@ -70,7 +75,9 @@ class SFT(BaseTask):
         self.checkpoint_activations, self.compile_layers = checkpoint_activations, compile_layers
         if not 0 <= uncompressed <= 1:
             raise UserError(f"uncompressed is {uncompressed}.\nGive a share of the pages between 0 and 1.")
-        self.uncompressed, self.visual_tokens = uncompressed, visual_tokens
+        if not 0 <= routed <= 1:
+            raise UserError(f"routed is {routed}.\nGive a share of the pages between 0 and 1.")
+        self.uncompressed, self.routed, self.visual_tokens = uncompressed, routed, visual_tokens
 
     @property
     def ratio(self) -> int:
@@ -86,12 +93,16 @@ class SFT(BaseTask):
 
     @property
     def drawn_tokens(self) -> dict[str, DrawnTokens]:
-        """Visual tokens of the pages of an elastic student, a ratio for each page."""
+        """Visual tokens of the pages of an elastic student: a ratio for each page, or for each tile by its router."""
         counts = self._counts
         whole, *fewer = counts.choices
         if not fewer:
             return {}
         shares = {whole: self.uncompressed, **dict.fromkeys(fewer, (1 - self.uncompressed) / len(fewer))}
+        settings = getattr(self.folder.config, "router", None)
+        if settings and isinstance(counts.compressor, Elastic):
+            given = {"otherwise": counts.most, "elastic": counts.compressor, "settings": settings}
+            return {STUDENT: RoutedTokens(shares, routed=self.routed, **given)}
         return {STUDENT: DrawnTokens(shares, by_tile=False, otherwise=counts.most)}
 
     def build(self) -> StudentTeacher:

@@ -34,7 +34,8 @@ def collate(
         return Sequences.padded(rows, fill, [expand(prompt, each, image_id)[0] for prompt, each in asked])
 
     counts = {
-        name: [layout.counts(name, sample.tiles, sample.seed) for sample in samples] for name in layout.tokens_per_tile
+        name: [layout.counts(name, sample.tiles, sample.seed, sample.encoded.tiles) for sample in samples]
+        for name in layout.tokens_per_tile
     }
     return Batch(
         keys=[sample.key for sample in samples],

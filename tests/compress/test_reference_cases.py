@@ -24,6 +24,7 @@ from fcot.compress.sine_positions import sine_positions
 from fcot.compress.texthawk2 import Texthawk2Resampler
 from fcot.compress.token_packer import TokenPackerProjector
 from fcot.compress.windows import raw_raster
+from fcot.route.flash import FlashRouter, flash_rule, kept_places
 
 FOLDER = Path(os.environ.get("FCOT_CASES") or Path(__file__).parent / "fixtures")
 
@@ -56,7 +57,7 @@ def close(found, expected):
 
 
 def test_there_are_cases():
-    for module in ("c_abstractor", "flash_connector", "ldpv2", "llama_vid", "m3_pool", "mqt"):
+    for module in ("c_abstractor", "flash_connector", "flash_router", "ldpv2", "llama_vid", "m3_pool", "mqt"):
         assert cases(module), f"no {module} in {FOLDER}"
 
 
@@ -132,7 +133,59 @@ def test_flash_connector(settings, weights, own):
     close(module.eval()(shuffled), own["output_mlp2"])
 
 
+ATTENDS = (("attn", "attention"), ("norm", "norm"))
+UNUSED = [(name, number) for name in ("attn", "norm") for number in (3, 4)]
+UNUSED_THERE = ", unused (attn3, norm3, attn4, norm4)"
+
+
+@pytest.mark.parametrize(("settings", "weights", "own"), cases("flash_router"))
+def test_flash_router(settings, weights, own):
+    names = {"pooling.query_token": "query", "gate.gate.": "gate."}
+    names |= {f"pooling.{old}{number + 1}": f"{new}.{number}" for old, new in ATTENDS for number in range(2)}
+    layers = ((0, 0), (3, 2), (5, 3))  # GELU stands between, and dropout does not
+    names |= {f"gate.block{n + 1}.{old}.": f"blocks.{n}.{new}." for n in range(4) for old, new in layers}
+    used = {key: weight for key, weight in weights.items() if not any(f"{name}{n}" in key for name, n in UNUSED)}
+    module = loaded(FlashRouter(settings["width"], settings["heads"]), used, **names)
+    tiles = [tile[None] for tile in own["input"].split(settings["tokens_of_each"])]
+    close(torch.cat([module.pooled(tile) for tile in tiles]), own["pooled"])
+    close(torch.cat([module(tile) for tile in tiles]), own["output"])
+
+
+def flash_cases(kind):
+    file = FOLDER / "flash_rule.json"
+    return json.loads(file.read_text(encoding="utf-8"))[kind] if file.is_file() else []
+
+
+@pytest.mark.parametrize("case", flash_cases("rules"))
+def test_flash_rule(case):
+    probabilities = torch.tensor(case["probabilities"])
+    assert flash_rule(probabilities, case["relative"], case["absolute"]).tolist() == case["compressed"]
+
+
+@pytest.mark.parametrize("case", flash_cases("sequences"))
+def test_flash_keeps_the_first_placeholders(case):
+    parts = zip(case["text_tokens_between"], [*case["tiles_of_each_image"], 0], strict=False)
+    image = torch.tensor([shown for text, tiles in parts for shown in [False] * text + [True] * 256 * tiles])
+    assert len(image) == case["length_before"]
+    kept = kept_places(image, torch.tensor(case["compressed"]))
+    expected = [place for start, stop in case["kept_positions_as_ranges"] for place in range(start, stop)]
+    assert kept.tolist() == expected and len(kept) == case["length_after"]
+
+
 SIDE, PATCH, TOKEN, INNER = 16, 1024, 4096, 1024
+
+
+def test_flash_router_at_real_sizes():
+    known = json.loads((FOLDER / "parameter_counts.json").read_text(encoding="utf-8"))["2b"]
+    router, unused = (known[f"flash router{what}"] for what in (" (pooling and gate)", UNUSED_THERE))
+    with torch.device("meta"), counting() as flops:
+        module = FlashRouter(PATCH)
+        module(torch.empty(1, 4 * SIDE**2, PATCH))
+    own = sum(parameter.numel() for parameter in module.parameters())
+    assert own == router["parameters"] - unused["parameters"]
+    assert flops() == pytest.approx(router["flop_per_tile"], rel=0.02)
+
+
 WIDTHS = {"1b": 896, "2b": 2048, "8b": 4096}
 
 
@@ -142,13 +195,11 @@ def in_the_seam(name, ratio, width, **given):
 
 
 def real(name, language_width):
-    """The module that an entry of the counts describes, and its inputs, on the meta device; None for the router."""
+    """The module that an entry of the counts describes, and its inputs, on the meta device."""
     ratio = int(name.split("ratio ")[1][0]) if "ratio " in name else None
     raw = torch.empty(1, 4 * SIDE**2, PATCH)
     first = name.split(",")[0].split(" ")[0].removesuffix("'s")
     before = "before the projector" in name
-    if first == "flash" and "router" in name:
-        return None
     if first == "flash":
         return in_the_seam("unshuffle", 4, TOKEN, language_width=language_width)
     if first == "c_abstractor" and not before:

@@ -8,9 +8,13 @@ from lightning.pytorch import Callback
 
 from callbacks import SaveStudent
 from fcot.errors import UserError
+from fcot.internvl.checkpoint import ModelFolder
 from fcot.models.branches import MIXED
 from fcot.models.student_folder import load_student
+from fcot.models.student_teacher import StudentTeacher
+from fcot.route import Router
 from fcot.training.realign import Realign
+from fcot.training.saving import save_with_router
 from fcot.training.sft import SFT
 from shards.feed.datamodule import Shards
 from shards.feed.order import Order
@@ -136,6 +140,24 @@ def test_ratios_are_drawn_from_the_sample_alone(tiny_checkpoint, elastic_folder,
     assert {count for page in held_out.values() for count in page} == {2}
 
 
+def test_on_half_of_the_pages_a_router_decides(tiny_checkpoint, elastic_folder, tiny_shards, tmp_path):
+    pair = StudentTeacher(elastic_folder)
+    own = ModelFolder(tiny_checkpoint).preprocessing
+    settings = {"kind": "learned", "price": 0.1, "hidden": 8, "rule": [[1.0, 3.0], [0.001, 0.003]], "rule_price": 0.02}
+    settings |= {"image_mean": own["image_mean"], "image_std": own["image_std"]}
+    save_with_router(pair.student, elastic_folder, tmp_path / "routed", settings, Router(128, 2, 8))
+    plain, half, all_of_them = (SFT(tmp_path / "routed", routed=share) for share in (0, 0.5, 1))
+    found = [drawn(module, tiny_shards, "student", batch_size=4) for module in (plain, half, all_of_them)]
+    assert found[1] == drawn(half, tiny_shards, "student", batch_size=3, world_size=2)
+    mixed = [sum(len(set(page)) > 1 for page in each.values()) for each in found]
+    assert mixed[0] == 0 < mixed[1] < mixed[2]
+    assert found[0] == drawn(SFT(elastic_folder), tiny_shards, "student", batch_size=4)  # as without a router
+    assert all(page == found[0][key] or page == found[2][key] for key, page in found[1].items())
+    assert all(page[-1] == 1 for page in found[2].values())  # the thumbnail costs next to nothing
+    held_out = drawn(half, tiny_shards, "student", batch_size=4, training=False)
+    assert {count for page in held_out.values() for count in page} == {2}
+
+
 def test_post_training_changes_every_ratio(tmp_path, elastic_folder, tiny_shards, trainer):
     data = Shards(tiny_shards, batch_size=1, num_workers=0)
     module = SFT(elastic_folder, optimizer=adamw, warmup=0)
@@ -167,3 +189,5 @@ def test_shares_are_between_0_and_1(tiny_checkpoint, value):
         Realign(tiny_checkpoint, ratios=[2, 4], elastic=True, mixed=value)
     with pytest.raises(UserError, match="uncompressed is"):
         SFT(tiny_checkpoint, uncompressed=value)
+    with pytest.raises(UserError, match="routed is"):
+        SFT(tiny_checkpoint, routed=value)

@@ -140,9 +140,15 @@ def answered(
     reducer: tuple[str | None, Mapping[str, Any] | None],
 ) -> TestedModel:
     """Answer all sets with a model, and score the answers."""
-    tokens = (asked.visual_tokens, asked.budget) if is_elastic(folder) else ()
-    counts = dict(zip(("visual_tokens", "budget"), tokens, strict=False))
-    reader = Reader(folder, device=device_of(asked.device), dtype=asked.dtype, reducer=reducer, **counts)
+    visual_tokens, budget = (asked.visual_tokens, asked.budget) if is_elastic(folder) else (None, None)
+    reader = Reader(
+        folder,
+        device=device_of(asked.device),
+        dtype=asked.dtype,
+        reducer=reducer,
+        visual_tokens=visual_tokens,
+        budget=budget,
+    )
     base = asked.output / "answers" / name.replace("/", "-").replace(" ", "-")
     tested = []
     for of, its_pages in zip(sets, pages, strict=True):

@@ -19,7 +19,9 @@ from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.prompts import IMAGE
 from fcot.internvl.tiling import cut, grid, num_tiles
 from fcot.internvl.tokens import IGNORED, Encoded, SampleError, expand, page_tokens
+from fcot.models.branches import STUDENT
 from fcot.models.reduced_pages import Left
+from fcot.models.routed_batch import routed
 from fcot.models.student_teacher import StudentTeacher
 from fcot.models.token_counts import TokenCounts
 from fcot.reduce import FewerTiles, Reducer, reducer_of
@@ -93,7 +95,7 @@ class Reader:
         dtype: Type of the weights; "auto" keeps the stored type.
         reducer: Short name of what drops or merges visual tokens while answers are generated, and its options.
         threads: Pages are cut by so many.
-        visual_tokens: Asked of each tile of an elastic student.
+        visual_tokens: Asked of each tile of an elastic student; "auto" leaves that to its router.
         budget: Most visual tokens of a row, instead.
     """
 
@@ -212,22 +214,25 @@ class Reader:
         able = [each for each in prepared if not each.failed]
         texts: dict[str, Answer] = {}
         if able:
-            batch, left = self.batch(able), list[Left]()
+            batch, left = self.batch(able).to(self.device), list[Left]()
+            if self.counts.routed:
+                batch = routed(self.pair, batch, STUDENT, self.counts.visual_tokens, self.counts.budget)
             options: dict[str, Any] = {"max_new_tokens": budget.max_new_tokens, "min_new_tokens": budget.min_new_tokens}
             try:
-                new = self.pair.answer(batch.to(self.device), "student", None, self.reducer, left, **options)
+                new = self.pair.answer(batch, STUDENT, None, self.reducer, left, **options)
             except torch.OutOfMemoryError as error:
                 raise UserError(
                     f"{len(able)} rows of {max(len(ids) for ids in self._ids(able))} tokens do not fit the memory of "
                     f"{self.device} ({str(error).splitlines()[0]}).\nGive a smaller --batch_tokens or --batch_size."
                 ) from error
             visual = [each.equivalent for each in left] or [float(each) for each in batch.visual_tokens("student")]
-            for each, ids, tokens in zip(able, new, visual, strict=True):
+            ratios = batch.by_sample(self.counts.ratios_of(batch.tile_tokens[STUDENT]))
+            for each, ids, tokens, its in zip(able, new, visual, ratios, strict=True):
                 text = str(self.folder.tokenizer.decode(ids, skip_special_tokens=True)).strip()
-                texts[each.asked.row.id] = self._said(each, text, tokens)
+                texts[each.asked.row.id] = self._said(each, text, tokens, its.tolist())
         return [texts.get(each.asked.row.id) or self._said(each, "", 0.0) for each in prepared]
 
-    def _said(self, prepared: Prepared, text: str, visual_tokens: float) -> Answer:
+    def _said(self, prepared: Prepared, text: str, visual_tokens: float, ratios: Sequence[int] = ()) -> Answer:
         pages = prepared.asked.pages
         return Answer(
             id=prepared.asked.row.id,
@@ -236,6 +241,7 @@ class Reader:
             visual_tokens=visual_tokens,
             size=(pages[0].width, pages[0].height) if pages else (0, 0),
             failed=prepared.failed,
+            ratios=list(ratios),
         )
 
     def _ids(self, prepared: Sequence[Prepared]) -> list[np.ndarray]:

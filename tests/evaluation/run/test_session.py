@@ -64,6 +64,33 @@ def test_an_elastic_student_answers_each_row_within_its_own_budget(tmp_path, tin
         answered(tmp_path / "budget", of, tmp_path / "elastic", visual_tokens=1)
 
 
+@pytest.mark.parametrize("asked", [{"visual_tokens": "auto"}, {"budget": 10}])
+def test_a_router_decides_for_each_row_by_itself_and_the_answer_says_what(tmp_path, tiny_checkpoint, asked):
+    torch.manual_seed(0)
+    pair = StudentTeacher(tiny_checkpoint, StudentSpec("conv", 2, ratios=(2, 4)))
+    own = ModelFolder(tiny_checkpoint).preprocessing
+    settings = {"kind": "learned", "price": 0.1, "rule": [[1, 2], [1, 2]], "rule_price": 0.1, "hidden": 8}
+    pair.student.config.router = {**settings, "image_mean": own["image_mean"], "image_std": own["image_std"]}
+    pair.student.model.multi_modal_projector.set_router(pair.student.config.router)
+    with torch.no_grad():  # a thumbnail costs nothing, other tiles 1
+        router = pair.student.model.multi_modal_projector.router
+        for parameter in router.parameters():
+            parameter.zero_()
+        router.first.weight[0, -3] = 1
+        router.last.weight[:, 0] = -10
+    save_student(pair.student, tmp_path / "routed", tiny_checkpoint)
+    of = made_set()
+    found = answered(tmp_path / "answers", of, tmp_path / "routed", **asked)
+    for row in of.rows:
+        page = cut(pixels(row.pictures[0]), 6, tile_size=56)
+        alone = Dialogue(ModelFolder(tmp_path / "routed"), [page], **asked)
+        answer = found[row.id]
+        assert answer.ratios == [4 // count for count in alone.counts.tolist()]
+        assert (answer.tiles, answer.visual_tokens) == (len(page), sum(4 // ratio for ratio in answer.ratios))
+        assert answer.text == alone.ask(row.question, max_new_tokens=8).strip()
+    assert len({ratio for answer in found.values() for ratio in answer.ratios}) > 1
+
+
 def test_a_broken_picture_costs_its_rows_and_is_named(tmp_path, student_folder):
     of = made_set(broken=(1,))
     found = answered(tmp_path, of, student_folder)
