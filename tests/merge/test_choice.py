@@ -48,7 +48,11 @@ def test_one_that_is_not_surely_better_is_not_kept(gain, noise):
     assert (choice.method, choice.candidate) == ("final", "random_search")
     assert choice.difference.low <= 0
     assert "the last snapshot is kept: on pages not used to find it, random_search scores " in choice.why
-    assert json.loads(json.dumps(choice.to_dict()))["difference"]["n"] == 120
+    written = json.loads(json.dumps(choice.to_dict()))
+    assert written["difference"]["n"] == sum(map(len, written["pages"]["candidate"].values())) == 120
+    gains = [[*zip(*(written["pages"][which][task] for which in ("candidate", "final")))] for task in ("table", "text")]
+    mean = np.mean([a - b for task in gains for a, b in task])
+    assert written["difference"]["mean"] == pytest.approx(mean)
 
 
 def test_chance_alone_changes_the_last_snapshot_in_few_runs():
