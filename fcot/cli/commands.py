@@ -53,6 +53,7 @@ VERBS = {
     "bench infer": Verb("Time of an answer by part, and the gain that FLOPs allow", "fcot.bench.infer:infer"),
     "bench loss": Verb("Time and memory of the loss, beside full logits", "fcot.bench.loss:loss"),
     "bench preprocess": Verb("Time of cutting a page into tiles", "fcot.bench.preprocess:preprocess"),
+    "bench merge": Verb("Time and memory of merging checkpoints on disk", "fcot.bench.merge:merge"),
     "bench evaluate": Verb("Rows of a benchmark together, beside one by one", "fcot.bench.evaluate:evaluate"),
     "bench data": Verb("Time of verified, shuffled reading, beside webdataset", "shards.bench:data"),
     "shards build": Verb("Draw the tiny world's pages and write them as shards", "shards.cli:build"),
