@@ -54,7 +54,7 @@ class Shape:
 
     @property
     def layout(self) -> Layout:
-        """dtype and shape of every tensor."""
+        """Each tensor's dtype and shape."""
         wide = 4 * self.width
         shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (self.vocabulary, self.width)}
         for layer in range(self.layers):

@@ -1,4 +1,7 @@
-"""One merge of folders into a folder, for `bench merge`: python -m fcot.bench.merge_process METHOD DENSITY OUT BASE …"""
+"""One merge of folders into a folder, in a process of its own for `bench merge`.
+
+Its words are METHOD DENSITY OUTPUT BASE CHECKPOINT …
+"""
 
 import sys
 from pathlib import Path
@@ -6,7 +9,7 @@ from pathlib import Path
 from fcot.files.stream_weights import stream_weights
 from fcot.files.weights import open_weights
 from fcot.merge.combine import Combination
-from fcot.merge.methods import ties
+from fcot.merge.methods.ties import Ties
 
 
 def main(words: list[str]) -> None:
@@ -16,7 +19,7 @@ def main(words: list[str]) -> None:
     if method == "linear":
         stream_weights(Path(output), Combination(base, others, [1 / len(folders)] * len(others)), base.layout)
     else:
-        stream_weights(Path(output), ties(base, others, density=float(density)), base.layout)
+        stream_weights(Path(output), Ties(base, others, float(density)), base.layout)
 
 
 if __name__ == "__main__":

@@ -56,8 +56,8 @@ def test_the_values_themselves_add_up_to_1e_9():
 def test_an_interval_covers_the_value_of_another_draw_of_the_dev_half():
     """The half is drawn from the dev pages; its interval is asked for the value on a half that is drawn anew.
 
-    Of the other half, which shares no page with it, the same interval covers less: 83 % in theory, for the values on both
-    halves are off by chance.
+    Of a half that shares no page with it, the same interval covers less: 83 % in theory, for the values on both are off
+    by chance.
     """
     inside, over_half = dict.fromkeys(PLAYERS, 0), 30
     rng = np.random.default_rng(1)

@@ -1,0 +1,123 @@
+"""The experiment on merging: its runs differ by the schedule alone, and its verdicts follow its figures."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fcot.cli.main import main
+from fcot.errors import UserError
+from fcot.merge import MERGE_METHODS, coalition_key, coalitions
+from fcot.reproduce.merging import merging
+from fcot.reproduce.merging_plan import METHODS, SCHEDULES, Plan, Settings
+from fcot.reproduce.merging_results import compared, coverage, sentences
+
+SETTINGS = Settings(3, 240, 100, 5, 0.5, 280, 420, "bf16-mixed")
+
+
+def option(command, name):
+    return command.words[command.words.index(name) + 1]
+
+
+def test_it_tests_every_method_that_fcot_has():
+    assert tuple(MERGE_METHODS)[: len(METHODS)] == METHODS
+
+
+def test_runs_of_a_seed_differ_by_their_schedule_alone(tmp_path):
+    work = Plan(SETTINGS, tmp_path).runs()
+    assert [*work] == [f"{schedule}-{seed}" for seed in range(3) for schedule in SCHEDULES]
+    for seed in range(3):
+        cosine, constant = (
+            [word.replace(f"{schedule}-{seed}", "RUN") for word in work[f"{schedule}-{seed}"][0].words]
+            for schedule in SCHEDULES
+        )
+        differing = [pair for pair in zip(cosine, constant, strict=True) if pair[0] != pair[1]]
+        assert differing == [("cosine", "constant")]
+    for name, (train, merge, *tests) in work.items():
+        assert json.loads(option(train, "--trainer.callbacks"))[0]["init_args"] == {"count": 5, "after": 0.5}
+        assert option(merge, "--each") == str(tmp_path / name / "each")
+        assert [option(test, "--model.checkpoint") for test in tests] == [
+            str(tmp_path / name / "each" / method) for method in METHODS
+        ]
+        assert {option(test, "--data.root") for test in tests} == {str(tmp_path / "pages/test")}
+        assert option(train, "--data.root") == str(tmp_path / f"pages/seed{name[-1]}")
+
+
+def test_every_command_is_known_by_a_file_and_a_training_goes_on(tmp_path):
+    plan = Plan(SETTINGS, tmp_path)
+    commands = [each for part in (plan.pages(), plan.runs()) for work in part.values() for each in work]
+    assert all(command.made for command in commands)
+    fits = [command for command in commands if command.words[0] == "fit"]
+    assert len(fits) == 1 + 6
+    assert all(command.words[-2:] == ["--ckpt_path", "last"] for command in fits)
+
+
+def series(gain, noise=0.02, seeds=3, pages=40):
+    rng = np.random.default_rng(0)
+    shared = {task: rng.uniform(0.2, 0.7, pages) for task in ("table", "text")}
+    own = np.random.default_rng(int(1000 * (gain + 1)))
+    return [
+        {task: (scores + gain + noise * own.standard_normal(pages)).tolist() for task, scores in shared.items()}
+        for _ in range(seeds)
+    ]
+
+
+def verdicts(auto=0.0, average=0.0, decayed=0.0):
+    scores = {
+        schedule: {"final": series(0.0), "average": series(average), "shapley": series(0.0), "auto": series(auto)}
+        for schedule in SCHEDULES
+    }
+    scores["cosine"]["final"] = series(decayed)
+    runs = {
+        schedule: {
+            "kept": ["final"] * 3,
+            "auto_by_seed": [{"high": 0.01}] * 3,
+            "values": [{"coverage": 0.94, "efficiency_error": 1e-16}],
+        }
+        for schedule in SCHEDULES
+    }
+    return sentences(compared(scores), runs), runs
+
+
+def test_sentences_say_what_the_intervals_say():
+    level, _ = verdicts()
+    assert "`auto` kept final, final, final; it is never shown to be worse than the last" in level[1]
+    assert "average is not shown to gain or to lose" in level[2]
+    assert "worse than the last" in verdicts(auto=-0.1)[0][1] and "never" not in verdicts(auto=-0.1)[0][1]
+    gains = verdicts(average=0.1, decayed=0.2)[0]
+    assert "average gains, 0.1" in gains[2] and "against the last snapshot" in gains[2]
+    assert "average loses, -0.1" in gains[4] and "against the decayed run" in gains[4]
+    assert "94% to 94% of 50 draws" in gains[-1]
+
+
+def test_intervals_that_are_too_narrow_are_found_out():
+    players = ["s1", "s2", "s3"]
+    rng = np.random.default_rng(0)
+    pages = {coalition_key(members): {"text": rng.random(60).tolist()} for members in coalitions(players)}
+    assert coverage(pages, players) > 0.88
+    # a page that is read twice hides half of the spread
+    paired = {key: {"text": [score for score in each["text"][:15] for _ in range(4)]} for key, each in pages.items()}
+    assert coverage(pages, players) == coverage(pages, players)
+    assert coverage(paired, players) > coverage(pages, players)
+
+
+@pytest.mark.parametrize("wrong", [{"snapshots": 1}, {"seeds": 0}, {"after": 1.0}])
+def test_a_plan_without_anything_to_merge_is_refused(tmp_path, wrong):
+    with pytest.raises(UserError, match="below"):
+        merging(tmp_path, **wrong)
+
+
+@pytest.mark.slow
+def test_the_whole_experiment_in_small(tmp_path):
+    sizes = "--seeds 1 --steps 4 --start_steps 2 --snapshots 2 --dev_pages 14 --test_pages 14"
+    words = ["reproduce", "merging", "--output", str(tmp_path / "run"), *sizes.split()]
+    main([*words, "--options=--model.max_new_tokens=4", "--options=--data.eval_batch_size=14"])
+    found = json.loads((tmp_path / "run" / "results.json").read_text())
+    for schedule in SCHEDULES:
+        assert set(found["schedules"][schedule]["means"]) == {*METHODS, "auto"}
+        (values,) = found["schedules"][schedule]["values"]
+        assert values["efficiency_error"] < 1e-9 and values["coverage"] >= 0.9
+        assert found["schedules"][schedule]["auto_by_seed"][0]["high"] >= 0
+    assert (tmp_path / "run" / "merging.png").stat().st_size > 10_000
+    assert "of 50 draws" in (tmp_path / "run" / "RESULTS.md").read_text()
+    assert not (tmp_path / "run" / "constant-0" / "each").exists()
