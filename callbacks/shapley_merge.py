@@ -14,7 +14,16 @@ from callbacks.snapshots import Snapshots
 from fcot.errors import UserError, nearest
 from fcot.files.atomic_folder import check_output
 from fcot.files.weights import open_weights
-from fcot.merge import MERGED, MergeReport, Utility, check_count, check_method, check_readable, merge_snapshots
+from fcot.merge import (
+    MERGE_METHODS,
+    MERGED,
+    MergeReport,
+    Utility,
+    check_count,
+    check_method,
+    check_readable,
+    merge_snapshots,
+)
 from fcot.models.sharding import is_sharded
 from fcot.models.student_folder import save_student
 from fcot.runtime.processes import first_alone
@@ -108,7 +117,8 @@ class ShapleyMerge(Callback):
         Raises:
             UserError: If the output may not be replaced, the base is missing or there are too many snapshots.
         """
-        check_output(output, MERGED, overwrite=self.overwrite, advice=f"Give {allow}, or move it.")
+        for folder in [output, *(() if self.each is None else (self.each / name for name in MERGE_METHODS))]:
+            check_output(folder, MERGED, overwrite=self.overwrite, advice=f"Give {allow}, or move it.")
         check_count(players, self.permutations)
         if self.base not in BASES and not Path(self.base).exists():
             raise UserError(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from fcot.errors import UserError
+from fcot.files.finite import is_finite
 from fcot.merge.blockwise import Blockwise
 
 
@@ -37,6 +39,16 @@ class Combination(Blockwise):
         super().__init__(base, checkpoints)
         self.weights = tuple(float(weight) for weight in weights)
         self.used = [place for place, weight in enumerate(self.weights) if weight != 0.0]
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return a merged tensor; that of one checkpoint of weight 1 to the last bit, which the sum may round."""
+        tensor = self.base[name].detach()
+        if [self.weights[place] for place in self.used] != [1.0] or not tensor.is_floating_point():
+            return super().__getitem__(name)
+        only = self.checkpoints[self.used[0]][name].detach()
+        if not is_finite(only):
+            raise self.broken(name)
+        return only.to(tensor.device, copy=True, memory_format=torch.contiguous_format)
 
     def mix(self, name: str, start: int, base: Tensor, deltas: Sequence[Tensor]) -> Tensor:
         """Add the weighted deltas to the base."""

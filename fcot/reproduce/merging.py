@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from fcot.errors import UserError
+from fcot.errors import UserError, nearest
 from fcot.reproduce.demo import CONFIGS
-from fcot.reproduce.merging_plan import Plan, Settings
+from fcot.reproduce.merging_plan import METHODS, Plan, Settings
 from fcot.reproduce.resuming import held_folder, take_up
 from fcot.reproduce.runner import Runner
 
@@ -24,6 +24,7 @@ def merging(
     after: float = 0.5,
     dev_pages: int = 280,
     test_pages: int = 420,
+    methods: str | None = None,
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed",
     options: list[str] | None = None,
 ) -> None:
@@ -43,6 +44,7 @@ def merging(
         after: Share of a run's steps after which they are taken.
         dev_pages: Dev pages; half of them score coalitions.
         test_pages: Test pages.
+        methods: Merge methods to test besides "auto" and the last snapshot, separated by commas (default: all).
         precision: Of training and tests; 32-true suits processors without bf16 instructions.
         options: Further options of every training and test, such as --options=--model.max_new_tokens=8.
 
@@ -55,9 +57,12 @@ def merging(
         raise UserError("There is no folder configs here. Run this from the folder of the project's clone.")
     if min(seeds, steps, start_steps, dev_pages, test_pages) < 1 or snapshots < 2 or not 0 <= after < 1:
         raise UserError("A number of seeds, steps or pages is below 1, of snapshots below 2, or after is no share.")
-    settings = Settings(
-        seeds, steps, start_steps, snapshots, after, dev_pages, test_pages, precision, tuple(options or ())
-    )
+    pages = (dev_pages, test_pages)
+    chosen = METHODS if methods is None else tuple(methods.split(","))
+    for method in chosen:
+        if method not in METHODS:
+            raise UserError(f"There is no merge method {method!r}.{nearest(method, METHODS)}")
+    settings = Settings(seeds, steps, start_steps, snapshots, after, *pages, precision, chosen, tuple(options or ()))
     plan = Plan(settings, output)
     take_up(output, asdict(settings), MARKER)
     with held_folder(output) as held:

@@ -11,6 +11,7 @@ from fcot.reproduce.runner import Command
 
 SCHEDULES = ("cosine", "constant")
 LAST = "final"  # the method that keeps the last snapshot
+AUTO = "auto"  # what a merge keeps unless it is told what to keep
 METHODS = (
     LAST,
     "best_single",
@@ -44,6 +45,7 @@ class Settings:
         dev_pages: Dev pages of a seed.
         test_pages: Test pages, the same for all runs.
         precision: Of training and tests.
+        methods: Methods that are tested, besides "auto" and the last snapshot.
         options: Further options of every training and test.
     """
 
@@ -55,7 +57,13 @@ class Settings:
     dev_pages: int
     test_pages: int
     precision: str
+    methods: tuple[str, ...] = METHODS
     options: tuple[str, ...] = ()
+
+    @property
+    def tested(self) -> list[str]:
+        """The methods that are tested, each once."""
+        return [*dict.fromkeys((AUTO, LAST, *self.methods))]
 
 
 @dataclass(frozen=True)
@@ -119,7 +127,7 @@ class Plan:
             work[name] = [
                 Command(f"Train with a {schedule} learning rate, seed {seed}", words, last),
                 Command(f"Merge its snapshots by every method: {name}", merge, merged),
-                *(self._test(name, method, int(seed)) for method in METHODS),
+                *(self._test(name, method, int(seed)) for method in self.settings.tested),
             ]
         return work
 
@@ -132,7 +140,8 @@ class Plan:
         return ["fit", *config, *length, *parts, *self._shared(root, folder, seed), *resumed]
 
     def _test(self, name: str, method: str, seed: int) -> Command:
-        folder, model = self.tested(name, method), self.folder_of(name) / "each" / method
+        folder = self.tested(name, method)
+        model = self.folder_of(name) / ("merged" if method == AUTO else f"each/{method}")
         config = ["--config", str(CONFIGS / "sft_tiny.yaml"), "--model.checkpoint", str(model)]
         config += ["--model.label", f"{name} {method}", "--data.eval_batch_size", str(EVALUATED)]
         words = ["test", *config, *self._shared(self.output / "pages/test", folder, seed)]

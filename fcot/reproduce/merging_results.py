@@ -12,7 +12,7 @@ from fcot.evaluation.records import as_text
 from fcot.files.json_files import read_json, write_json
 from fcot.merge import PageScores, coalition_key, shapley_values, value_intervals
 from fcot.merge.scores import mean_over_tasks
-from fcot.reproduce.merging_plan import LAST, METHODS, SCHEDULES, Plan
+from fcot.reproduce.merging_plan import AUTO, LAST, SCHEDULES, Plan
 from fcot.reproduce.merging_table import draw, markdown
 from fcot.reproduce.rewriting_results import scores_of
 from fcot.statistics import DifferenceOverSeeds, paired_difference_by_group, paired_difference_over_seeds
@@ -27,15 +27,13 @@ def write_results(plan: Plan) -> None:
     seeds = range(plan.settings.seeds)
     names = {schedule: [f"{schedule}-{seed}" for seed in seeds] for schedule in SCHEDULES}
     scores = {
-        schedule: {method: [scores_of(plan.tested(name, method)) for name in runs] for method in METHODS}
+        schedule: {method: [scores_of(plan.tested(name, method)) for name in runs] for method in plan.settings.tested}
         for schedule, runs in names.items()
     }
     merges = {
         schedule: [read_json(plan.folder_of(name) / "merged/merge.json") for name in runs]
         for schedule, runs in names.items()
     }
-    for schedule, reports in merges.items():
-        scores[schedule]["auto"] = [scores[schedule][each["chosen"]][seed] for seed, each in enumerate(reports)]
     found = compared(scores)
     content: dict[str, Any] = {
         "settings": asdict(plan.settings),
@@ -49,7 +47,7 @@ def write_results(plan: Plan) -> None:
                 "values": [checked_values(report) for report in merges[schedule]],
                 "auto_by_seed": [
                     asdict(paired_difference_by_group(*pair))
-                    for pair in zip(scores[schedule]["auto"], scores[schedule][LAST], strict=True)
+                    for pair in zip(scores[schedule][AUTO], scores[schedule][LAST], strict=True)
                 ],
             }
             for schedule in SCHEDULES
@@ -139,13 +137,13 @@ def sentences(found: Mapping[str, Mapping[str, DifferenceOverSeeds]], runs: Mapp
     """Return what the experiment says about `auto`, about plain and Shapley merges, and about its own intervals."""
     said = []
     for schedule in SCHEDULES:
-        auto, by_seed = found[schedule]["auto"].mean, runs[schedule]["auto_by_seed"]
+        auto, by_seed = found[schedule][AUTO].mean, runs[schedule]["auto_by_seed"]
         worse = auto.high < 0 or any(each["high"] < 0 for each in by_seed)
         kept = ", ".join(runs[schedule]["kept"])
         verdict = "worse than" if worse else "never shown to be worse than"
         said.append(f"{schedule}: `auto` kept {kept}; it is {verdict} the last snapshot, over seeds {as_text(auto)}.")
     for kind, against in (("constant", "the last snapshot"), ("decayed", "the decayed run (last of the cosine)")):
-        for method in ("average", "shapley"):
+        for method in (name for name in ("average", "shapley") if name in found[kind]):
             said.append(f"constant: {method} {effect(found[kind][method])} against {against}.")
     shares = [each["coverage"] for schedule in SCHEDULES for each in runs[schedule]["values"]]
     errors = [each["efficiency_error"] for schedule in SCHEDULES for each in runs[schedule]["values"]]

@@ -37,6 +37,15 @@ def test_small_bf16_differences_do_not_vanish_in_the_sum():
     assert torch.equal(dict(Combination(base, near, [0.25] * 4))["x"], near[0]["x"])
 
 
+def test_one_checkpoint_of_weight_1_is_kept_to_the_last_bit():
+    base, checkpoint = {"x": torch.full((1000,), 1e4)}, {"x": torch.randn(1000)}
+    assert not torch.equal(base["x"] + (checkpoint["x"] - base["x"]), checkpoint["x"])
+    merged = Combination(base, [base, checkpoint], [0.0, 1.0])["x"]
+    assert torch.equal(merged, checkpoint["x"])
+    merged.zero_()
+    assert checkpoint["x"].any()
+
+
 def test_fp64_tensors_keep_their_precision():
     base, checkpoint = (
         {"x": torch.tensor([1.0], dtype=torch.float64)},
@@ -102,8 +111,9 @@ def test_members_of_a_coalition_share_the_weight_equally_and_the_empty_one_is_th
 def test_nan_and_infinity_are_traced_to_the_checkpoint_that_has_them():
     base, good, bad = tensors(0), tensors(1), tensors(2)
     bad["embed.weight"][3, 3] = float("inf")
-    with pytest.raises(ValueError, match=r"'embed.weight' of snapshot 3 holds NaN or infinity"):
-        dict(Combination(base, [bad, good, bad], [0.0, 0.5, 0.5]))
+    for weights in ([0.0, 0.5, 0.5], [0.0, 0.0, 1.0]):
+        with pytest.raises(ValueError, match=r"'embed.weight' of snapshot 3 holds NaN or infinity"):
+            dict(Combination(base, [bad, good, bad], weights))
 
 
 def test_an_overflow_of_half_precision_is_not_called_broken_input():
