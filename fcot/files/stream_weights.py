@@ -65,7 +65,7 @@ def stream_weights(
 
 
 def _shards(layout: Layout, max_bytes: int) -> Iterator[list[str]]:
-    """Cut the names into shards, wide dtypes first: a reader maps a tensor only where its dtype is aligned."""
+    """Cut the names into shards, wide dtypes first, so that each tensor is aligned for readers that map it."""
     shard: list[str] = []
     size = 0
     for name in sorted(layout, key=lambda name: -layout[name][0].itemsize):

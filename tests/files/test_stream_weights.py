@@ -16,7 +16,6 @@ def layout_of(tensors):
 
 
 def test_tensors_of_every_dtype_and_shape_are_read_back(tmp_path):
-    # a single boolean before the others would leave them where no reader can map them
     tensors = {"flag": torch.tensor([True]), "scalar": torch.tensor(2.5), "empty": torch.zeros(0, 3)}
     tensors |= {str(dtype): torch.arange(6).view(2, 3).to(dtype) for dtype in DTYPES}
     tensors["turned"] = torch.arange(6.0).view(2, 3).T
@@ -26,6 +25,12 @@ def test_tensors_of_every_dtype_and_shape_are_read_back(tmp_path):
         assert set(read) == set(tensors)
         for name, tensor in tensors.items():
             assert read[name].dtype == tensor.dtype and torch.equal(read[name].double(), tensor.double()), name
+    data = (tmp_path / "model.safetensors").read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    # aligned in the file too, although a single boolean was the first
+    starts = {name: 8 + size + header[name]["data_offsets"][0] for name in tensors}
+    assert all(starts[name] % tensor.itemsize == 0 for name, tensor in tensors.items())
 
 
 def test_shards_have_an_index_and_each_tensor_is_asked_for_once(tmp_path):

@@ -122,7 +122,7 @@ def test_a_plan_without_anything_to_merge_is_refused(tmp_path, wrong):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_whole_experiment_in_small(tmp_path):
-    sizes = "--seeds 1 --steps 4 --start_steps 2 --snapshots 2 --dev_pages 14 --test_pages 14 --methods average"
+    sizes = "--seeds 1 --steps 4 --start_steps 2 --snapshots 2 --dev_pages 28 --test_pages 14 --methods average"
     words = ["reproduce", "merging", "--output", str(tmp_path / "run"), *sizes.split()]
     main([*words, "--options=--model.max_new_tokens=4", "--options=--data.eval_batch_size=14"])
     found = json.loads((tmp_path / "run" / "results.json").read_text())
