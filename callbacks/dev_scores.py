@@ -43,11 +43,11 @@ class DevScores:
         self.pages = CachedLoader(batches, size=lambda batch: batch.tiles.nbytes)
         self.scored: Iterable[Batch] = Half(self.pages) if halved else self.pages
 
-    def __call__(self, weights: Mapping[str, Tensor]) -> float:
-        """Return the score of the weights; higher is better."""
+    def __call__(self, weights: Mapping[str, Tensor]) -> float | Mapping[str, list[float]]:
+        """Return the scores of pages by task, or for tokens their mean over tasks; higher is better."""
         load(self.module.pair.student, weights.items())
         if self.value == "answers":
-            return self.module.evaluate(self.scored).mean()
+            return self.module.evaluate(self.scored).by_task()
         return self.module.token_accuracy(self.scored)
 
     def confirm(self, weights: Mapping[str, Tensor]) -> Mapping[str, list[float]]:

@@ -14,7 +14,16 @@ from callbacks.snapshots import Snapshots
 from fcot.errors import UserError, nearest
 from fcot.files.atomic_folder import check_output
 from fcot.files.weights import open_weights
-from fcot.merge import MERGED, MergeReport, Utility, check_count, check_method, check_readable, merge_snapshots
+from fcot.merge import (
+    MERGE_METHODS,
+    MERGED,
+    MergeReport,
+    Utility,
+    check_count,
+    check_method,
+    check_readable,
+    merge_snapshots,
+)
 from fcot.models.sharding import is_sharded
 from fcot.models.student_folder import save_student
 from fcot.runtime.processes import first_alone
@@ -38,8 +47,9 @@ class ShapleyMerge(Callback):
             that scores best on one half of the dev pages also answers better on the other half (the paired 95 %
             interval of the difference in mean score lies above zero).
         options: Options of the named method, such as `{density: 0.2}`.
-        value: Score of a coalition, a mean over tasks: "answers" (metrics of generated answers) or "tokens" (share of
-            answer tokens predicted right from the reference before them; takes a single pass).
+        value: Score of a coalition, a mean over tasks: "answers" (metrics of generated answers, kept by page, so that
+            values and weights get intervals) or "tokens" (share of answer tokens predicted right from the reference
+            before them; takes a single pass).
         samples: Dev pages to use (default: all); "auto" scores coalitions on half of them.
         random_draws: Draws of the random-search control (default: as many as coalitions).
         permutations: Orders to sample the Shapley values from; required above 8 snapshots (default: exact values).
@@ -49,7 +59,8 @@ class ShapleyMerge(Callback):
             a text that changes with what it computes.
         seed: Seed of the random search.
         folder: Where to write (default: `merged` in the run folder).
-        overwrite: Replace a merged folder that is already there.
+        each: Folder that gets what every method makes, too, to test them all (default: only what is kept is written).
+        overwrite: Replace merged folders that are already there.
     """
 
     def __init__(
@@ -65,15 +76,16 @@ class ShapleyMerge(Callback):
         utility: Utility | None = None,
         seed: int = 0,
         folder: Path | None = None,
+        each: Path | None = None,
         overwrite: bool = False,
     ) -> None:
-        check_method(method, options or {})
+        check_method(method, options or {}, permutations)
         if value not in VALUES:
             raise UserError(f"ShapleyMerge.value is {value!r}.{nearest(value, VALUES)}")
         self.base, self.method, self.value, self.samples = base, method, value, samples
         self.random_draws, self.task_arithmetic_scale = random_draws, task_arithmetic_scale
         self.seed, self.permutations, self.folder, self.overwrite = seed, permutations, folder, overwrite
-        self.options, self.utility = options or {}, utility
+        self.options, self.utility, self.each = options or {}, utility, each
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse to train for hours towards a merge that would fail.
@@ -105,7 +117,8 @@ class ShapleyMerge(Callback):
         Raises:
             UserError: If the output may not be replaced, the base is missing or there are too many snapshots.
         """
-        check_output(output, MERGED, overwrite=self.overwrite, advice=f"Give {allow}, or move it.")
+        for folder in [output, *(() if self.each is None else (self.each / name for name in MERGE_METHODS))]:
+            check_output(folder, MERGED, overwrite=self.overwrite, advice=f"Give {allow}, or move it.")
         check_count(players, self.permutations)
         if self.base not in BASES and not Path(self.base).exists():
             raise UserError(
@@ -187,6 +200,7 @@ class ShapleyMerge(Callback):
                 # without one, nothing tells a function from an edited version of it
                 utility_fingerprint=getattr(utility, "fingerprint", None) or uuid4().hex,
                 confirm=confirm,
+                each=self.each,
                 overwrite=self.overwrite,
             )
         tell(f"ShapleyMerge: {report.summary()}\n  Merged model: {output}")

@@ -24,14 +24,18 @@ class Snapshots(ModelCheckpoint):
 
     Args:
         count: How many, the start not counted.
+        after: Share of the steps after which they are spaced evenly: 0.5 takes them from the second half, where a
+            constant learning rate (`lr_schedule: constant`) makes them worth averaging.
         dirpath: Where to write (default: `snapshots` in the run folder).
     """
 
-    def __init__(self, count: int = 5, dirpath: Path | None = None) -> None:
+    def __init__(self, count: int = 5, dirpath: Path | None = None, after: float = 0.0) -> None:
         super().__init__(dirpath=dirpath, save_top_k=-1, every_n_epochs=0)  # none of ModelCheckpoint's own moments
         if count < 1:
             raise UserError(f"Snapshots.count is {count}. Keep at least one; the paper keeps 5.")
-        self.count = count
+        if not 0.0 <= after < 1.0:
+            raise UserError(f"Snapshots.after is {after}, a share of the steps. Give a number from 0 to below 1.")
+        self.count, self.after = count, after
         self.max_steps: int | None = None  # of the run; None counts every snapshot there is
         self._taken = 0  # the last step whose snapshot there is
 
@@ -43,7 +47,8 @@ class Snapshots(ModelCheckpoint):
 
     def due(self, max_steps: int) -> list[int]:
         """Return the steps after which a snapshot is taken."""
-        return sorted({max(1, round(max_steps * (i + 1) / self.count)) for i in range(self.count)})
+        parts = (self.count * self.after + (1 - self.after) * (i + 1) for i in range(self.count))
+        return sorted({max(1, round(max_steps * part / self.count)) for part in parts})
 
     def folders(self) -> dict[str, Path]:
         """Return the snapshots on disk by name, in training order.

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "runtime": "errors files models",
     "evaluation": "errors batch files registry statistics metrics internvl reduce convert models",
     "training": "errors batch files internvl compress route reduce convert metrics models runtime evaluation",
-    "bench": "errors environment batch files internvl reduce convert models evaluation training",
+    "bench": "errors environment batch files internvl reduce convert models evaluation training merge",
     "report": "errors environment files internvl compress convert metrics models evaluation merge bench",
     "export": "errors environment files internvl compress models runtime",
     "serve": "errors internvl route reduce convert models",

@@ -12,6 +12,7 @@ def merge(
     samples: int | None = None,
     permutations: int | None = None,
     output: Path | None = None,
+    each: Path | None = None,
     overwrite: bool = False,
 ) -> None:
     """Merge the snapshots of a post-training run by their Shapley values.
@@ -29,7 +30,8 @@ def merge(
         permutations: Orders to sample the Shapley values from, which more than 8 snapshots need (default: as the
             run's).
         output: Where to write the merged model (default: merged in the run folder).
-        overwrite: Replace a merged model that is already there.
+        each: Folder that gets what every method makes, too, in folders of their names.
+        overwrite: Replace merged models that are already there.
     """
     from lightning.pytorch import Callback
 
@@ -53,9 +55,9 @@ def merge(
     if options is not None or method not in (None, merger.method):
         merger.options = options or {}  # those of the run are of its own method
     merger.method, merger.base = method or merger.method, base or merger.base
-    check_method(merger.method, merger.options)
-    merger.samples, merger.folder = samples or merger.samples, output or merger.folder
+    merger.samples, merger.folder, merger.each = samples or merger.samples, output or merger.folder, each or merger.each
     merger.permutations, merger.overwrite = permutations or merger.permutations, overwrite
+    check_method(merger.method, merger.options, merger.permutations)
     players = len(snapshots.folders())
     if players < 2:
         raise UserError(

@@ -7,6 +7,7 @@ from fcot.merge.choice import check_method
 from fcot.merge.combine import Combination, coalition_weights
 from fcot.merge.game import (
     SampledShapley,
+    banzhaf_values,
     check_count,
     coalition_key,
     coalitions,
@@ -14,11 +15,12 @@ from fcot.merge.game import (
     score_coalitions,
     shapley_values,
 )
+from fcot.merge.intervals import value_intervals
 from fcot.merge.methods import MERGE_METHODS, MergeMethod
 from fcot.merge.picture import draw_merge
 from fcot.merge.procedure import MERGED, merge_snapshots
 from fcot.merge.report import Control, MergeReport
-from fcot.merge.scores import ScoreBook, Utility
+from fcot.merge.scores import PageScores, ScoreBook, Utility
 
 __all__ = [
     "MERGED",
@@ -29,9 +31,11 @@ __all__ = [
     "LazyWeights",
     "MergeMethod",
     "MergeReport",
+    "PageScores",
     "SampledShapley",
     "ScoreBook",
     "Utility",
+    "banzhaf_values",
     "check_count",
     "check_method",
     "check_readable",
@@ -46,5 +50,6 @@ __all__ = [
     "sampled_shapley",
     "score_coalitions",
     "shapley_values",
+    "value_intervals",
     "write_weights",
 ]

@@ -43,9 +43,9 @@ def check_same_tensors(base: Mapping[str, Tensor], checkpoints: Sequence[Mapping
     Raises:
         UserError: If one does not; names the checkpoint and the tensor.
     """
-    expected = _layout(base)
+    expected = layout_of(base)
     for position, checkpoint in enumerate(checkpoints):
-        found = _layout(checkpoint)
+        found = layout_of(checkpoint)
         where = source_of(checkpoint, position)
         for name in sorted(expected.keys() ^ found.keys()):
             lacking, having = (where, source_of(base)) if name in expected else (source_of(base), where)
@@ -107,7 +107,8 @@ def blame(name: str, base: Mapping[str, Tensor], checkpoints: Mapping[int, Mappi
     )
 
 
-def _layout(weights: Mapping[str, Tensor]) -> Layout:
+def layout_of(weights: Mapping[str, Tensor]) -> Layout:
+    """Return the dtype and shape of every tensor, without reading a file's tensors."""
     if isinstance(weights, LazyWeights):
         return weights.layout
     return {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in weights.items()}

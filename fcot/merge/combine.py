@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from fcot.errors import UserError
-from fcot.files.finite import is_finite, pieces
-from fcot.merge.checks import blame, check_same_tensors
+from fcot.files.finite import is_finite
+from fcot.merge.blockwise import Blockwise
 
 
-class Combination(Mapping[str, Tensor]):
-    """The weights θ_base + Σ wᵢ (θᵢ - θ_base) as a mapping that computes a tensor when it is asked for.
-
-    Sums are formed in fp32 (fp64 for fp64 tensors) and cast to the base's dtype once, at the end; integers and booleans
-    are the base's. No tensor is kept, so memory peaks near four times the largest one: look up each once, copy it and
-    drop it. Tensors are on the base's device.
+class Combination(Blockwise):
+    """The weights θ_base + Σ wᵢ (θᵢ - θ_base), computed tensor by tensor.
 
     Args:
         base: θ_base.
@@ -40,38 +36,27 @@ class Combination(Mapping[str, Tensor]):
             raise UserError(f"There are {len(weights)} weights for {len(checkpoints)} checkpoints. Give one for each.")
         if not all(math.isfinite(weight) for weight in weights):
             raise UserError(f"The merge weights {list(weights)} are not all finite. Give real numbers.")
-        check_same_tensors(base, checkpoints)
-        self.base = base
-        self.checkpoints = tuple(checkpoints)
+        super().__init__(base, checkpoints)
         self.weights = tuple(float(weight) for weight in weights)
+        self.used = [place for place, weight in enumerate(self.weights) if weight != 0.0]
 
     def __getitem__(self, name: str) -> Tensor:
-        base = self.base[name].detach()
-        if not base.is_floating_point():
-            return base.clone()
-        wide = torch.float64 if base.dtype == torch.float64 else torch.float32
-        total = base.to(wide, copy=True, memory_format=torch.contiguous_format)
-        used = {place: weight for place, weight in enumerate(self.weights) if weight != 0.0}
-        for place, weight in used.items():
-            tensor = self.checkpoints[place][name].detach().to(base.device)
-            for total_piece, base_piece, piece in zip(pieces(total), pieces(base), pieces(tensor), strict=True):
-                delta = piece.to(wide) - base_piece.to(wide)
-                # Multiply, then add: one fused call rounds differently from one processor to the next.
-                total_piece.add_(delta.mul_(weight))
-            del tensor
-        merged = total.to(base.dtype)
-        if not is_finite(merged):
-            raise UserError(blame(name, self.base, {place: self.checkpoints[place] for place in used}))
-        return merged
+        """Return a merged tensor; that of one checkpoint of weight 1 to the last bit, which the sum may round."""
+        tensor = self.base[name].detach()
+        if [self.weights[place] for place in self.used] != [1.0] or not tensor.is_floating_point():
+            return super().__getitem__(name)
+        only = self.checkpoints[self.used[0]][name].detach()
+        if not is_finite(only):
+            raise self.broken(name)
+        return only.to(tensor.device, copy=True, memory_format=torch.contiguous_format)
 
-    def __contains__(self, name: object) -> bool:
-        return name in self.base
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.base)
-
-    def __len__(self) -> int:
-        return len(self.base)
+    def mix(self, name: str, start: int, base: Tensor, deltas: Sequence[Tensor]) -> Tensor:
+        """Add the weighted deltas to the base."""
+        total = base.clone()
+        for place, delta in zip(self.used, deltas, strict=True):
+            # Multiply, then add: one fused call rounds differently from one processor to the next.
+            total.add_(delta.mul_(self.weights[place]))
+        return total
 
 
 def coalition_weights(members: Collection[str], all_players: Sequence[str]) -> list[float]:

@@ -10,12 +10,13 @@ from typing import Any
 
 from torch import Tensor
 
+from fcot.errors import UserError
 from fcot.merge.checks import Checked
 from fcot.merge.combine import Combination, coalition_weights
-from fcot.merge.game import coalition_key, sampled_shapley, score_coalitions, shapley_values
+from fcot.merge.game import banzhaf_values, coalition_key, sampled_shapley, score_coalitions, shapley_values
 from fcot.merge.methods import MERGE_METHODS, OFFERED
 from fcot.merge.report import Control
-from fcot.merge.scores import ScoreBook
+from fcot.merge.scores import PageScores, ScoreBook
 
 Progress = Callable[[str, int, int], None]
 
@@ -43,13 +44,18 @@ class Players:
         return Combination(self.base, self.checkpoints, weights)
 
     def scorer(self, stage: str, total: int) -> Callable[..., float]:
-        """Return a function that scores a mixture and reports progress."""
+        """Return a function that scores a mixture, at most `total` of them, and reports progress."""
         done = 0
 
         def score(mixture: Mapping[str, Tensor], made_by: str = "") -> float:
             nonlocal done
-            utility = self.book(mixture, made_by)
             done += 1
+            if done > total:
+                raise UserError(
+                    f"{stage} scores more than {total} mixtures, and no method may score more than there are "
+                    "coalitions.\nScore fewer."
+                )
+            utility = self.book(mixture, made_by)
             self.progress(stage, done, total)
             return utility
 
@@ -58,11 +64,21 @@ class Players:
 
 @dataclass(frozen=True)
 class Game:
-    """The coalitions' scores and the players' Shapley values, with standard errors if those were sampled."""
+    """The coalitions' scores and the players' values.
+
+    Attributes:
+        utilities: Each scored coalition's score, by `coalition_key`.
+        values: Each player's Shapley value.
+        standard_errors: Of those, if they were sampled.
+        banzhaf: Each player's Banzhaf value, if every coalition was scored.
+        pages: Each coalition's scores of pages by task, if the utility gives them.
+    """
 
     utilities: dict[str, float]
     values: dict[str, float]
     standard_errors: dict[str, float] | None
+    banzhaf: dict[str, float] | None
+    pages: dict[str, PageScores]
 
 
 def score_game(players: Players, permutations: int | None, seed: int) -> Game:
@@ -79,15 +95,33 @@ def score_game(players: Players, permutations: int | None, seed: int) -> Game:
         most = min(most, 2 + len(names) + permutations * (len(names) - 1))
     score = players.scorer("coalitions", most)
 
+    pages: dict[str, PageScores] = {}
+
     def utility(members: tuple[str, ...]) -> float:
-        return score(players.mix(coalition_weights(members, names)))
+        mixture = players.mix(coalition_weights(members, names))
+        found = score(mixture)
+        if (of_pages := players.book.pages(mixture)) is not None:
+            pages[coalition_key(members)] = of_pages
+        return found
 
     if permutations is None:
         utilities = score_coalitions(names, utility)
-        return Game(utilities, shapley_values(utilities, names), None)
+        return Game(utilities, shapley_values(utilities, names), None, banzhaf_values(utilities, names), pages)
     scores = {coalition_key((name,)): utility((name,)) for name in names}  # the controls need each alone
     sampled = sampled_shapley(names, utility, permutations, seed, scores)
-    return Game(scores, sampled.values, sampled.standard_errors)
+    return Game(scores, sampled.values, sampled.standard_errors, None, pages)
+
+
+def check_options(players: Players, seed: int, options: Mapping[str, Mapping[str, Any]]) -> None:
+    """Run the methods that were given options and need no scores, which check the options' values.
+
+    Raises:
+        UserError: If a value is unusable.
+    """
+    for name, given in options.items():
+        asked = _asked(name)
+        if given and asked <= {"seed"}:
+            MERGE_METHODS[name](players.base, players.checkpoints, **dict.fromkeys(asked, seed), **given)
 
 
 def score_methods(
@@ -95,7 +129,8 @@ def score_methods(
 ) -> tuple[dict[str, Control], dict[str, Mapping[str, Tensor]]]:
     """Run every merge method with the parameters it asks for, and score what it returns.
 
-    A method that needs an option it was not given is left out.
+    A method that needs an option it was not given is left out, as is one that needs the score of every coalition where
+    Shapley values were sampled. No method may score more mixtures than there are coalitions, or `draws`.
 
     Args:
         players: The snapshots.
@@ -107,27 +142,35 @@ def score_methods(
     Returns:
         Each method's result by its name, and the mixtures themselves, the simplest first.
     """
-    methods = {name: method for name, method in MERGE_METHODS.items() if is_complete(name, options.get(name, {}))}
-    score = players.scorer("controls", len(methods))
     offered = {
         "values": list(game.values.values()),
         "single_utilities": [game.utilities[coalition_key((name,))] for name in players.names],
-        "utility": players.scorer("random_search", draws),
         "draws": draws,
         "seed": seed,
     }
+    if game.banzhaf is not None:
+        offered["banzhaf_values"] = list(game.banzhaf.values())
+    methods = {
+        name: method
+        for name, method in MERGE_METHODS.items()
+        if is_complete(name, options.get(name, {})) and _asked(name) <= {*offered, "utility"}
+    }
+    score = players.scorer("controls", len(methods))
+    budget = max(draws, len(game.utilities))
     controls: dict[str, Control] = {}
     mixtures: dict[str, Mapping[str, Tensor]] = {}
     for name, method in methods.items():
         given = dict(options.get(name, {}))
-        asked = {key: offered[key] for key in OFFERED if key in inspect.signature(method).parameters}
+        scorer = players.scorer(name, draws if name == "random_search" else budget)
+        asked = {key: {**offered, "utility": scorer}[key] for key in OFFERED if key in _asked(name)}
         made = method(players.base, players.checkpoints, **asked, **given)
         weights = None if isinstance(made, Mapping) else dict(zip(players.names, made, strict=True))
         mixtures[name] = Checked(made, players.base, name) if isinstance(made, Mapping) else players.mix(made)
         # what a method's tensors may depend on besides base and checkpoints
         depends = {key: value for key, value in asked.items() if key != "utility"}
-        utility = score(mixtures[name], json.dumps([name, given, depends], sort_keys=True))
-        controls[name] = Control(utility, weights)
+        made_by = json.dumps([name, given, depends], sort_keys=True)
+        utility = score(mixtures[name], made_by)
+        controls[name] = Control(utility, weights, players.book.pages(mixtures[name], made_by))
     return controls, mixtures
 
 
@@ -135,3 +178,8 @@ def is_complete(name: str, given: Mapping[str, Any]) -> bool:
     """Return whether a method has a value for each of its options."""
     needed = (each.name for each in MERGE_METHODS.options(name).values() if each.default is inspect.Parameter.empty)
     return all(option in given for option in needed)
+
+
+def _asked(name: str) -> set[str]:
+    """Return what a method asks for of what a merge offers."""
+    return set(inspect.signature(MERGE_METHODS[name]).parameters) & set(OFFERED)

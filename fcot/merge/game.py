@@ -73,14 +73,40 @@ def shapley_values(
     Raises:
         UserError: If a coalition is missing, or there are more than `MAX_EXACT_PLAYERS` players.
     """
+    count = len(players)
+    return _mean_gains(utilities, players, lambda size: 1.0 / (count * math.comb(count - 1, size)))
+
+
+def banzhaf_values(
+    utilities: Mapping[str, float] | Mapping[frozenset[str], float], players: Sequence[str]
+) -> dict[str, float]:
+    """Compute exact Banzhaf values: what a player adds to a coalition of the others, averaged over all coalitions.
+
+    Args:
+        utilities: v of all 2^N coalitions, by `coalition_key` or by frozenset of names.
+        players: The players' names.
+
+    Returns:
+        Each player's β; unlike Shapley values, they need not add up to v(N) - v(∅).
+
+    Raises:
+        UserError: If a coalition is missing, or there are more than `MAX_EXACT_PLAYERS` players.
+    """
+    return _mean_gains(utilities, players, lambda size: 0.5 ** (len(players) - 1))
+
+
+def _mean_gains(
+    utilities: Mapping[str, float] | Mapping[frozenset[str], float],
+    players: Sequence[str],
+    share: Callable[[int], float],
+) -> dict[str, float]:
+    """Return each player's gains v(S+i) - v(S), weighed by a share that depends on the size of S."""
     known = {key if isinstance(key, str) else coalition_key(key): v for key, v in utilities.items()}
     terms: dict[str, list[float]] = {player: [] for player in players}
-    count = len(players)
     for members in coalitions(players):
         value = _look_up(known, members)
         for player in set(players).difference(members):
-            share = 1.0 / (count * math.comb(count - 1, len(members)))
-            terms[player].append(share * (_look_up(known, (*members, player)) - value))
+            terms[player].append(share(len(members)) * (_look_up(known, (*members, player)) - value))
     return {player: math.fsum(terms[player]) for player in players}
 
 

@@ -44,16 +44,30 @@ def _draw_values(axes: Axes, report: Mapping[str, Any]) -> None:
     players = report["players"]
     values = [report["shapley"][player] for player in players]
     weights = report["controls"]["shapley"]["weights"]
-    errors = report.get("standard_errors")
-    reach = [1.96 * errors[player] for player in players] if errors else None
+    reach = _reach(report, values)
     colors = [BLUE if value > 0 else GREY for value in values]
     axes.barh(range(len(values)), values, height=0.6, color=colors, xerr=reach, ecolor=INK, capsize=3)
     axes.axvline(0.0, color=INK, linewidth=0.8)
     _dress(axes, [_short(player) for player in players])
     _column(axes, 58, "φ", _written(values, signed=True))
     _column(axes, 98, "w", [f"{weights[player]:.2f}" for player in players])
-    axes.set_xlabel("Shapley value φ" + (", with 95 % interval" if errors else ""))
+    axes.set_xlabel("Shapley value φ" + (", with 95 % interval" if reach else ""))
     axes.set_title("What each snapshot adds, and its weight w", fontsize=11, loc="left", color=INK)
+
+
+def _reach(report: Mapping[str, Any], values: Sequence[float]) -> list[list[float]] | None:
+    """Return how far the intervals of the values reach down and up; None if there are none."""
+    players, intervals = report["players"], report.get("intervals", {}).get("shapley")
+    if intervals:
+        ends = [(intervals[player]["low"], intervals[player]["high"]) for player in players]
+        pairs = [*zip(values, ends, strict=True)]
+        return [
+            [max(0.0, value - low) for value, (low, _) in pairs],
+            [max(0.0, high - value) for value, (_, high) in pairs],
+        ]
+    if errors := report.get("standard_errors"):
+        return [[1.96 * errors[player] for player in players]] * 2
+    return None
 
 
 def _draw_scores(axes: Axes, report: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,20 @@ from torch import Tensor
 
 from fcot.errors import UserError
 from fcot.files.atomic_folder import Kind, prepare_output, whole_folder
-from fcot.files.weights import open_weights, write_weights
-from fcot.merge.checks import check_same_tensors, fingerprint
-from fcot.merge.choice import Choice, Confirm, choose
-from fcot.merge.evaluate import Game, Players, Progress, score_game, score_methods
+from fcot.files.stream_weights import stream_weights
+from fcot.files.weights import open_weights
+from fcot.merge.checks import check_same_tensors, fingerprint, layout_of
+from fcot.merge.choice import Choice, Confirm, check_method, choose
+from fcot.merge.evaluate import Game, Players, Progress, check_options, score_game, score_methods
 from fcot.merge.game import check_count
+from fcot.merge.intervals import value_intervals
 from fcot.merge.methods import MERGE_METHODS
 from fcot.merge.methods.random_search import check_draws
 from fcot.merge.methods.shapley import ALL_NONPOSITIVE
 from fcot.merge.picture import draw_merge
 from fcot.merge.report import Control, MergeReport, check_extra
 from fcot.merge.scores import ScoreBook, Utility
+from fcot.statistics import Interval
 
 REPORT_FILE = "merge.json"
 PICTURE_FILE = "merge.png"
@@ -42,11 +46,12 @@ def merge_snapshots(
     permutations: int | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
-    finish: Finish = write_weights,
+    finish: Finish | None = None,
     progress: Progress | None = None,
     describe: Mapping[str, Any] | None = None,
     utility_fingerprint: str | None = None,
     confirm: Confirm | None = None,
+    each: Path | None = None,
     overwrite: bool = False,
 ) -> MergeReport:
     """Merge snapshots of one run and write the merged model with its report and picture.
@@ -60,7 +65,8 @@ def merge_snapshots(
         base: θ_base: a .safetensors file, a model folder, or the tensors themselves.
         snapshots: The players: their names and their files or folders, in training order.
         utility: Scores weights on the dev split; higher is better. Their mapping computes a tensor at each look-up:
-            copy one after the other into a model, so that no second model is in memory.
+            copy one after the other into a model, so that no second model is in memory. It may return the scores of
+            pages by task, in place of their mean over tasks; then values and weights get intervals.
         output: The merged model's folder.
         method: The merge method to use, or "auto" for the last snapshot unless another is confirmed to be better.
         random_draws: Draws of the random search; by default as many as coalitions were scored.
@@ -74,7 +80,8 @@ def merge_snapshots(
         utility_fingerprint: Text that tells this utility's cached scores from another's; by default `describe` as JSON.
         confirm: Returns the reported scores of weights on pages that `utility` does not see, by task and in page order;
             without it, "auto" keeps the last snapshot.
-        overwrite: Replace a merged model that is already at `output`.
+        each: Folder that gets what every method makes, too, each as a merged model in a folder of the method's name.
+        overwrite: Replace merged models that are already there.
 
     Returns:
         The report that `merge.json` holds.
@@ -85,13 +92,14 @@ def merge_snapshots(
     """
     start, output, extra, progress = time.perf_counter(), Path(output), dict(describe or {}), progress or no_progress
     given = {name: dict(each) for name, each in (options or {}).items()}
-    for name in {*given, *({method} - {"auto"})}:
-        MERGE_METHODS.check_options(name, given.get(name, {}))
+    for name, options_of in {method: given.get(method, {}), **given}.items():
+        check_method(name, options_of, permutations)
     if random_draws is not None:
         check_draws(random_draws)
     _check_players(list(snapshots), permutations)
     check_extra(extra, seed)
-    prepare_output(output, MERGED, overwrite=overwrite)
+    for folder in [output, *(() if each is None else (each / name for name in MERGE_METHODS))]:
+        prepare_output(folder, MERGED, overwrite=overwrite)
     base_weights = base if isinstance(base, Mapping) else open_weights(base)
     checkpoints = [open_weights(path) for path in snapshots.values()]
     check_same_tensors(base_weights, checkpoints)
@@ -104,6 +112,7 @@ def merge_snapshots(
         utility_fingerprint=utility_fingerprint or json.dumps(extra, sort_keys=True),
     )
     players = Players(list(snapshots), base_weights, checkpoints, book, progress)
+    check_options(players, seed, given)
     game = score_game(players, permutations, seed)
     draws = random_draws if random_draws is not None else len(game.utilities)
     controls, mixtures = score_methods(players, game, draws, seed, given)
@@ -121,16 +130,33 @@ def merge_snapshots(
         base={"path": None if isinstance(base, Mapping) else str(base), "sha256": base_hash},
         seed=seed,
         evaluations=book.evaluations,
+        intervals=_intervals(game, players.names, seed),
+        pages=game.pages,
         wall_seconds=round(time.perf_counter() - start, 3),
         options=given,
         notes=_notes(game, controls[choice.method], permutations),
         extra=extra,
     )
-    with whole_folder(output, MERGED) as folder:
-        finish(folder, iter(mixtures[choice.method].items()))
-        (folder / REPORT_FILE).write_text(report.to_json(), encoding="utf-8")
-        draw_merge(report.to_dict(), folder / PICTURE_FILE)
+    made = {} if each is None else {each / name: Choice(name, "every method was asked for") for name in mixtures}
+    for place, chosen in (made | {output: choice}).items():
+        own = replace(report, chosen=chosen.method, choice=chosen.to_dict())
+        with whole_folder(place, MERGED) as folder:
+            if finish is None:
+                stream_weights(folder, mixtures[chosen.method], layout_of(base_weights))
+            else:
+                finish(folder, iter(mixtures[chosen.method].items()))
+            (folder / REPORT_FILE).write_text(own.to_json(), encoding="utf-8")
+            if place == output:
+                draw_merge(own.to_dict(), folder / PICTURE_FILE)
     return report
+
+
+def _intervals(game: Game, names: list[str], seed: int) -> dict[str, Mapping[str, Interval]]:
+    """Return intervals of the Shapley values and their weights, if every coalition has scores of pages."""
+    if game.banzhaf is None or game.pages.keys() != game.utilities.keys():
+        return {}
+    shapley, weights = value_intervals(game.pages, names, seed=seed)
+    return {"shapley": shapley, "weights": weights}
 
 
 def _check_players(names: list[str], permutations: int | None) -> None:

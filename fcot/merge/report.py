@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from fcot.errors import UserError
+from fcot.merge.scores import PageScores
+from fcot.statistics import Interval
+
+NUMBERS = re.compile(r"\[[-+.\deE,\s]+\]")  # a list of numbers in indented JSON
 
 
 @dataclass(frozen=True)
 class Control:
-    """One merge method's result: its score on dev pages, and its weights by player (None if it returned tensors)."""
+    """One merge method's result.
+
+    Attributes:
+        utility: Its score on dev pages.
+        weights: Its weights by player; None if it returned tensors.
+        pages: Its scores of pages by task, in page order, if the utility gives them.
+    """
 
     utility: float
     weights: dict[str, float] | None
+    pages: PageScores | None = None
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,9 @@ class MergeReport:
         base: θ_base's path (None if it was in memory) and SHA-256.
         seed: Seed of the random draws.
         evaluations: How many different mixtures were scored, including those of a killed run.
+        intervals: The 95 % intervals over redrawn pages of "shapley" and of the "weights" those give, by player, if all
+            coalitions have scores of pages.
+        pages: Each scored coalition's scores of pages by task, in page order, if the utility gives them.
         wall_seconds: Seconds this run took, not counting the writing of the model.
         options: Options that were given to methods, by their names.
         notes: What a reader should know, such as a fallback that was taken.
@@ -50,6 +65,8 @@ class MergeReport:
     seed: int
     evaluations: int
     wall_seconds: float
+    intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    pages: Mapping[str, PageScores] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -61,8 +78,13 @@ class MergeReport:
 
     def summary(self) -> str:
         """Return what was kept and why, and the Shapley values, in two lines."""
-        values = ", ".join(f"{name} {value:+.4f}" for name, value in self.shapley.items())
-        return f"{self.choice['why']}.\n  Shapley values: {values}"
+        intervals = self.intervals.get("shapley", {})
+        values = ", ".join(
+            f"{name} {value:+.4f}" + (f" [{each.low:+.4f}, {each.high:+.4f}]" if (each := intervals.get(name)) else "")
+            for name, value in self.shapley.items()
+        )
+        said = f" with 95 % intervals (n = {next(iter(intervals.values())).n})" if intervals else ""
+        return f"{self.choice['why']}.\n  Shapley values{said}: {values}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain values, including the caller's fields."""
@@ -75,8 +97,11 @@ class MergeReport:
             "weights": self.weights,
             "controls": {
                 name: {"utility": control.utility, "weights": control.weights}
+                | ({} if control.pages is None else {"pages": control.pages})
                 for name, control in self.controls.items()
             },
+            **({"intervals": self._plain_intervals()} if self.intervals else {}),
+            **({"pages": self.pages} if self.pages else {}),
             "chosen": self.chosen,
             "choice": self.choice,
             "base": self.base,
@@ -88,9 +113,13 @@ class MergeReport:
             **self.extra,
         }
 
+    def _plain_intervals(self) -> dict[str, Any]:
+        return {kind: {name: asdict(each) for name, each in found.items()} for kind, found in self.intervals.items()}
+
     def to_json(self) -> str:
-        """Return the text of `merge.json`."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        """Return the text of `merge.json`, the scores of a task's pages on one line."""
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+        return NUMBERS.sub(lambda found: "[" + ", ".join(found[0][1:-1].replace(",", " ").split()) + "]", text) + "\n"
 
 
 def check_extra(extra: Mapping[str, Any], seed: int) -> None:

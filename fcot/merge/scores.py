@@ -1,4 +1,4 @@
-"""Scores of mixtures, kept on disk as they are found, so that a killed merge goes on where it stopped."""
+"""Scores of mixtures by page, kept on disk as they are found, so that a killed merge goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from fcot.errors import UserError
 from fcot.merge.combine import Combination
 
-Utility = Callable[[Mapping[str, Tensor]], float]
+PageScores = Mapping[str, Sequence[float]]  # of each task, in page order
+Utility = Callable[[Mapping[str, Tensor]], float | PageScores]
+
+
+def mean_over_tasks(scores: PageScores) -> float:
+    """Return the mean of the tasks' mean scores."""
+    return float(np.mean([np.mean(each) for each in scores.values()]))
 
 
 class ScoreBook:
@@ -25,7 +32,8 @@ class ScoreBook:
 
     Args:
         file: The cache, created if missing.
-        utility: Scores the given weights; higher is better.
+        utility: Scores the given weights; higher is better. It returns a number, or the scores of pages by task, whose
+            mean over tasks counts.
         base: Fingerprint of θ_base.
         checkpoints: Fingerprints of θ_1 … θ_N.
         utility_fingerprint: Text that tells this utility from another, such as the split and its size.
@@ -41,7 +49,7 @@ class ScoreBook:
         self._utility_fingerprint = utility_fingerprint
         self._asked: set[str] = set()
         file.parent.mkdir(parents=True, exist_ok=True)
-        self._scores = _read_whole_lines(file)
+        self._scores, self._pages = _read_whole_lines(file)
 
     @property
     def evaluations(self) -> int:
@@ -58,20 +66,33 @@ class ScoreBook:
         Raises:
             UserError: If the utility is not a finite number.
         """
-        weights = mixture.weights if isinstance(mixture, Combination) else None
-        key = self._key(made_by) if weights is None else self._key(weights)
+        key = self._key_of(mixture, made_by)
         if key not in self._scores:
-            score = float(self._utility(mixture))
+            weights = mixture.weights if isinstance(mixture, Combination) else None
+            found = self._utility(mixture)
+            pages = None
+            if isinstance(found, Mapping):
+                pages = {task: [float(score) for score in scores] for task, scores in found.items()}
+            score = float(found) if not isinstance(found, Mapping) else mean_over_tasks(found)
             if not math.isfinite(score):
                 what = made_by if weights is None else f"weights {list(weights)}"
                 raise UserError(
                     f"The utility of the mixture with {what} is {score}. "
                     "Return a finite number, higher for better weights."
                 )
-            self._append({"key": key, "weights": weights, "utility": score})
+            self._append({"key": key, "weights": weights, "utility": score, **({"pages": pages} if pages else {})})
             self._scores[key] = score
+            if pages:
+                self._pages[key] = pages
         self._asked.add(key)
         return self._scores[key]
+
+    def pages(self, mixture: Mapping[str, Tensor], made_by: str = "") -> PageScores | None:
+        """Return the scores of pages of a mixture that was scored; None if the utility gave one number."""
+        return self._pages.get(self._key_of(mixture, made_by))
+
+    def _key_of(self, mixture: Mapping[str, Tensor], made_by: str) -> str:
+        return self._key(mixture.weights if isinstance(mixture, Combination) else made_by)
 
     def _key(self, weights: Sequence[float] | str) -> str:
         if isinstance(weights, str):
@@ -89,19 +110,22 @@ class ScoreBook:
             os.fsync(file.fileno())
 
 
-def _read_whole_lines(file: Path) -> dict[str, float]:
+def _read_whole_lines(file: Path) -> tuple[dict[str, float], dict[str, PageScores]]:
     """Read the scores, and cut off an unfinished last line so that the next score starts a new one."""
+    scores: dict[str, float] = {}
+    pages: dict[str, PageScores] = {}
     if not file.exists():
-        return {}
+        return scores, pages
     data = file.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
     if len(whole) < len(data):
         os.truncate(file, len(whole))
-    scores: dict[str, float] = {}
     for line in whole.splitlines():
         try:
             record = json.loads(line)
             scores[record["key"]] = float(record["utility"])
+            if "pages" in record:
+                pages[record["key"]] = record["pages"]
         except (ValueError, KeyError, TypeError):
             continue  # an unreadable line costs one evaluation, not the merge
-    return scores
+    return scores, pages

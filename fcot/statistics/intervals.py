@@ -183,6 +183,25 @@ def paired_ratio_by_group(
     return interval_of(mean_a / mean_b, ratios[~np.isnan(ratios)], _samples(groups), confidence)
 
 
+def resampled_means(
+    series: Sequence[Mapping[str, Scores]], *, seed: int = 0, resamples: int = 2000
+) -> npt.NDArray[np.float64]:
+    """Return the mean over groups of each of several series on each resample, all series sharing the resamples.
+
+    Args:
+        series: Scores of each series by group, `[samples]` each: the same groups and samples in the same order.
+        seed: Seed of the resampling.
+        resamples: How many times the samples are redrawn.
+
+    Returns:
+        The means, `[S, R]`.
+
+    Raises:
+        UserError: The groups or their lengths differ, a group is empty, or a score is not a finite number.
+    """
+    return _resampled_means(_aligned_groups(series), seed, resamples)
+
+
 def _aligned_groups(series: Sequence[Mapping[str, Scores]]) -> list[_Array]:
     return [*series_by_group(series).values()]
 

@@ -27,7 +27,7 @@ from fcot.models.student_teacher import StudentTeacher, answer_samples, part_of
 from fcot.reduce import reducer_of
 from fcot.training.loss_weighting import StepMean, over_processes
 from fcot.training.page_reader import PageReader
-from fcot.training.schedule import warmup_cosine
+from fcot.training.schedule import Shape, check_schedule, schedule
 
 Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
 NO_DECAY = "_no_decay"  # ends the name of a group of parameters
@@ -43,7 +43,10 @@ class BaseTask(PageReader):
         checkpoint: Model folder to start from; the authors' original layout is first converted to CHECKPOINT-native.
         optimizer: Optimizer of the trainable parameters (default: AdamW).
         warmup: Warm-up steps if 1 or more, otherwise their share of all steps.
+        lr_schedule: How the learning rate goes on after warm-up: cosine falls along a half cosine; constant stays, for
+            snapshots that are worth averaging; warmup_stable_decay stays, and falls linearly at the end.
         lr_floor: Share of the peak learning rate that remains at the end.
+        lr_decay: Share of all steps in which warmup_stable_decay falls.
         max_length: Most tokens of a sample, counted without compression, so that all ratios use the same samples
             (default: the model's). Longer samples lose the end of their text; samples with no room left for an answer
             are skipped.
@@ -69,7 +72,9 @@ class BaseTask(PageReader):
         *,
         optimizer: Callable[[Parameters], Optimizer] = AdamW,
         warmup: float = 0.03,
+        lr_schedule: Shape = "cosine",
         lr_floor: float = 0.0,
+        lr_decay: float = 0.2,
         max_length: int | None = None,
         control_tokens: Literal["text", "as_written"] | None = None,
         max_tiles: int | None = None,
@@ -83,7 +88,8 @@ class BaseTask(PageReader):
         super().__init__()
         self.folder = ModelFolder(native_folder(Path(checkpoint)))
         self.make_optimizer = optimizer
-        self.warmup, self.lr_floor = warmup, lr_floor
+        check_schedule(lr_schedule, lr_decay)
+        self.warmup, self.lr_schedule, self.lr_floor, self.lr_decay = warmup, lr_schedule, lr_floor, lr_decay
         self.max_length, self.max_tiles, self.control_tokens = max_length, max_tiles, control_tokens
         self.max_new_tokens, self.sampling = max_new_tokens, sampling
         self.reducer = reducer_of(reduce, reduce_options)
@@ -163,8 +169,15 @@ class BaseTask(PageReader):
         optimizer = self.make_optimizer(self.parameter_groups())
         for group in optimizer.param_groups:
             group["lr"] *= self.lr_scale.get(group["name"].removesuffix(NO_DECAY), 1.0)
-        schedule = warmup_cosine(optimizer, warmup=self.warmup, total_steps=steps, floor=self.lr_floor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        rates = schedule(
+            optimizer,
+            warmup=self.warmup,
+            total_steps=steps,
+            shape=self.lr_schedule,
+            floor=self.lr_floor,
+            decay=self.lr_decay,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Group trainable parameters by part, and vectors (norms, biases) apart, without weight decay."""

@@ -84,7 +84,7 @@ def test_auto_finds_on_one_half_of_the_dev_pages_and_confirms_on_the_other(tmp_p
         read.append(keys)
         first = load_file(tmp_path / "snapshots" / "step-000002" / "model.safetensors")["lm_head.weight"]
         near = torch.allclose(module.pair.student.lm_head.weight, first, atol=1e-6)
-        return SimpleNamespace(mean=lambda: float(near), by_task=lambda: {"text": [float(near)] * len(keys)})
+        return SimpleNamespace(by_task=lambda: {"text": [float(near)] * len(keys)})
 
     monkeypatch.setattr(SFT, "evaluate", by_task)
     merging(ShapleyMerge(random_draws=1))
@@ -101,9 +101,9 @@ def test_the_default_utility_is_the_dev_score_of_the_mixture(tmp_path, student_f
 
     def evaluate(module, loader):
         class Scored:
-            def mean(self):
+            def by_task(self):
                 seen.append((sum(map(len, loader)), module.pair.student.lm_head.weight.detach().clone()))
-                return 0.0
+                return {"text": [0.0] * seen[-1][0]}
 
         return Scored()
 
@@ -112,6 +112,20 @@ def test_the_default_utility_is_the_dev_score_of_the_mixture(tmp_path, student_f
     assert {pages_read for pages_read, _ in seen} == {5}
     assert any(torch.equal(weight, load_student(student_folder).lm_head.weight) for _, weight in seen)
     assert json.loads((tmp_path / "merged" / "merge.json").read_text())["n"] == 5
+
+
+def test_scores_of_answers_are_kept_by_page_and_every_method_is_written_if_asked_for(tmp_path, pages, merging):
+    module = merging(ShapleyMerge(method="average", random_draws=1, each=tmp_path / "each"))
+    report = json.loads((tmp_path / "merged" / "merge.json").read_text())
+    assert {sum(map(len, scores.values())) for scores in report["pages"].values()} == {8}
+    found = module.evaluate(pages.loader("dev", with_prompts=True, layout=module.layout)).by_task()
+    assert report["controls"]["average"]["pages"] == found  # the module goes on as the average
+    assert report["intervals"]["shapley"]["step-000004"]["n"] == 8
+    assert {folder.name for folder in (tmp_path / "each").iterdir()} == set(report["controls"])
+    last, kept = (load_file(tmp_path / name / "model.safetensors") for name in ("snapshots/step-000004", "each/final"))
+    assert all(torch.equal(kept[name], tensor) for name, tensor in last.items())
+    with pytest.raises(UserError, match="each/final already holds a merged model"):
+        ShapleyMerge(each=tmp_path / "each").check(tmp_path / "new", 2, "overwrite")
 
 
 def test_coalitions_may_be_valued_by_answer_tokens(tmp_path, pages, merging):

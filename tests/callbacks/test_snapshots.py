@@ -45,8 +45,17 @@ def test_snapshots_are_evenly_spaced_and_end_with_the_last_step():
     assert Snapshots(count=5).due(100) == [20, 40, 60, 80, 100]
     assert Snapshots(count=3).due(10) == [3, 7, 10]
     assert Snapshots(count=5).due(2) == [1, 2]
+    assert all(Snapshots(count=n).due(700) == [round(700 * (i + 1) / n) for i in range(n)] for n in range(1, 9))
     with pytest.raises(UserError, match=r"count is 0\. Keep at least one"):
         Snapshots(count=0)
+
+
+def test_snapshots_may_be_taken_from_the_later_part_of_a_run():
+    assert Snapshots(count=5, after=0.5).due(100) == [60, 70, 80, 90, 100]
+    assert Snapshots(count=1, after=0.9).due(100) == [100]
+    for after in (-0.1, 1.0, 50.0):
+        with pytest.raises(UserError, match="a share of the steps"):
+            Snapshots(after=after)
 
 
 def test_a_merge_starts_from_the_start_the_last_snapshot_or_a_model_folder(tmp_path):

@@ -15,13 +15,14 @@ CONTROLS = {
     "average": Control(0.71, {"s1": 0.5, "s2": 0.5}),
     "random_search": Control(0.73, {"s1": 0.4, "s2": 0.6}),
 }
+TASKS = ("table", "text")
 MIXTURES = {name: tuple(control.weights.values()) for name, control in CONTROLS.items()}
 
 
 def pages(gain, noise, count=60, seed=0):
     """Reported scores of a candidate that is better by `gain` on average, and of the last snapshot."""
     rng = np.random.default_rng(seed)
-    last = {task: rng.uniform(0.3, 0.6, count) for task in ("table", "text")}
+    last = {task: rng.uniform(0.3, 0.6, count) for task in TASKS}
     better = {task: scores + gain + noise * rng.standard_normal(count) for task, scores in last.items()}
     asked = []
 
@@ -48,7 +49,10 @@ def test_one_that_is_not_surely_better_is_not_kept(gain, noise):
     assert (choice.method, choice.candidate) == ("final", "random_search")
     assert choice.difference.low <= 0
     assert "the last snapshot is kept: on pages not used to find it, random_search scores " in choice.why
-    assert json.loads(json.dumps(choice.to_dict()))["difference"]["n"] == 120
+    written = json.loads(json.dumps(choice.to_dict()))
+    assert written["difference"]["n"] == sum(map(len, written["pages"]["candidate"].values())) == 120
+    gains = [np.subtract(*(written["pages"][which][task] for which in ("candidate", "final"))) for task in TASKS]
+    assert written["difference"]["mean"] == pytest.approx(np.mean(gains))
 
 
 def test_chance_alone_changes_the_last_snapshot_in_few_runs():

@@ -37,6 +37,15 @@ def test_small_bf16_differences_do_not_vanish_in_the_sum():
     assert torch.equal(dict(Combination(base, near, [0.25] * 4))["x"], near[0]["x"])
 
 
+def test_one_checkpoint_of_weight_1_is_kept_to_the_last_bit():
+    base, checkpoint = {"x": torch.full((1000,), 1e4)}, {"x": torch.randn(1000)}
+    assert not torch.equal(base["x"] + (checkpoint["x"] - base["x"]), checkpoint["x"])
+    merged = Combination(base, [base, checkpoint], [0.0, 1.0])["x"]
+    assert torch.equal(merged, checkpoint["x"])
+    merged.zero_()
+    assert checkpoint["x"].any()
+
+
 def test_fp64_tensors_keep_their_precision():
     base, checkpoint = (
         {"x": torch.tensor([1.0], dtype=torch.float64)},
@@ -102,8 +111,9 @@ def test_members_of_a_coalition_share_the_weight_equally_and_the_empty_one_is_th
 def test_nan_and_infinity_are_traced_to_the_checkpoint_that_has_them():
     base, good, bad = tensors(0), tensors(1), tensors(2)
     bad["embed.weight"][3, 3] = float("inf")
-    with pytest.raises(ValueError, match=r"'embed.weight' of snapshot 3 holds NaN or infinity"):
-        dict(Combination(base, [bad, good, bad], [0.0, 0.5, 0.5]))
+    for weights in ([0.0, 0.5, 0.5], [0.0, 0.0, 1.0]):
+        with pytest.raises(ValueError, match=r"'embed.weight' of snapshot 3 holds NaN or infinity"):
+            dict(Combination(base, [bad, good, bad], weights))
 
 
 def test_an_overflow_of_half_precision_is_not_called_broken_input():
@@ -123,40 +133,49 @@ MEASURE = """
 import sys
 from pathlib import Path
 import torch
-from fcot.merge import Combination, open_weights, write_weights
+from fcot.files.stream_weights import stream_weights
+from fcot.merge import MERGE_METHODS, Combination, open_weights
 
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
 
+def merge(base, checkpoints, output, name):
+    made = MERGE_METHODS[name](base, checkpoints)
+    mixture = made if not isinstance(made, list) else Combination(base, checkpoints, made)
+    stream_weights(output, mixture, base.layout)
+
 root = Path(sys.argv[1])
-base = open_weights(root / "base")
-checkpoints = [open_weights(root / f"s{number}") for number in range(5)]
-# load what a merge needs of torch before measuring
-tiny = {"x": torch.ones(9)}
-write_weights(root / "tiny", Combination(tiny, [tiny], [0.5]).items())
+tiny, base = open_weights(root / "tiny"), open_weights(root / "base")
+for method in sys.argv[2:]:
+    merge(tiny, [tiny], root / "out", method)  # load what a merge needs of torch before measuring
 before = peak()
-write_weights(root / "merged", Combination(base, checkpoints, [0.2] * 5).items(), max_shard_bytes=8 * 2**20)
-print(peak() - before)
+for method in sys.argv[2:]:
+    merge(base, [open_weights(root / f"s{number}") for number in range(5)], root / method, method)
+    print(peak() - before)
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from Linux's /proc")
-def test_merging_holds_a_few_tensors_and_not_the_models(tmp_path):
-    tensor_bytes, count = 4 * 2**20, 10
+def test_merging_holds_less_than_four_tensors_and_not_the_models(tmp_path):
+    size = 2**24
+    write_weights(tmp_path / "tiny", [("x", torch.ones(9, dtype=torch.bfloat16))])
     for place, folder in enumerate(["base", *(f"s{number}" for number in range(5))]):
-        fill = torch.full((2**20,), float(place))
-        write_weights(tmp_path / folder, ((f"layer{number}.weight", fill) for number in range(count)))
+        fill = torch.full((size,), float(place), dtype=torch.bfloat16)
+        write_weights(tmp_path / folder, [("large", fill), ("small", fill[:5])])
+    methods = ["average", "dare", "ties"]
     result = subprocess.run(
-        [sys.executable, "-c", MEASURE, tmp_path],
+        [sys.executable, "-c", MEASURE, tmp_path, *methods],
         capture_output=True,
         text=True,
         check=True,
         env=environment(),
     )
-    # a shard of two tensors, about five more and the allocator's slack; the models have sixty
-    assert int(result.stdout) < 12 * tensor_bytes
-    assert torch.equal(open_weights(tmp_path / "merged")["layer9.weight"], torch.full((2**20,), 3.0))
+    assert all(int(peak) < 4 * 2 * size for peak in result.stdout.split()), result.stdout  # bytes
+    for method in ("average", "ties"):
+        merged = open_weights(tmp_path / method)
+        assert [*merged] == ["large", "small"]
+        assert torch.equal(merged["large"], torch.full((size,), 3.0, dtype=torch.bfloat16))
 
 
 def environment():

@@ -4,7 +4,7 @@ from itertools import permutations
 
 import pytest
 
-from fcot.merge import coalition_key, coalitions, sampled_shapley, score_coalitions, shapley_values
+from fcot.merge import banzhaf_values, coalition_key, coalitions, sampled_shapley, score_coalitions, shapley_values
 
 NAMES = ["s400", "s800", "s1200", "s1600", "s2000", "s2400"]
 
@@ -157,3 +157,13 @@ def test_sampling_depends_on_the_seed_alone():
 def test_one_permutation_is_refused_for_it_has_no_error():
     with pytest.raises(ValueError, match="at least 2"):
         sampled_shapley(["a"], weak_game, permutations=1, seed=0)
+
+
+def test_banzhaf_values_are_mean_gains_over_all_coalitions_of_the_others():
+    players = NAMES[:4]
+    game = random_game(players, 2)
+    for name, value in banzhaf_values(game, players).items():
+        others = [other for other in players if other != name]
+        gains = [game[coalition_key([*members, name])] - game[coalition_key(members)] for members in coalitions(others)]
+        assert len(gains) == 8 and value == pytest.approx(math.fsum(gains) / 8, abs=1e-10)
+    assert banzhaf_values({"": 1.0, "a": 1.5}, ["a"]) == shapley_values({"": 1.0, "a": 1.5}, ["a"]) == {"a": 0.5}

@@ -11,6 +11,7 @@ import torch
 from fcot.errors import UserError
 from fcot.merge import (
     MERGE_METHODS,
+    Combination,
     coalition_key,
     coalitions,
     merge_snapshots,
@@ -19,6 +20,8 @@ from fcot.merge import (
 )
 
 PLAYERS = ["s1", "s2", "s3"]
+NEITHER = ("exponential_average", "task_arithmetic_mean", "task_arithmetic_sum", "shapley", "banzhaf", "ties", "dare")
+ALL = 8 + 8 + len(NEITHER)  # coalitions, random draws, and methods whose result is neither
 
 
 def make_checkpoints(root, count=3, spread=(0.9, 0.6, 0.4)):
@@ -94,8 +97,10 @@ def test_controls_that_are_coalitions_repeat_their_scores_and_cost_nothing(tmp_p
     assert controls["final"].utility == utilities["s3"]
     assert controls["best_single"].utility == max(utilities[name] for name in PLAYERS)
     assert controls["average"].utility == utilities["s1+s2+s3"]
-    # 8 coalitions, as many random draws, two of task arithmetic and Shapley's
-    assert utility.calls == report.evaluations == 8 + 8 + 2 + 1
+    assert controls["tail_average"].utility == utilities["s1+s2+s3"]
+    assert controls["greedy_soup"].utility in utilities.values()
+    # 8 coalitions, as many random draws, and one each that is neither
+    assert utility.calls == report.evaluations == ALL
 
 
 def test_saved_tensors_are_the_formula_in_fp32(tmp_path, snapshots):
@@ -134,11 +139,77 @@ def test_auto_keeps_what_is_confirmed_on_other_pages(tmp_path, snapshots):
     assert Score()(open_weights(tmp_path / "merged")) == best.utility
 
 
-@pytest.mark.filterwarnings("ignore:all Shapley values")
+@pytest.mark.filterwarnings("ignore:all (Shapley|Banzhaf) values")
 def test_the_last_snapshot_is_kept_where_all_score_the_same(tmp_path, snapshots):
     report = merge(tmp_path, snapshots, lambda weights: 0.5)
     assert report.chosen == "final"
     assert report.weights == {"s1": 0.0, "s2": 0.0, "s3": 1.0}
+
+
+class PageScore:
+    """Scores of 30 pages of two tasks: the nearer a page's own weight is to 1, the better."""
+
+    def __call__(self, weights):
+        near = 1 / (1 + (weights["a"] - 1).square())
+        return {"table": near[:12].tolist(), "text": near[12:].tolist()}
+
+
+def test_scores_of_pages_are_kept_and_give_values_and_weights_their_intervals(tmp_path, snapshots):
+    report = merge(tmp_path, snapshots, PageScore())
+    text = (tmp_path / "merged" / "merge.json").read_text()
+    written = json.loads(text)
+    assert written == report.to_dict()
+    for key, utility in written["utilities"].items():
+        pages = written["pages"][key]
+        assert [len(pages[task]) for task in ("table", "text")] == [12, 18]
+        assert utility == pytest.approx(sum(math.fsum(each) / len(each) for each in pages.values()) / 2)
+    assert all(control["pages"].keys() == {"table", "text"} for control in written["controls"].values())
+    assert max(map(len, text.splitlines())) > 200  # a task's pages stand on a line
+    for name in PLAYERS:
+        found, weight = (written["intervals"][kind][name] for kind in ("shapley", "weights"))
+        assert found["mean"] == pytest.approx(written["shapley"][name], abs=1e-12)
+        assert weight["mean"] == pytest.approx(written["controls"]["shapley"]["weights"][name], abs=1e-12)
+        assert found["low"] < found["mean"] < found["high"] and found["n"] == 30
+        assert 0 <= weight["low"] <= weight["mean"] <= weight["high"] <= 1
+    assert f"(n = 30): s1 {report.shapley['s1']:+.4f} [{written['intervals']['shapley']['s1']['low']:+.4f}, " in (
+        report.summary()
+    )
+    merge(tmp_path, snapshots, None, utility_fingerprint="{}", overwrite=True)  # from what was kept on disk
+    assert json.loads((tmp_path / "merged" / "merge.json").read_text())["pages"] == written["pages"]
+
+
+def test_what_every_method_makes_is_written_if_asked_for(tmp_path, snapshots):
+    report = merge(tmp_path, snapshots, each=tmp_path / "each")
+    assert {folder.name for folder in (tmp_path / "each").iterdir()} == set(MERGE_METHODS) == set(report.controls)
+    for name, control in report.controls.items():
+        assert Score()(open_weights(tmp_path / "each" / name)) == control.utility
+        own = json.loads((tmp_path / "each" / name / "merge.json").read_text())
+        assert (own["chosen"], own["weights"]) == (name, control.weights)
+    (tmp_path / "merged").rename(tmp_path / "aside")
+    with pytest.raises(UserError, match=r"each/final already holds a merged model"):
+        merge(tmp_path, snapshots, each=tmp_path / "each")
+
+
+def test_no_method_may_score_more_mixtures_than_there_are_coalitions(tmp_path, snapshots, monkeypatch):
+    monkeypatch.setattr(MERGE_METHODS, "_added", dict(MERGE_METHODS._added))
+
+    @MERGE_METHODS.add
+    def greedy_for_scores(base, checkpoints, *, utility):
+        for step in range(9):
+            utility(Combination(base, checkpoints, [step / 10, 0.0, 0.0]))
+        return [0.0, 0.0, 1.0]
+
+    with pytest.raises(UserError, match="greedy_for_scores scores more than 8 mixtures"):
+        merge(tmp_path, snapshots)
+
+
+def test_a_method_that_needs_every_coalition_is_left_out_where_values_are_sampled(tmp_path, snapshots):
+    report = merge(tmp_path, snapshots, permutations=3)
+    assert set(report.controls) == set(MERGE_METHODS) - {"banzhaf"}
+    utility = Score()
+    with pytest.raises(UserError, match="banzhaf needs the score of every coalition"):
+        merge(tmp_path, snapshots, utility, permutations=3, method="banzhaf", overwrite=True)
+    assert utility.calls == 0
 
 
 def test_fallback_and_a_base_that_is_better_are_noted(tmp_path, snapshots):
@@ -164,7 +235,7 @@ def test_options_reach_the_controls(tmp_path, snapshots):
         options={key: {"scale": 0.9} for key in ("task_arithmetic_mean", "task_arithmetic_sum")},
         seed=5,
     )
-    assert utility.calls == 8 + 3 + 2 + 1
+    assert utility.calls == 8 + 3 + len(NEITHER)
     assert report.controls["task_arithmetic_sum"].weights == dict.fromkeys(PLAYERS, 0.9)
     assert report.controls["task_arithmetic_mean"].weights == dict.fromkeys(PLAYERS, 0.9 / 3)
     other = merge(tmp_path, snapshots, utility, random_draws=3, seed=6, overwrite=True)
@@ -194,7 +265,7 @@ def test_finish_writes_the_files_of_the_folder_and_progress_is_reported(tmp_path
         ("reading", 4, 4),
         ("coalitions", 8, 8),
         ("random_search", 8, 8),
-        ("controls", 7, 7),
+        ("controls", 13, 13),
     ]
 
 
@@ -225,7 +296,7 @@ def test_a_run_that_fails_keeps_its_scores_and_leaves_no_folder(tmp_path, snapsh
     assert not (tmp_path / "merged").exists()
     utility = Score()
     report = merge(tmp_path, snapshots, utility)
-    assert (utility.calls, report.evaluations) == (19 - 5, 19)
+    assert (utility.calls, report.evaluations) == (ALL - 5, ALL)
 
 
 def test_a_failure_while_writing_leaves_nothing_beside_the_output(tmp_path, snapshots):
@@ -244,13 +315,13 @@ def test_scores_of_another_split_or_another_snapshot_are_not_reused(tmp_path, sn
     merge(tmp_path, snapshots, again, describe={"split": "dev", "n": 60}, overwrite=True)
     assert again.calls == 0
     merge(tmp_path, snapshots, split, describe={"split": "dev", "n": 61}, overwrite=True)
-    assert split.calls == 19
+    assert split.calls == ALL
     merge(tmp_path, snapshots, named, describe={"n": 61}, utility_fingerprint="61 of dev", overwrite=True)
-    assert named.calls == 19
+    assert named.calls == ALL
     write_weights(snapshots["s1"], [(name, tensor + 1) for name, tensor in open_weights(snapshots["s1"]).items()])
     merge(tmp_path, snapshots, changed, describe={"split": "dev", "n": 60}, random_draws=1, overwrite=True)
     # of the coalitions, the four without s1 are known
-    assert changed.calls == 4 + 1 + 2 + 1
+    assert changed.calls == 4 + 1 + len(NEITHER)
 
 
 def test_eight_kills_later_the_result_is_that_of_a_straight_run(tmp_path):
@@ -266,7 +337,7 @@ def test_eight_kills_later_the_result_is_that_of_a_straight_run(tmp_path):
     assert outcome["beside"] == ["calls", "merged", "merged.cache"]
     straight, killed = tmp_path / "straight" / "merged", tmp_path / "killed" / "merged"
     # each of the five kills while scoring costs at most the evaluation it interrupts
-    assert 19 <= outcome["calls"] <= 19 + 5
+    assert ALL <= outcome["calls"] <= ALL + 5
     reports = [json.loads((folder / "merge.json").read_text()) for folder in (straight, killed)]
     for report in reports:
         report.pop("wall_seconds")
@@ -285,6 +356,7 @@ def test_eight_kills_later_the_result_is_that_of_a_straight_run(tmp_path):
         ({"describe": {"model": object()}}, "'model' cannot be written as JSON"),
         ({"permutations": 1}, "at least 2"),
         ({"random_draws": 0}, "cannot make 0 draws"),
+        ({"method": "ties", "options": {"ties": {"density": 1.5}}}, "density is 1.5"),
     ],
 )
 def test_unusable_options_are_refused_before_anything_is_scored(tmp_path, snapshots, options, says):

@@ -33,13 +33,25 @@ def shapley(
     Raises:
         UserError: If there are not as many values as checkpoints.
     """
-    if len(values) != len(checkpoints):
-        raise UserError(
-            f"There are {len(values)} Shapley values for {len(checkpoints)} checkpoints. Give one for each."
-        )
+    return shares(values, len(checkpoints), "Shapley")
+
+
+def shares(values: Sequence[float], count: int, kind: str) -> list[float]:
+    """Return the share of each value in the sum of the positive ones; equal shares, with a warning, if none is.
+
+    Args:
+        values: One for each checkpoint.
+        count: Checkpoints.
+        kind: Of the values, for messages.
+
+    Raises:
+        UserError: If there are not as many values as checkpoints.
+    """
+    if len(values) != count:
+        raise UserError(f"There are {len(values)} {kind} values for {count} checkpoints. Give one for each.")
     positive = [max(value, 0.0) for value in values]
     total = math.fsum(positive)
     if total == 0.0:
-        warnings.warn(ALL_NONPOSITIVE, stacklevel=2)
-        return [1.0 / len(checkpoints)] * len(checkpoints)
+        warnings.warn(ALL_NONPOSITIVE.replace("Shapley", kind), stacklevel=3)
+        return [1.0 / count] * count
     return [value / total for value in positive]

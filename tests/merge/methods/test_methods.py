@@ -1,9 +1,11 @@
 import inspect
 import math
+from collections.abc import Mapping
 
 import pytest
 import torch
 
+from fcot.errors import UserError
 from fcot.merge import (
     MERGE_METHODS,
     Combination,
@@ -32,6 +34,7 @@ def offered(base, checkpoints, utility):
     singles = [utility(checkpoint) for checkpoint in checkpoints]
     return {
         "values": singles,
+        "banzhaf_values": singles,
         "single_utilities": singles,
         "utility": utility,
         "draws": 8,
@@ -41,28 +44,32 @@ def offered(base, checkpoints, utility):
 
 
 def test_methods_are_listed_with_the_simplest_first_which_decides_between_equals():
-    ours = ["final", "best_single", "average", "task_arithmetic_mean", "task_arithmetic_sum", "random_search"]
-    assert [*MERGE_METHODS][: len(ours) + 1] == [*ours, "shapley"]
+    ours = ["final", "best_single", "average", "tail_average", "exponential_average", "task_arithmetic_mean"]
+    ours += ["task_arithmetic_sum", "greedy_soup", "random_search", "shapley", "banzhaf", "ties", "dare"]
+    assert [*MERGE_METHODS][: len(ours)] == ours
 
 
-@pytest.mark.filterwarnings("ignore:all Shapley values")
+@pytest.mark.filterwarnings("ignore:all (Shapley|Banzhaf) values")
 @pytest.mark.parametrize("name", MERGE_METHODS)
-def test_every_method_gives_a_finite_weight_for_each_checkpoint(name):
+def test_every_method_gives_a_finite_weight_for_each_checkpoint_or_the_bases_tensors(name):
     base, checkpoints, utility = toy(0)
     method = MERGE_METHODS[name]
     asked = inspect.signature(method).parameters
     given = {key: value for key, value in offered(base, checkpoints, utility).items() if key in asked}
     weights = method(base, checkpoints, **given)
+    assert inspect.getdoc(method)
+    if isinstance(weights, Mapping):
+        assert weights["x"].shape == base["x"].shape and weights["x"].isfinite().all()
+        return
     assert len(weights) == len(checkpoints)
     assert all(isinstance(weight, float) and math.isfinite(weight) for weight in weights)
-    assert inspect.getdoc(method)
 
 
 def test_a_mistyped_name_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match=r"no merge method 'task_arithmetic_men'. Did you mean 'task_arithmetic_mean'"):
         MERGE_METHODS["task_arithmetic_men"]
-    with pytest.raises(ValueError, match=r"Known: average, best_single, "):
-        MERGE_METHODS["ties"]
+    with pytest.raises(ValueError, match=r"Did you mean 'ties'"):
+        MERGE_METHODS["tie"]
 
 
 def test_the_simple_methods_by_their_numbers():
@@ -84,6 +91,53 @@ def test_shapley_drops_negative_values_and_shares_the_rest():
 def test_shapley_without_a_positive_value_is_uniform_and_says_so():
     with pytest.warns(UserWarning, match="all Shapley values are zero or below: uniform weights"):
         assert MERGE_METHODS["shapley"]({}, [{}] * 4, values=[-1.0, -3.0, 0.0, -0.5]) == [0.25] * 4
+
+
+def test_banzhaf_shares_its_own_values_and_says_when_none_is_positive():
+    banzhaf = MERGE_METHODS["banzhaf"]
+    assert banzhaf({}, [{}] * 3, banzhaf_values=[-1.0, 3.0, 1.0]) == [0.0, 0.75, 0.25]
+    with pytest.warns(UserWarning, match="all Banzhaf values are zero or below: uniform weights"):
+        assert banzhaf({}, [{}] * 2, banzhaf_values=[-1.0, 0.0]) == [0.5, 0.5]
+
+
+def test_averages_of_the_end_of_a_run_by_their_numbers():
+    tail, exponential = MERGE_METHODS["tail_average"], MERGE_METHODS["exponential_average"]
+    assert tail({}, [{}] * 5, last=2) == [0.0, 0.0, 0.0, 0.5, 0.5]
+    assert tail({}, [{}] * 2, last=3) == [0.5, 0.5]
+    assert exponential({}, [{}] * 3, decay=0.5) == [1 / 7, 2 / 7, 4 / 7]
+    assert exponential({}, [{}] * 4, decay=1.0) == [0.25] * 4
+    with pytest.raises(UserError, match="none to average"):
+        tail({}, [{}] * 5, last=0)
+    for decay in (0.0, 1.1, float("nan")):
+        with pytest.raises(UserError, match="above 0 and at most 1"):
+            exponential({}, [{}] * 5, decay=decay)
+
+
+def test_a_moving_average_over_the_snapshots_is_what_exponential_average_weighs():
+    checkpoints = toy(0)[1]
+    weights = MERGE_METHODS["exponential_average"]({}, checkpoints, decay=0.7)
+    moving, bias = torch.zeros(40), 0.0
+    for checkpoint in checkpoints:
+        moving, bias = 0.7 * moving + 0.3 * checkpoint["x"], 0.7 * bias + 0.3
+    merged = Combination({"x": torch.zeros(40)}, checkpoints, weights)["x"]
+    torch.testing.assert_close(merged, moving / bias)
+
+
+def test_greedy_soup_keeps_what_does_not_lower_the_mean_and_tries_coalitions_alone():
+    scores = {(1.0, 0.0, 0.0): 0.5, (0.0, 1.0, 0.0): 0.7, (0.0, 0.0, 1.0): 0.6,
+              (0.0, 0.5, 0.5): 0.65, (0.5, 0.5, 0.0): 0.7}  # fmt: skip
+    tried = []
+
+    def utility(mixture):
+        tried.append(mixture.weights)
+        return scores[mixture.weights]
+
+    soup = MERGE_METHODS["greedy_soup"]({}, [{}] * 3, single_utilities=[0.5, 0.7, 0.6], utility=utility)
+    # the best alone, then the second, which lowers the mean, then the third, which leaves it as it is
+    assert tried == [(0.0, 0.5, 0.5), (0.5, 0.5, 0.0)]
+    assert soup == [0.5, 0.5, 0.0]
+    single = MERGE_METHODS["greedy_soup"]({}, [{}], single_utilities=[0.1], utility=utility)
+    assert single == [1.0]
 
 
 @pytest.mark.parametrize(("name", "field"), [("shapley", "values"), ("best_single", "single_utilities")])
