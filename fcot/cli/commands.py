@@ -47,6 +47,7 @@ VERBS = {
     "reproduce chains": Verb("The tiny teacher's chains, wrong reasoning counted", "fcot.reproduce.chains:chains"),
     "reproduce rewriting": Verb("Whether answers in the teacher's tone help", "fcot.reproduce.rewriting:rewriting"),
     "reproduce sampling": Verb("Drawing tasks by loss, and controls", "fcot.reproduce.sampling:sampling"),
+    "reproduce looks": Verb("Where answers look on a page, models side by side", "fcot.reproduce.looks:looks"),
     "reproduce audit": Verb("What the paper's numbers say about themselves", "fcot.reproduce.audit:audit"),
     "doctor": Verb("Check versions, devices and a model; cost of a page", "fcot.doctor:doctor"),
     "bench step": Verb("Cost of a re-alignment step, beside a naive one", "fcot.bench.step:step"),
