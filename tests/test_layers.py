@@ -30,13 +30,16 @@ MAY_IMPORT = {
     "evaluation": "errors batch files registry statistics metrics internvl reduce convert models",
     "training": "errors batch files internvl reduce convert metrics models runtime evaluation",
     "bench": "errors environment batch files internvl reduce convert models evaluation training",
-    "report": "errors environment files internvl compress convert metrics models evaluation merge bench",
-    "export": "errors environment files internvl compress models runtime",
     "serve": "errors internvl reduce convert models",
+    "look": "errors batch internvl compress reduce models serve",
+    "report": "errors environment files internvl compress convert metrics models evaluation merge bench look",
+    "export": "errors environment files internvl compress models runtime",
     "doctor": "errors environment internvl convert models",
     "shards": "errors registry statistics metrics batch files internvl convert models runtime bench",
     "callbacks": "errors batch files merge models runtime training shards",
-    "reproduce": "errors files compress reduce statistics merge evaluation bench report shards",
+    "reproduce": (
+        "errors files internvl compress reduce convert statistics merge models evaluation bench look report shards"
+    ),
     "cli": "errors files internvl merge models export runtime training shards callbacks",
     "old names": "models training",
     "front": "cli",  # __init__, __main__
