@@ -162,7 +162,9 @@ def caption(seen: Seen, characters: int) -> str:
         correlation = seen.agreement.correlation
         said = "no correlation" if correlation is None else f"correlation {correlation:.2f}"
         figures.append(f"with the first model: {said}, {seen.agreement.overlap:.0%} of the hottest tenth shared")
-    spoken = " \N{DOWNWARDS ARROW WITH CORNER LEFTWARDS} ".join(seen.look.answer.splitlines())
+    lines = seen.look.answer.splitlines()
+    spoken = " \N{DOWNWARDS ARROW WITH CORNER LEFTWARDS} ".join(lines)
+    spoken = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in spoken)
     answer = textwrap.wrap(f"\N{LEFT DOUBLE QUOTATION MARK}{spoken}\N{RIGHT DOUBLE QUOTATION MARK}", characters)
     if len(answer) > MOST_LINES:
         answer = [*answer[: MOST_LINES - 1], f"{answer[MOST_LINES - 1][: characters - 2]} …"]

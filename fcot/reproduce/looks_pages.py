@@ -11,6 +11,7 @@ from shards.render.table import draw_table, some_rows
 from shards.render.text import text_page
 
 COLUMNS, ROWS = 16, 8  # of characters: two by two tiles of the tiny models, and a thumbnail
+SLIDE_ROWS = 4
 SPLIT: Split = "test"
 
 
@@ -33,11 +34,11 @@ def drawn_pages(seed: int) -> list[tuple[str, Image.Image, str]]:
 
 def slide(record: Table, rng: np.random.Generator) -> Image.Image:
     """Draw a slide: a name as its title, a rule, and a line for each figure."""
-    page = PrintedPage(COLUMNS, ROWS, rng)
+    page = PrintedPage(COLUMNS, SLIDE_ROWS, rng)
     name, *figures = record.rows[0]
     page.write(name, (COLUMNS - len(name)) / 2, 0)
     page.rule(0)
-    for number, (title, figure) in enumerate(zip(record.columns[1:], figures, strict=True)):
-        page.write(f"{title}:", 2, 3 + 2 * number)
-        page.write(figure, 8, 3 + 2 * number)
+    for row, (title, figure) in enumerate(zip(record.columns[1:], figures, strict=True), SLIDE_ROWS - len(figures)):
+        page.write(f"{title}:", 0, row)
+        page.write(figure, 6, row)
     return page.image()
