@@ -55,9 +55,8 @@ def looks(
     if max_new_tokens < 1:
         raise UserError(f"max_new_tokens is {max_new_tokens}.\nGive at least 1.")
     disable_progress_bar()
-    asked = asked_of(page, question, seed)
+    names, asked = names_of(models), asked_of(page, question, seed)
     found = look_all(models, asked, layers, max_tiles, max_new_tokens, device, dtype)
-    names = names_of(models)
     try:
         output.mkdir(parents=True, exist_ok=True)
         (output / "looks.png").write_bytes(draw_looks(names, found))
@@ -132,17 +131,23 @@ def look_all(
             look = looker.look(image, question, max_new_tokens=max_new_tokens)
             heat = heat_of(look)
             its.append(Seen(look, heat, agreement(its[0].heat, heat) if its else None))
+        del looker  # or two models would be held while the next one is loaded
     return [PageLooks(*each, its) for each, its in zip(asked, seen, strict=True)]
 
 
 def names_of(models: Sequence[Path]) -> list[str]:
-    """Return short names of model folders: as much of the end of each path as tells them apart."""
+    """Return short names of model folders: as much of the end of each path as tells them apart.
+
+    Raises:
+        UserError: If one is given twice.
+    """
     parts = [model.resolve().parts for model in models]
     for length in range(1, max(map(len, parts)) + 1):
         names = ["/".join(each[-length:]) for each in parts]
         if len(set(names)) == len(names):
             return names
-    return ["/".join(each[-1:]) for each in parts]
+    twice = next(model for number, model in enumerate(models) if parts[number] in parts[:number])
+    raise UserError(f"The model {twice} is given twice.\nGive each model once.")
 
 
 def as_numbers(models: Sequence[str], page: "PageLooks") -> dict[str, Any]:

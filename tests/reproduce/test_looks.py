@@ -56,6 +56,8 @@ def test_what_cannot_be_asked_is_said(pages, tmp_path):
 def test_names_tell_models_apart(tmp_path):
     assert names_of([tmp_path / "a" / "student", tmp_path / "b" / "student"]) == ["a/student", "b/student"]
     assert names_of([tmp_path / "a" / "student", tmp_path / "b"]) == ["student", "b"]
+    with pytest.raises(UserError, match=r"The model .*a is given twice"):
+        names_of([tmp_path / "a", tmp_path / "b", tmp_path / "a"])
 
 
 def test_drawn_pages_are_a_text_a_table_and_a_slide_by_seed():
