@@ -30,15 +30,16 @@ MAY_IMPORT = {
     "runtime": "errors files models",
     "evaluation": "errors batch files registry statistics metrics internvl reduce convert models",
     "training": "errors batch files internvl compress route reduce convert metrics models runtime evaluation",
-    "bench": "errors environment batch files internvl reduce convert models evaluation training merge",
-    "report": "errors environment files internvl compress convert metrics models evaluation merge bench",
-    "export": "errors environment files internvl compress models runtime",
+    "bench": "errors environment batch files internvl reduce convert models evaluation training merge serve",
     "serve": "errors internvl route reduce convert models",
+    "look": "errors batch internvl compress reduce models serve",
+    "report": "errors environment files internvl compress convert metrics models evaluation merge bench look",
+    "export": "errors environment files internvl compress models runtime",
     "doctor": "errors environment internvl convert models",
     "shards": "errors registry statistics metrics batch files internvl convert models runtime bench",
     "callbacks": "errors batch files route merge models runtime training shards",
-    "reproduce": "errors batch files internvl compress route reduce statistics merge models evaluation training bench "
-    "report shards",
+    "reproduce": "errors environment batch files internvl compress route reduce convert statistics merge models "
+    "evaluation training bench look report shards",
     "cli": "errors batch files internvl route merge models export runtime training shards callbacks",
     "old names": "models training",
     "front": "cli",  # __init__, __main__

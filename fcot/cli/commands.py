@@ -48,6 +48,7 @@ VERBS = {
     "reproduce budgets": Verb("Whether a router helps, at equal visual tokens", "fcot.reproduce.budgets:budgets"),
     "reproduce rivals": Verb("Training-free reducers beside trained students", "fcot.reproduce.rivals:rivals"),
     "reproduce chains": Verb("The tiny teacher's chains, wrong reasoning counted", "fcot.reproduce.chains:chains"),
+    "reproduce looks": Verb("Where answers look on a page, models side by side", "fcot.reproduce.looks:looks"),
     "reproduce rewriting": Verb("Whether answers in the teacher's tone help", "fcot.reproduce.rewriting:rewriting"),
     "reproduce sampling": Verb("Drawing tasks by loss, and controls", "fcot.reproduce.sampling:sampling"),
     "reproduce merging": Verb("Every merge method at two learning rates", "fcot.reproduce.merging:merging"),

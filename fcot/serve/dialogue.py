@@ -27,6 +27,7 @@ class Dialogue:
     Args:
         folder: Folder of a student or a native InternVL.
         pages: Tiles of each page, uint8 `[tiles, 3, S, S]`.
+        pair: The folder's model, if it is already loaded, on `device`.
         device: Where to run.
         dtype: Type of the weights; "auto" keeps the stored type.
         reducer: Drops or merges visual tokens.
@@ -44,6 +45,7 @@ class Dialogue:
         folder: ModelFolder,
         pages: Sequence[Tensor],
         *,
+        pair: StudentTeacher | None = None,
         device: torch.device | str = "cpu",
         dtype: str = "auto",
         reducer: Reducer | None = None,
@@ -51,7 +53,7 @@ class Dialogue:
         visual_tokens: int | str | None = None,
         budget: int | None = None,
     ) -> None:
-        self.pair = StudentTeacher(folder.path, dtype=dtype).to(device).eval()
+        self.pair = pair or StudentTeacher(folder.path, dtype=dtype).to(device).eval()
         self.tokenizer = folder.tokenizer
         self.encoder = folder.encoder()
         self.turns: list[tuple[str, str]] = []
