@@ -42,6 +42,7 @@ VERBS = {
     "evaluate": Verb("Score models on public benchmarks, in pairs", "fcot.evaluation.evaluate:evaluate"),
     "export": Verb("Write a folder that transformers loads without fcot", "fcot.cli.export:export"),
     "chat": Verb("Ask a model about pages, in a terminal", "fcot.serve.chat:chat"),
+    "reproduce paper": Verb("The paper's tables and figures, run again", "fcot.reproduce.paper.paper:paper"),
     "reproduce peers": Verb("Trained compressors beside each other, a few steps each", "fcot.reproduce.peers:peers"),
     "reproduce rivals": Verb("Training-free reducers beside trained students", "fcot.reproduce.rivals:rivals"),
     "reproduce chains": Verb("The tiny teacher's chains, wrong reasoning counted", "fcot.reproduce.chains:chains"),
