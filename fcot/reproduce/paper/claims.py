@@ -1,8 +1,7 @@
 """What the paper claims, beside what was found here, and whether the two agree."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from fcot.report.rows import signed
 from fcot.statistics import DifferenceOverSeeds, Interval
 
 
@@ -58,13 +57,16 @@ def control(place: str, says: str, found: DifferenceOverSeeds) -> Claim:
     return _claim(place, says, None, found, "not in the paper")
 
 
-def with_interval(interval: Interval, seeds: int) -> str:
-    """Return "+1.2 [+0.3, +2.1], n = 420, 3 seeds", in points of 100."""
-    points = {**asdict(interval), **{end: 100 * getattr(interval, end) for end in ("mean", "low", "high")}}
-    counted = f"n = {interval.n}, {seeds} seed{'s' if seeds > 1 else ''}"
-    return f"{signed(points)}, {counted}"
+def points(interval: Interval, sign: str = "+") -> str:
+    """Return "+1.2 [+0.3, +2.1]", in points of 100; without a sign for what is no difference."""
+    mean, low, high = (
+        f"{100 * value:{sign}z.1f}".replace("-", "−") for value in (interval.mean, interval.low, interval.high)
+    )
+    return f"{mean} [{low}, {high}]"
 
 
 def _claim(place: str, says: str, paper: float | None, found: DifferenceOverSeeds, verdict: str) -> Claim:
     stated = "" if paper is None else f"{paper:+.1f}".replace("-", "−")
-    return Claim(place, says, stated, with_interval(found.mean, len(found.by_seed)), verdict)
+    seeds = len(found.by_seed)
+    counted = f"n = {found.mean.n}, {seeds} seed{'s' if seeds > 1 else ''}"
+    return Claim(place, says, stated, f"{points(found.mean)}, {counted}", verdict)

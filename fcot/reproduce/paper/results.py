@@ -5,7 +5,6 @@ from functools import cached_property
 from typing import Any
 
 from fcot.files.json_files import read_json
-from fcot.report.rows import signed
 from fcot.report.training import find_scalars
 from fcot.reproduce.page_scores import Scores, benchmark_scores, scores_of
 from fcot.reproduce.paper import claims as judge
@@ -167,12 +166,12 @@ class Results:
                    for ratio in self.preset.ratios}  # fmt: skip
         changes["control"] = difference(self.post(self.first, 1), self.teacher)
         rows = [
-            [task, *(signed(vars(each.by_task[task])) for each in changes.values())]
+            [task, *(judge.points(each.by_task[task]) for each in changes.values())]
             for task in next(iter(changes.values())).by_task
         ]
         lead = (
-            "Score after post-training minus the teacher's, by task. The control has all its tokens and the same "
-            "post-training: what it gains comes of the data, not of compression."
+            "Score after post-training minus the teacher's, by task, in points of 100. The control has all its tokens "
+            "and the same post-training: what it gains comes of the data, not of compression."
         )
         picture = draw_changes(changes)
         return Section("Figure 3: change by task", lead, ["task", *changes], rows, picture, "Change of each task")
@@ -210,7 +209,7 @@ class Results:
         p_values = {f"{task} {place}": each.p_values[task] for place, each in enumerate(before, 1) for task in tasks}
         corrected = holm(p_values)
         better = [
-            f"{task} at snapshot {place} ({signed(vars(each.by_task[task]))})"
+            f"{task} at snapshot {place} ({judge.points(each.by_task[task])})"
             for place, each in enumerate(before, 1)
             for task in tasks
             if each.by_task[task].mean > 0 and corrected[f"{task} {place}"] < 0.05

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from fcot.files.markdown import table
 from fcot.reproduce.page_scores import Scores
-from fcot.reproduce.paper.claims import Claim
+from fcot.reproduce.paper.claims import Claim, points
 from fcot.statistics import DifferenceOverSeeds, paired_difference_over_seeds
 
 
@@ -71,12 +71,10 @@ def level(runs: Sequence[Scores]) -> DifferenceOverSeeds:
     )
 
 
-def score_row(name: str, runs: Sequence[Scores], tokens: float | None = None) -> list[str]:
+def score_row(name: str, runs: Sequence[Scores]) -> list[str]:
     """Return a row of a table of scores in points of 100: the mean with its interval, then each task."""
     found = level(runs)
-    mean = f"{100 * found.mean.mean:.1f} [{100 * found.mean.low:.1f}, {100 * found.mean.high:.1f}]"
-    shown = [] if tokens is None else [f"{tokens:.1f}"]
-    return [name, *shown, mean, *(f"{100 * each.mean:.1f}" for each in found.by_task.values())]
+    return [name, points(found.mean, sign=""), *(f"{100 * each.mean:.1f}" for each in found.by_task.values())]
 
 
 def told(scores: Mapping[str, object], seeds: int, pages: int) -> str:
