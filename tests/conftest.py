@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -243,3 +244,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         elsewhere = {"qwen2", "qwen3", "renumbered"} & words or "llava" in item.nodeid
         if elsewhere and not words & FEW:
             item.add_marker(pytest.mark.slow)
+
+
+class ParsedError(Exception):
+    """Raised in place of running what was parsed."""
+
+
+@pytest.fixture
+def parse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """Return a function that parses a command by the verb's own parser, without running it, where `configs/` lies."""
+    import jsonargparse
+
+    from fcot.cli.main import main
+    from fcot.cli.train import TrainerCLI
+
+    def parsed(*_: Any, **__: Any) -> None:
+        raise ParsedError
+
+    def parse_only(function: Any, args: Any, **options: Any) -> None:
+        jsonargparse.auto_parser(function, **options).parse_args(args)
+        raise ParsedError
+
+    (tmp_path / "configs").symlink_to(Path(__file__).parents[1] / "configs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(TrainerCLI, "before_instantiate_classes", parsed)
+    monkeypatch.setattr(jsonargparse, "auto_cli", parse_only)
+
+    def run(command: str) -> None:
+        words = shlex.split(command, comments=True)
+        with pytest.raises((ParsedError, SystemExit)) as ended:
+            main(words)
+        assert ended.type is ParsedError or (ended.value.code in (0, None) and "help" in command)  # type: ignore[attr-defined]
+
+    return run

@@ -44,6 +44,7 @@ VERBS = {
     "router fit": Verb("Fit what chooses the ratio of each tile of a page", "fcot.cli.router:fit"),
     "router show": Verb("Show costs and ratios of a page's tiles", "fcot.cli.router:show"),
     "chat": Verb("Ask a model about pages, in a terminal", "fcot.serve.chat:chat"),
+    "reproduce paper": Verb("The paper's tables and figures, run again", "fcot.reproduce.paper.paper:paper"),
     "reproduce peers": Verb("Trained compressors beside each other, a few steps each", "fcot.reproduce.peers:peers"),
     "reproduce budgets": Verb("Whether a router helps, at equal visual tokens", "fcot.reproduce.budgets:budgets"),
     "reproduce rivals": Verb("Training-free reducers beside trained students", "fcot.reproduce.rivals:rivals"),

@@ -7,10 +7,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from fcot.evaluation.records import as_text, read_records
+from fcot.evaluation.records import as_text
 from fcot.files.markdown import table
 from fcot.merge.picture import BLUE, GREY
 from fcot.report.plots import GREEN, dress, new_figure, png
+from fcot.reproduce.page_scores import scores_of
 from fcot.reproduce.rewriting_targets import ARMS, lengths
 from fcot.statistics import DifferenceOverSeeds, paired_difference_over_seeds
 
@@ -70,14 +71,6 @@ def write_results(output: Path, seeds: int, steps: int) -> None:
     (output / "RESULTS.md").write_text(text, encoding="utf-8")
     (output / "results.png").write_bytes(draw(rows))
     print(text)
-
-
-def scores_of(folder: Path) -> dict[str, list[float]]:
-    """Return each task's scores in the order of the pages."""
-    found: dict[str, dict[str, float]] = {}
-    for record in read_records(folder / "test.jsonl"):
-        found.setdefault(record.task, {})[record.key] = next(iter(record.scores.values()))
-    return {task: [scores[key] for key in sorted(scores)] for task, scores in sorted(found.items())}
 
 
 def difference(a: Sequence[Scores], b: Sequence[Scores], tasks: Sequence[str]) -> DifferenceOverSeeds:

@@ -191,6 +191,8 @@ def report(asked: Request, tested: Sequence[TestedModel], harder: Mapping[str, s
     asked.output.mkdir(parents=True, exist_ok=True)
     text = json.dumps(found, indent=1, ensure_ascii=False)
     (asked.output / "results.json").write_text(text + "\n", encoding="utf-8")
+    units = json.dumps({model.label: units_of(model, asked) for model in tested}, ensure_ascii=False)
+    (asked.output / "scores.json").write_text(units + "\n", encoding="utf-8")
     (asked.output / "RESULTS.md").write_text(markdown(found), encoding="utf-8")
     draw(found, asked.output / "results.png")
     print_result(found)
@@ -198,3 +200,12 @@ def report(asked: Request, tested: Sequence[TestedModel], harder: Mapping[str, s
         print(check.line())
     print(asked.output / "RESULTS.md")
     return asked.check_published is None or (bool(checks) and all(check.holds for check in checks))
+
+
+def units_of(model: TestedModel, asked: Request) -> dict[str, Any]:
+    """Return the score of each unit (a row, or MME's picture) by column and group, and what a column makes of them."""
+    columns = model.columns(asked.scoring, allow_partial=asked.allow_partial)
+    return {
+        name: {"scale": column.scale, "in_average": column.in_average, "units": column.units}
+        for name, (column, _) in columns.items()
+    }

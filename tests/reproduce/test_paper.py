@@ -1,0 +1,186 @@
+"""The paper's experiments: their commands, what is made of their scores, and when a statement is said to hold."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fcot.errors import UserError
+from fcot.evaluation.benchmarks.benchmark import Column
+from fcot.evaluation.records import Evaluation
+from fcot.reproduce.page_scores import benchmark_scores
+from fcot.reproduce.paper import claims, published
+from fcot.reproduce.paper.cost import costs
+from fcot.reproduce.paper.page import write_page
+from fcot.reproduce.paper.paper import parts_of
+from fcot.reproduce.paper.preset import Preset, read_preset
+from fcot.reproduce.paper.results import Results
+from fcot.reproduce.paper.work import PARTS, Run, Work
+from fcot.statistics import DifferenceOverSeeds, Interval
+
+PRESETS = sorted((Path(__file__).parents[2] / "configs" / "reproduce").glob("*.yaml"))
+
+
+@pytest.fixture
+def work(tmp_path):
+    """What is run on the tiny world."""
+    return Work(read_preset(next(path for path in PRESETS if path.stem == "tiny")), tmp_path)
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_each_command_of_a_preset_is_one_that_can_be_typed(path, parse, tmp_path):
+    work = Work(read_preset(path), tmp_path / "run")
+    commands = [*work.draw(), *(each for chain in work.chains(PARTS).values() for each in chain), *work.alone(PARTS)]
+    kinds = {}
+    for command in commands:
+        kinds.setdefault((command.words[0], *(word for word in command.words if word[:2] == "--")), command)
+    assert {command.words[0] for command in commands} <= {"shards", "fit", "test", "evaluate", "bench", "reproduce"}
+    for command in kinds.values():
+        parse(shlex.join(command.words))
+
+
+def test_parts_share_their_runs_and_make_no_more_than_they_need(work):
+    every = [command.made for chain in work.chains(PARTS).values() for command in chain]
+    assert len(set(every)) == len(every)
+    fits = [each for chain in work.chains(["table2"]).values() for each in chain if each.words[0] == "fit"]
+    assert len(fits) == 6  # three seeds at two ratios, none post-trained
+    assert all("realign_tiny" in " ".join(each.words) and each.words[-2:] == ["--ckpt_path", "last"] for each in fits)
+    modules = {command.words[command.words.index("--model.compressor") + 1]
+               for chain in work.chains(["table3"]).values() for command in chain
+               if "--model.compressor" in command.words}  # fmt: skip
+    assert modules == {"conv", "pool", "qformer"}
+
+
+def test_the_control_is_the_teacher_with_the_same_post_training(work):
+    chains = work.chains(["table1"])
+    (control, _), (_, student, _) = chains["control-s1"], chains["conv-r2-s1"]
+
+    def settings(command):
+        words = list(command.words)
+        for name in ("--model.checkpoint", "--trainer.default_root_dir"):
+            words[words.index(name) + 1] = ""
+        return words
+
+    assert settings(control) == settings(student)
+    assert control.words[control.words.index("--model.checkpoint") + 1] == work.preset.teacher
+
+
+def found(mean, low, high):
+    return DifferenceOverSeeds(Interval(mean, low, high, 420), {}, {}, [mean] * 3)
+
+
+@pytest.mark.parametrize(
+    ("judge", "low", "high", "verdict"),
+    [
+        (claims.higher, 0.01, 0.05, "agrees"),
+        (claims.higher, -0.01, 0.05, "cannot tell"),
+        (claims.higher, -0.05, -0.01, "disagrees"),
+        (claims.lower, -0.05, -0.01, "agrees"),
+        (claims.lower, 0.01, 0.05, "disagrees"),
+        (claims.not_lower, -0.005, 0.01, "agrees"),
+        (claims.not_lower, -0.05, 0.01, "cannot tell"),
+        (claims.not_lower, -0.05, -0.02, "disagrees"),
+        (claims.equal, -0.01, 0.015, "agrees"),
+        (claims.equal, -0.01, 0.04, "cannot tell"),
+        (claims.equal, 0.03, 0.06, "disagrees"),
+    ],
+)
+def test_a_statement_is_judged_by_its_interval(judge, low, high, verdict):
+    claim = judge("Table 1", "a statement", 2.3, found((low + high) / 2, low, high))
+    assert claim.verdict == verdict
+    assert claim.paper == "+2.3"
+    assert claim.ours.endswith("n = 420, 3 seeds")
+
+
+def test_figures_of_the_paper_are_differences_of_its_tables():
+    assert published.gain(published.TABLE1, "FCoT-VL, 1/2", "InternVL2-2B") == pytest.approx(2.32, abs=0.01)
+    assert published.gain(published.TABLE1, "FCoT-VL, 1/2", "FastV, 1/2") == pytest.approx(6.02, abs=0.01)
+    assert published.gain(published.TABLE4, "shapley", "final") == pytest.approx(1.27, abs=0.01)
+    assert published.time_left("1/2") == pytest.approx((598 / 782 + 467 / 544 + 614 / 868) / 3)
+
+
+def leave_scores(work, name, share, seed):
+    """Scores of 40 pages of two tasks, as `fcot test` leaves them."""
+    folder = work.tested(name)
+    folder.mkdir(parents=True)
+    evaluation, rng = Evaluation({"*": ("exact_match",)}), np.random.default_rng(seed)
+    for task in ("form", "text"):
+        evaluation.add(
+            keys=[f"{task}{number:02}" for number in range(20)],
+            tasks=[task] * 20,
+            questions=["?"] * 20,
+            references=[["yes"]] * 20,
+            predictions=["yes" if rng.random() < share else "no" for _ in range(20)],
+            visual_tokens=[8] * 20,
+        )
+    evaluation.write_records(folder / "test.jsonl")
+
+
+def test_tables_say_what_the_scores_say(work, tmp_path):
+    leave_scores(work, "teacher", 0.5, 9)
+    for ratio in (2, 4):
+        leave_scores(work, f"fastv-r{ratio}", 0.02, 8)
+        leave_scores(work, f"dart-r{ratio}", 0.5, 9)  # as the teacher
+        for seed in range(3):
+            run = Run("conv", ratio, seed).name
+            leave_scores(work, f"post-{run}", 0.98, seed)
+            leave_scores(work, f"realigned-{run}", 0.3 if ratio == 2 else 0.02, seed)
+    for seed in range(3):
+        leave_scores(work, f"post-control-s{seed}", 0.98, seed)
+        leave_scores(work, f"post-pool-r2-s{seed}", 0.98, seed)
+        leave_scores(work, f"post-qformer-r2-s{seed}", 0.05, seed)
+    sections = Results(work).sections(["table1", "table2", "table3", "figure3"])
+    verdicts = {claim.says: claim.verdict for section in sections for claim in section.claims}
+    assert verdicts["At 1/2 of the tokens the student scores higher than fastv"] == "agrees"
+    assert verdicts["At 1/4 of the tokens the student scores at least as high as the teacher"] == "agrees"
+    assert verdicts["The student at 1/2 against the teacher after the same post-training"] == "not in the paper"
+    assert verdicts["After re-alignment alone, 1/4 scores lower than 1/2"] == "agrees"
+    assert verdicts["conv and pool are within 2 points"] == "agrees"
+    assert verdicts["conv is better than qformer"] == "agrees"
+    write_page(tmp_path, "A <test> world", sections, {"command": "fcot reproduce paper"})
+    text, page = ((tmp_path / name).read_text() for name in ("RESULTS.md", "results.html"))
+    assert "| student, 1/2 | 9" in text
+    assert "![Change of each task](figure3.png)" in text
+    assert "A &lt;test&gt; world" in page
+    assert page.count("data:image/png;base64,") == 1
+    assert {claim["says"] for claim in json.loads((tmp_path / "results.json").read_text())["claims"]} == {*verdicts}
+
+
+def test_scores_of_benchmarks_have_the_means_that_evaluate_prints(tmp_path):
+    halves = Column("chartqa", "ChartQA", {"human": {"a": 1.0, "b": 0.0}, "augmented": {"c": 1.0, "d": 1.0, "e": 0.0}})
+    points = Column("mme", "MME", {"": {"a": 1.0}}, scale=200.0, in_average=False)
+    columns = {each.name: {"scale": each.scale, "in_average": each.in_average, "units": each.units}
+               for each in (halves, points)}  # fmt: skip
+    (tmp_path / "scores.json").write_text(json.dumps({"a model": columns}))
+    scores = benchmark_scores(tmp_path)
+    assert [*scores] == ["chartqa"]
+    assert np.mean(scores["chartqa"]) == pytest.approx(halves.value / 100)
+
+
+def test_what_real_sizes_take_is_counted_before_they_start(tmp_path):
+    preset = Preset("x", "t", "", "--trainer.max_steps 9", "test", seeds=(0, 1), size="100m",
+                    pages={"realign": 1000, "post_train": 500})  # fmt: skip
+    first, *_, last = costs(preset, Work(preset, tmp_path), ("table1",))
+    assert re.match(r"2 post-trainings at ratio 1: 500 pages of [\d.]+ TFLOP each, \d+ hours of an H100", first)
+    assert last.startswith("In all")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"sedes": [1]}, "sedes"), ({"seeds": "few"}, "seeds"), ({"post_train": "--x 1"}, "max_steps")],
+)
+def test_a_preset_that_says_nothing_sensible_is_refused(change, message, tmp_path):
+    file = tmp_path / "mine.yaml"
+    base = {"title": "x", "teacher": "t", "realign": "", "post_train": "--trainer.max_steps 9", "test": "test"}
+    file.write_text(json.dumps(base | change))
+    with pytest.raises(UserError, match=message):
+        read_preset(file)
+
+
+def test_an_unknown_part_is_answered_with_the_nearest():
+    assert parts_of("figure4, table1") == ["table1", "figure4"]
+    with pytest.raises(UserError, match="table3"):
+        parts_of("table33")
