@@ -24,11 +24,11 @@ def decode_image(data: bytes, member: str, max_pixels: int = MAX_PIXELS) -> Imag
     Args:
         data: The encoded image.
         member: Its name in messages.
-        max_pixels: Most pixels it may have.
+        max_pixels: Most pixels it may have (default: 50 million).
 
     Raises:
-        SampleError: If it has another format, is truncated, has more pixels (by default 50 million) or a side of more than
-            30,000, or is a JPEG of more than 100 scans.
+        SampleError: If it has another format, is truncated, has too many pixels or a side of more than 30,000, or is a
+            JPEG of more than 100 scans.
     """
     try:
         with warnings.catch_warnings():

@@ -179,8 +179,7 @@ class RunningRows:
             reading = PackedPass(self.inside, self.language, segments, packed == image_id, packed)
             cache, remaining = reading.run(embeddings, where)
         visual = [
-            Left.of(each, image_id, its).equivalent
-            for each, its in zip(ids, zip(*remaining, strict=True), strict=True)
+            Left.of(each, image_id, its).equivalent for each, its in zip(ids, zip(*remaining, strict=True), strict=True)
         ]
         unpack(cache, remaining, range(len(ids)))
         for layer in cache.layers:  # answering goes on from the last token of each

@@ -152,4 +152,6 @@ def key_of(unit: Sequence[Page]) -> tuple[str, ...]:
 
 def joined(parts: Sequence[Seen], nothing: Tensor) -> Seen:
     """Return what was seen of groups of pages as one; `nothing` is `[0, width]`."""
-    return Seen(torch.cat([*(each.rows for each in parts)] or [nothing]), tuple(p for each in parts for p in each.places))
+    return Seen(
+        torch.cat([*(each.rows for each in parts)] or [nothing]), tuple(p for each in parts for p in each.places)
+    )

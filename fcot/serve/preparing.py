@@ -79,7 +79,9 @@ class Preparer:
             pages = self._pages(talk.pictures)
             prompt, room = self._prompt(talk, pages)
         except SampleError as error:
-            raise RefusalError(400, f"The request cannot be read: {error}.", "Give whole pictures, smaller ones or fewer.") from None
+            raise RefusalError(
+                400, f"The request cannot be read: {error}.", "Give whole pictures, smaller ones or fewer."
+            ) from None
         most = asked.max_completion_tokens or asked.max_tokens or self.limits.max_new_tokens
         seed = secrets.randbelow(MAX_SEED) if asked.seed is None else asked.seed
         top_p = 1.0 if asked.top_p is None else asked.top_p
@@ -99,7 +101,9 @@ class Preparer:
             page = cut(image, most, tile_size=size)
             tiles += len(page)
             if (tokens := self.encoder.teacher_tokens(tiles)) >= self.encoder.max_length and self.kept:
-                raise SampleError("too_long", f"{tokens} positions of pictures up to {name}, over {self.encoder.max_length}")
+                raise SampleError(
+                    "too_long", f"{tokens} positions of pictures up to {name}, over {self.encoder.max_length}"
+                )
             found.append(Page(page, grid(*image.size, most, tile_size=size), self.counts(page)))
             if sum(int(each.counts.sum()) for each in found) >= self.encoder.max_length:
                 raise SampleError("too_long", f"the pictures up to {name} fill {self.encoder.max_length} tokens")
@@ -112,7 +116,9 @@ class Preparer:
         counts = torch.cat([torch.empty(0, dtype=torch.int64), *(page.counts for page in pages)])
         encoded = encoder.prompt(talk.questions, talk.answers, tiles)
         ids = expand(encoded, counts, encoder.image_token_id)[0]
-        taken = len(expand(encoded, encoder.teacher_tokens_per_tile, encoder.image_token_id)[0]) if self.kept else len(ids)
+        taken = (
+            len(expand(encoded, encoder.teacher_tokens_per_tile, encoder.image_token_id)[0]) if self.kept else len(ids)
+        )
         room = encoder.max_length - taken
         if room < 1:
             raise RefusalError(
@@ -147,7 +153,13 @@ def refuse_penalties(config: Any) -> None:
     Raises:
         UserError: If one is set.
     """
-    neutral = {"repetition_penalty": (None, 1.0), "no_repeat_ngram_size": (None, 0), "bad_words_ids": (None,), "min_new_tokens": (None, 0), "min_length": (None, 0)}
+    neutral = {
+        "repetition_penalty": (None, 1.0),
+        "no_repeat_ngram_size": (None, 0),
+        "bad_words_ids": (None,),
+        "min_new_tokens": (None, 0),
+        "min_length": (None, 0),
+    }
     for name, values in neutral.items():
         value = getattr(config, name, None)
         if value not in values:

@@ -51,7 +51,10 @@ class Tallies:
         """
         with self._lock:
             found, replies = {**self._totals, **totals}, dict(self._replies)
-        lines = ["# HELP fcot_requests_total Requests that have ended, by status.", "# TYPE fcot_requests_total counter"]
+        lines = [
+            "# HELP fcot_requests_total Requests that have ended, by status.",
+            "# TYPE fcot_requests_total counter",
+        ]
         lines += [f'fcot_requests_total{{status="{status}"}} {count}' for status, count in sorted(replies.items())]
         for name, meaning in TOTALS.items():
             full = f"fcot_{name}_total"
