@@ -5,13 +5,13 @@ import hmac
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
@@ -208,15 +208,14 @@ def make_app(server: Server) -> FastAPI:
         yield
         await asyncio.to_thread(server.engine.close)
 
-    app = FastAPI(lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
-
-    @app.middleware("http")
-    async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+    def guard(request: Request) -> None:
         given = request.headers.get("authorization", "").encode("utf-8", "replace")
         expected = f"Bearer {server.door.key}".encode()
         if server.door.key and request.url.path != "/health" and not hmac.compare_digest(given, expected):
-            return refused(RefusalError(401, "The key is missing or wrong.", "Send Authorization: Bearer KEY."))
-        return await answer(request)
+            raise RefusalError(401, "The key is missing or wrong.", "Send Authorization: Bearer KEY.")
+
+    # a middleware of Starlette's would stand between a client that leaves and the request that watches for it
+    app = FastAPI(lifespan=life, dependencies=[Depends(guard)], docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.exception_handler(RefusalError)
     async def on_refusal(_: Request, refusal: RefusalError) -> Response:
@@ -226,7 +225,7 @@ def make_app(server: Server) -> FastAPI:
     async def on_http(_: Request, error: HTTPException) -> Response:
         return refused(RefusalError(error.status_code, f"{error.detail}.", "See the list of addresses in the README."))
 
-    app.post("/v1/chat/completions")(server.chat)
+    app.post("/v1/chat/completions", response_model=None)(server.chat)
 
     @app.get("/v1/models")
     def models() -> dict[str, Any]:
@@ -241,7 +240,7 @@ def make_app(server: Server) -> FastAPI:
             raise RefusalError(503, "The engine has ended.", "Start the server again.")
         return {"status": "ok"}
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_model=None)
     def metrics() -> PlainTextResponse:
         """Return all numbers."""
         engine, pages = server.engine, server.engine.rows.pages
