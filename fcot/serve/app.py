@@ -22,6 +22,7 @@ from fcot.serve.refusal import RefusalError
 from fcot.serve.tallies import Tallies
 
 CLIENT_LEFT = 499
+BODY_SECONDS = 60.0  # within which a body has come; one that drips would hold a place for as long as an answer
 PREPARERS = 2  # threads that decode pictures, each one whole picture at a time
 
 
@@ -94,7 +95,7 @@ class Server:
             raise RefusalError(415, "The body is not said to be JSON.", "Set Content-Type: application/json.")
         body, declared = bytearray(), request.headers.get("content-length", "0")
         try:
-            async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()):
+            async with asyncio.timeout(min(BODY_SECONDS, deadline - time.monotonic())):
                 async for part in request.stream():
                     body += part
                     if max(len(body), int(declared)) > self.door.max_bytes:
