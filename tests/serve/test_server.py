@@ -215,7 +215,7 @@ def test_a_bad_picture_fails_its_own_request_only(served):
 
 def test_only_who_has_the_key_is_answered(served):
     bare = f"http://127.0.0.1:{served.port}"
-    for headers in ({}, {"Authorization": "Bearer another"}, {"Authorization": KEY}, {"Authorization": "Bearer "}):
+    for headers in ({}, {"Authorization": "Bearer another"}, {"Authorization": KEY}, {"Authorization": "Bearer"}):
         assert httpx.post(f"{bare}/v1/chat/completions", json=GOOD, headers=headers).status_code == 401
         assert httpx.get(f"{bare}/metrics", headers=headers).status_code == 401
     assert httpx.get(f"{bare}/health").json() == {"status": "ok"}
