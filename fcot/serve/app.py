@@ -14,6 +14,7 @@ from typing import Any
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from fcot.serve.chat_request import ChatRequest, parse
 from fcot.serve.engine import Engine, Piece, Ticket
@@ -106,6 +107,8 @@ class Server:
                         )
         except TimeoutError:
             raise RefusalError(408, "The body came too slowly.", "Send it again.") from None
+        except ClientDisconnect:
+            raise RefusalError(CLIENT_LEFT, "The client has left.", "") from None
 
         def prepare() -> tuple[ChatRequest, Ready]:
             asked = parse(bytes(body))

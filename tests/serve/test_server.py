@@ -239,7 +239,10 @@ def test_clients_that_leave_free_their_rows():
         assert refused.status_code == 429 and refused.headers["Retry-After"] == "1"
         for each in gone:
             each.__exit__(None, None, None)
+        with pytest.raises(httpx.TimeoutException):
+            served.client.post("/chat/completions", json={**endless, "stream": False}, timeout=0.2)
         served.until(lambda numbers: numbers["fcot_requests_under_way"] == numbers["fcot_rows_running"] == 0)
+        assert served.numbers()['fcot_requests_total{status="499"}'] == 4
         assert served.ask(user("City?"), max_tokens=2).status_code == 200
     finally:
         served.end()
