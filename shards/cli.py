@@ -20,7 +20,7 @@ def build(
 
     Args:
         output: Folder of the sets; train, dev and test become folders in it.
-        recipe: Which pages are drawn: letters, reading, questions, pages or teacher.
+        recipe: Which pages are drawn: letters, reading, questions, print, pages, teacher, typed or study.
         train: Pages to train on; 0 builds no such set, here and below.
         dev: Pages that choose between models.
         test: Pages that are scored at the end.

@@ -237,5 +237,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if parts is None or "reduce" not in item.nodeid.partition("::")[0]:
             continue
         words = set(parts.id.split("-"))
-        if {"qwen2", "qwen3", "renumbered"} & words and not words & FEW:
+        elsewhere = {"qwen2", "qwen3", "renumbered"} & words or "llava" in item.nodeid
+        if elsewhere and not words & FEW:
             item.add_marker(pytest.mark.slow)

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "doctor": "errors environment internvl convert models",
     "shards": "errors registry statistics metrics batch files internvl convert models runtime bench",
     "callbacks": "errors batch files merge models runtime training shards",
-    "reproduce": "errors files reduce statistics merge evaluation bench report shards",
+    "reproduce": "errors files compress reduce statistics merge evaluation bench report shards",
     "cli": "errors files internvl merge models export runtime training shards callbacks",
     "old names": "models training",
     "front": "cli",  # __init__, __main__

@@ -38,7 +38,7 @@ def count(
         questions: Questions on the page; several share what comes before and with the visual tokens.
         compressor: Short name of the student's compressor.
     """
-    spec = StudentSpec(compressor, ratio) if ratio > 1 else None
+    spec = StudentSpec.of(compressor, ratio) if ratio > 1 else None
     pair = random_pair(folder, torch.device("meta"), torch.float32, spec=spec)
     config, model = pair.student.config, pair.student.model.language_model
     pages = Pages(tiles, prompt, 1).of({"student": config})

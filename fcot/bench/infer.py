@@ -183,7 +183,7 @@ def with_ratio(pair: StudentTeacher, compressor: str, ratio: int, device: torch.
     if ratio == 1:
         return pair.student
     with torch.device(device):
-        return student_of(pair.student, StudentSpec(compressor, ratio)).to(dtype).eval()
+        return student_of(pair.student, StudentSpec.of(compressor, ratio)).to(dtype).eval()
 
 
 def answer(

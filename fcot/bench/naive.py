@@ -90,8 +90,9 @@ class NaiveStep(nn.Module):
         embeddings = model.get_input_embeddings()(sequences.input_ids)
         if len(batch.tiles):
             pixels = normalize(batch.tiles, self.mean, self.std)
-            if isinstance(model, CompressedInternVL) and model.compressor.varies:
-                visual = torch.cat(model.image_outputs(pixels, batch.tile_tokens[branch])["image"].pooler_output)
+            if isinstance(model, CompressedInternVL) and model.makes_rows:
+                made = model.image_outputs(pixels, batch.tile_tokens[branch], sequences.input_ids)
+                visual = torch.cat(made["image"].pooler_output)
             else:
                 visual = model.model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output
             places = (sequences.input_ids == model.config.image_token_id)[..., None]

@@ -24,6 +24,7 @@ from fcot.bench.step_results import notes, panels, tables
 from fcot.bench.way import Way, naively
 from fcot.bench.workload import Pages, find_device, model_folder, numbers, random_pair
 from fcot.internvl.checkpoint import ModelFolder
+from fcot.models.spec import StudentSpec
 from fcot.training.realign import Realign
 
 TERA = 1e12
@@ -112,7 +113,8 @@ def assemble(
     compressor: str = "conv",
 ) -> tuple[Realign, Batch]:
     """Return what trains, as `fit` has it, and a batch of it on the device."""
-    module = Realign(folder, ratios=list(ratios), chunk_rows=chunk_rows, compressor=compressor)
+    place = StudentSpec.of(compressor, ratios[0]).placement
+    module = Realign(folder, ratios=list(ratios), chunk_rows=chunk_rows, compressor=compressor, placement=place)
     module.pair = random_pair(folder, device, dtype, spec=module.spec, more_ratios=ratios[1:])
     batch = pages.of({"teacher": module.folder.config, **module.configs})
     return module, batch.to(device)

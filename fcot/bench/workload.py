@@ -65,15 +65,18 @@ class Pages:
             references=[[""]] * self.batch,
             num_tiles=torch.full((self.batch,), self.tiles),
             tiles=pixels,
-            sequences={name: self._sequences(config.image_token_id, counts[name]) for name, config in configs.items()},
+            sequences={name: self._sequences(config, counts[name]) for name, config in configs.items()},
             tile_tokens=counts,
             grids=[[(max(1, self.tiles - 1), 1)] if self.tiles else []] * self.batch,
         )
 
-    def _sequences(self, image_id: int, counts: Tensor) -> Sequences:
+    def _sequences(self, config: Any, counts: Tensor) -> Sequences:
         """Return half of the prompt, the visual tokens, the other half, and the answer."""
+        image_id, end = config.image_token_id, config.text_config.eos_token_id
         random = np.random.default_rng(0)
         ids = random.integers(0, TEXT_IDS, self.prompt + self.answer)
+        if isinstance(end, int):
+            ids[max(self.prompt // 2, self.prompt - 2)] = end  # some compressors look for the end of the question
         labels = np.where(np.arange(len(ids)) < self.prompt, IGNORED, ids)
         if self.tiles:
             ids, labels = (

@@ -6,6 +6,7 @@ running the model's own forward pass on fake tensors, which have shapes and type
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -141,13 +142,19 @@ def _kept(pair: StudentTeacher, tiles: int, text_tokens: int) -> int:
     reader, tower = pair.student.model.language_model, pair.student.model.vision_tower.encoder
     layers, tower_layers = reader.layers, tower.layer
     own = {parameter.untyped_storage()._cdata for parameter in pair.parameters()}
+    compressor: Any = getattr(pair.student, "compressor", None)
+    levels = getattr(compressor, "levels", ())
     counted = {}
     try:
+        if levels:  # which so few layers do not have
+            compressor.levels = (0,) * len(levels)
         for shape in ((1, 1), (2, 1), (1, 2)):
             reader.layers, tower.layer = layers[: shape[0]], tower_layers[: shape[1]]
             counted[shape] = _kept_by_forward(pair, tiles, text_tokens, own)
     finally:
         reader.layers, tower.layer = layers, tower_layers
+        if levels:
+            compressor.levels = levels
     first = counted[1, 1]
     return first + (len(layers) - 1) * (counted[2, 1] - first) + (len(tower_layers) - 1) * (counted[1, 2] - first)
 
@@ -171,8 +178,10 @@ def _kept_by_forward(pair: StudentTeacher, tiles: int, text_tokens: int, own: se
         torch.autocast("cpu", torch.bfloat16),
     ):
         features = pair.features(torch.zeros(tiles, 3, size, size, dtype=torch.uint8))
-        visual = visual_tokens(model.multi_modal_projector, features, counts).reshape(1, length - text_tokens, -1)
         text = pair.student.get_input_embeddings()(torch.zeros(1, text_tokens, dtype=torch.long))
+        question = text.expand(tiles, -1, -1), torch.ones(tiles, text_tokens, dtype=torch.bool)
+        visual = visual_tokens(model.multi_modal_projector, features, counts, question)
+        visual = visual.reshape(1, length - text_tokens, -1)
         embeddings = torch.cat([visual.to(text.dtype), text], dim=1)
         hidden = model.language_model(inputs_embeds=embeddings, use_cache=False)[0]
     total = sum(kept.values())

@@ -87,10 +87,11 @@ def _front_matter(origin: Origin) -> str:
 def _what(facts: Facts, origin: Origin) -> str:
     config = facts.config
     side = config.vision_config.image_size[0]
+    of = "of " if config.placement == "instead" else ""
     parameters = ", ".join(f"{part} {count / 1e6:.2f} M" for part, count in facts.parameters.items())
     rows = [
         ("base", origin.base or "not recorded"),
-        ("compressor", f"{config.compressor}, {config.placement} the projector"),
+        ("compressor", f"{config.compressor}, {config.placement} {of}the projector"),
         ("ratio", f"{config.ratio} visual tokens become one"),
         ("tokens per tile", f"{config.image_seq_length} (base: {facts.tokens_before})"),
         ("tiles", f"{side} x {side} pixels, at most {facts.max_tiles} and a thumbnail"),

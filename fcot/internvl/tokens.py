@@ -103,6 +103,66 @@ def token_steps(counts: Tensor, teacher_tokens: int) -> Tensor:
     return share + (number < left)
 
 
+def even_windows(count: int, side: int) -> np.ndarray:
+    """Return which visual token stands for each of the teacher's `[side, side]`, where they are divided evenly.
+
+    Args:
+        count: Visual tokens of the tile.
+        side: Side of the teacher's raster.
+    """
+    steps = token_steps(torch.tensor([count]), side**2).numpy()
+    return np.repeat(np.arange(count), steps).reshape(side, side)
+
+
+def places_in_tile(windows: np.ndarray, lead: int = 0) -> Tensor:
+    """Return where each visual token of a tile stands, counted from the teacher's first `[lead + tokens]`.
+
+    It stands in the first row of its window, at the mean of its columns: after training, and more so before, a
+    student reads better than with tokens at the first place of their window, or at its centre.
+
+    Args:
+        windows: Number of the visual token that stands for each of the teacher's `[side, side]`.
+        lead: Tokens in front of those, which stand for the whole tile; they are half a place from each other.
+    """
+    side, window = windows.shape[1], windows.ravel()
+    row, column = np.divmod(np.arange(len(window)), side)
+    first_row = np.full(window.max() + 1, len(window))
+    np.minimum.at(first_row, window, row)
+    places = first_row * side + np.bincount(window, column) / np.bincount(window)
+    front = places[0] - np.arange(lead, 0, -1) / 2
+    found = torch.from_numpy(np.concatenate([front, places]))
+    return found.long() if bool((found == found.round()).all()) else found.float()
+
+
+def positions_by_place(
+    input_ids: Tensor, mask: Tensor | None, image_token_id: int, places: Tensor | Sequence[Tensor], teacher_tokens: int
+) -> Tensor:
+    """Return the position of every token when a tile takes up as many positions as in the teacher.
+
+    Args:
+        input_ids: `[batch, length]`; a tile's tokens are all in one row.
+        mask: 1 on tokens, 0 on padding `[batch, length]`; None for all tokens.
+        image_token_id: Id of the placeholder.
+        places: Where a tile's visual tokens stand in it, see `places_in_tile`; for all tiles or for each in order.
+        teacher_tokens: Positions that a tile takes up.
+
+    Returns:
+        `[batch, length]`, int64, or float32 if places are fractions; 0 on left padding.
+    """
+    visual = input_ids == image_token_id
+    if isinstance(places, Tensor):  # worked out without values, which the meta device has none of
+        number = (visual.cumsum(1) - 1) % len(places)
+        offsets, last = places.to(input_ids.device)[number], number == len(places) - 1
+    else:
+        each = torch.cat([torch.zeros(0), *places]).to(input_ids.device)
+        ends = torch.cat([torch.zeros(0).bool(), *(torch.arange(len(tile)) == len(tile) - 1 for tile in places)])
+        offsets = torch.zeros_like(input_ids, dtype=each.dtype).masked_scatter(visual, each)
+        last = torch.zeros_like(visual).masked_scatter(visual, ends.to(input_ids.device))
+    steps = torch.where(visual, teacher_tokens * last, 1)
+    steps = steps if mask is None else steps * mask
+    return steps.cumsum(1) - steps + offsets * visual
+
+
 def positions(input_ids: Tensor, mask: Tensor | None, image_token_id: int, step: int | Tensor) -> Tensor:
     """Return the position of every token when a visual token takes up several positions.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from fcot.batch import Batch, Segments
 from fcot.models.decoder import fill_cache
 from fcot.models.prefix import Answerer, left_padded, positions_of, shared_prefixes, unpack
+from fcot.models.question import reads_text
 from fcot.models.reduced_pages import Left, reduced_prompts, whole_prompts
 from fcot.models.reduced_prefix import PackedPass, reducing, without_last
 from fcot.models.sampling import Sampling
@@ -45,7 +46,8 @@ def answer(
     sequences, options = batch.sequences[branch], {"do_sample": False, "use_cache": True, **generation}
     ids, mask = sequences.prompt_ids, sequences.prompt_mask
     assert ids is not None and mask is not None
-    first, ends, prompts = shared_prefixes(batch, ids, mask, pair.student.config.image_token_id)
+    whole = reads_text(pair.projector(branch))
+    first, ends, prompts = shared_prefixes(batch, ids, mask, pair.student.config.image_token_id, whole=whole)
     sampling = sampling or Sampling()
     options |= sampling.options(prompts, batch.tiles.split(batch.num_tiles.tolist()))
     copies = sampling.num_answers

@@ -36,7 +36,7 @@ class Answerer(Protocol):
 
 
 def shared_prefixes(
-    batch: Batch, ids: Tensor, mask: Tensor, image_token_id: int
+    batch: Batch, ids: Tensor, mask: Tensor, image_token_id: int, *, whole: bool = False
 ) -> tuple[list[int], list[int], list[list[int]]]:
     """Find samples whose prompts agree, in page and text, up to the last visual token.
 
@@ -45,6 +45,7 @@ def shared_prefixes(
         ids: Prompts `[batch, prompt]`, padded on the left.
         mask: 1 on prompt tokens, 0 on padding.
         image_token_id: Id of the placeholder.
+        whole: Prompts must agree in all but their last token, as where a page's tokens depend on the question.
 
     Returns:
         For each sample, the first sample with the same prefix; the length of its prefix; and its prompt.
@@ -54,6 +55,8 @@ def shared_prefixes(
     sums = torch.stack([page.sum(dtype=torch.int64) for page in pages]).tolist()
     prompts = [row[kept.bool()].tolist() for row, kept in zip(ids.cpu(), mask.cpu(), strict=True)]
     ends = [len(prompt) - prompt[::-1].index(image_token_id) if image_token_id in prompt else 0 for prompt in prompts]
+    if whole:
+        ends = [len(prompt) - 1 if end else 0 for prompt, end in zip(prompts, ends, strict=True)]
     first: list[int] = []
     for i, page in enumerate(pages):
         alike = (

@@ -15,6 +15,7 @@ from fcot.errors import UserError
 from fcot.internvl.tokens import check_placeholders
 from fcot.models.prefix import Answerer, positions_of
 from fcot.models.projector import CompressedProjector, visual_tokens
+from fcot.models.question import Text, question_text, reads_text
 from fcot.reduce import BeforeReducer
 from fcot.reduce.seen import Attention, Seen
 from fcot.reduce.tower import layers_held
@@ -75,7 +76,8 @@ def whole_prompts(pair: Answerer, batch: Batch, branch: str, first: Sequence[int
     pages = batch.take(seen)
     features = pages.by_sample(pair.features(pages.tiles))
     of_all = torch.cat([features[seen.index(page)] for page in first])
-    rows = visual_tokens(pair.projector(branch), of_all, batch.tile_tokens[branch].tolist())
+    text = text_of(pair, branch, prompts, batch.num_tiles)
+    rows = visual_tokens(pair.projector(branch), of_all, batch.tile_tokens[branch].tolist(), text)
     each = batch.tile_tokens[branch] if rows.ndim == 2 else torch.full((len(rows),), rows.shape[1])
     check_prompts(prompts, pair.student.config.image_token_id, each, batch)
     counts = batch.by_sample(batch.tile_tokens[branch])
@@ -109,7 +111,8 @@ def reduced_prompts(
     with layers_held(pair.student, reducer.layers) as held:
         features = pair.features(pages.tiles)
     attention = {name: Attention(**states) for name, states in held.items() if states.keys() >= {"queries", "keys"}}
-    tokens, windows = projector_tokens(projector, features), windows_of(projector)
+    text = text_of(pair, branch, [prompts[i] for i in seen], pages.num_tiles)
+    tokens, windows = projector_tokens(projector, features, text), windows_of(projector)
     expected = torch.full((int(batch.num_tiles.sum()),), tokens.shape[1])
     check_prompts(prompts, model.config.image_token_id, expected, batch)
     starts = [0, *pages.num_tiles.cumsum(0).tolist()]
@@ -191,10 +194,25 @@ def as_row(prompt: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]
     return ids, torch.ones_like(ids)
 
 
-def projector_tokens(projector: Any, features: Tensor) -> Tensor:
+def text_of(pair: Answerer, branch: str, prompts: Sequence[Sequence[int]], num_tiles: Tensor) -> Text | None:
+    """Return the question about each tile, if the branch's compressor reads it.
+
+    Args:
+        pair: The models.
+        branch: Whose compressor.
+        prompts: Ids of each sample.
+        num_tiles: Tiles of each sample.
+    """
+    if not reads_text(pair.projector(branch)):
+        return None
+    device = pair.student.get_input_embeddings().weight.device
+    return question_text(pair.student, [torch.tensor(ids, device=device) for ids in prompts], num_tiles.tolist())
+
+
+def projector_tokens(projector: Any, features: Tensor, text: Text | None) -> Tensor:
     """Return the tokens that a reducer chooses from `[tiles, tokens, width]`: a compressor's if there is one."""
     features = features.to(projector.linear_1.weight.dtype)
-    return projector.tokens_of(features) if isinstance(projector, CompressedProjector) else features
+    return projector.tokens_of(features, None, text) if isinstance(projector, CompressedProjector) else features
 
 
 def projected(projector: Any, tokens: Tensor) -> Tensor:
@@ -212,7 +230,7 @@ def windows_of(projector: Any) -> Tensor | None:
     if not isinstance(projector, CompressedProjector):
         return None
     compressor = projector.compressor
-    windows = None if compressor.varies else compressor.windows(compressor.ratio, compressor.side)
+    windows = None if compressor.varies or compressor.lead else compressor.windows(compressor.ratio, compressor.side)
     if windows is None:
         raise UserError(
             f"The compressor {type(compressor).__name__} does not say which tokens its own stand for, so none can be "

@@ -15,11 +15,12 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from fcot.compress import Compressor
-from fcot.errors import UserError
-from fcot.internvl.tokens import positions, token_steps
+from fcot.compress import COMPRESSORS, Compressor
+from fcot.internvl.tokens import positions
+from fcot.models.positions import teacher_positions
 from fcot.models.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
 from fcot.models.projector import CompressedProjector
+from fcot.models.question import Text, question_text, samples_of
 from fcot.models.spec import StudentSpec
 from fcot.models.token_counts import TokenCounts
 from fcot.models.transformers_api import CACHE, STUDENT, refusal, require_api, require_known_arguments
@@ -33,9 +34,12 @@ class CompressedInternVLConfig(InternVLConfig):
         compressor: Short name of the compressor.
         compressor_options: Constructor arguments of this compressor alone.
         ratio: How many visual tokens become one.
-        placement: "before" the projector (on pixel-shuffled features) or "after" it.
+        placement: "before" the projector (on pixel-shuffled features), "after" it, or "instead" of it.
         keep_positions: A visual token takes as many positions as the tokens it replaces, so that all tokens keep their
             positions in the teacher; otherwise positions are consecutive.
+        position_rule: Where visual tokens then stand: see `teacher_positions`. Students of fcot 0.1.0 do not have this
+            setting, and keep the rule they were trained with.
+        turn_end_ids: Ids that end a turn, for a compressor that reads the question.
     """
 
     model_type = "fcot_internvl"
@@ -45,6 +49,8 @@ class CompressedInternVLConfig(InternVLConfig):
     ratio: int = 2
     placement: str = "before"
     keep_positions: bool = False
+    position_rule: str = "step"
+    turn_end_ids: list[int] | None = None
 
 
 class CompressedInternVL(InternVLForConditionalGeneration):
@@ -91,33 +97,55 @@ class CompressedInternVL(InternVLForConditionalGeneration):
 
     def _teacher_positions(self, input_ids: Tensor, mask: Tensor | None, counts: Tensor | None) -> Tensor:
         """Return the positions that tokens have in the teacher."""
-        image_id, compressor = self.config.image_token_id, self.compressor
-        teacher, most = compressor.side**2, compressor.max_tokens
-        if not compressor.varies and teacher % most == 0:
-            return positions(input_ids, mask, image_id, teacher // most)
-        if counts is None:
-            number = int((input_ids == image_id).sum())
-            if number and compressor.varies:
-                raise UserError("Positions of visual tokens need tile_tokens, which this student's processor returns.")
-            counts = torch.full((number // most,), most)
-        return positions(input_ids, mask, image_id, token_steps(counts, teacher))
+        return teacher_positions(self.config, self.compressor, input_ids, mask, counts)
+
+    @property
+    def makes_rows(self) -> bool:
+        """Whether visual tokens are made here, as transformers passes its projector nothing but the last features."""
+        return self.compressor.varies or self.compressor.reads_features
 
     @torch.no_grad()
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
         """Generate as transformers does; where tiles differ in number of tokens, `pixel_values` need `tile_tokens`."""
         pixels, counts = kwargs.get("pixel_values"), kwargs.pop("tile_tokens", None)
-        if self.compressor.varies and pixels is not None:
-            ids = kwargs.get("input_ids", inputs)
-            kwargs["mm_encoder_outputs"] = self.image_outputs(kwargs.pop("pixel_values"), counts)
+        if self.makes_rows and pixels is not None:
+            ids, mask = kwargs.get("input_ids", inputs), kwargs.get("attention_mask")
+            kwargs["mm_encoder_outputs"] = self.image_outputs(kwargs.pop("pixel_values"), counts, ids, mask)
             if ids is not None and self.config.keep_positions and "position_ids" not in kwargs:
                 kwargs["position_ids"] = self.positions(ids, kwargs.get("attention_mask"), counts)
         return super().generate(inputs, *args, **kwargs)
 
-    def image_outputs(self, pixel_values: Tensor, counts: Tensor | None) -> dict[str, BaseModelOutputWithPooling]:
-        """Return the visual tokens of each tile `[its tokens, width]`, in the form that transformers passes on."""
+    def image_outputs(
+        self,
+        pixel_values: Tensor,
+        counts: Tensor | None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> dict[str, BaseModelOutputWithPooling]:
+        """Return the visual tokens of each tile `[its tokens, width]`, in the form that transformers passes on.
+
+        Args:
+            pixel_values: Normalised tiles `[tiles, 3, S, S]`.
+            counts: Visual tokens of each tile, where they may differ.
+            input_ids: Prompts `[batch, length]`, for a compressor that reads the question.
+            attention_mask: 1 on their tokens, 0 on padding.
+        """
+        features = vision_features(self.model, pixel_values.to(self.dtype), self.compressor.levels)
+        text = self._text(input_ids, attention_mask, len(pixel_values)) if self.compressor.reads_text else None
+        if not self.compressor.varies:
+            return image_output(list(self.model.multi_modal_projector(features, None, text)))
         told = None if counts is None else counts.tolist()
-        rows = self.model.multi_modal_projector(vision_features(self.model, pixel_values.to(self.dtype)), told)
-        return {"image": BaseModelOutputWithPooling(pooler_output=list(rows.split(told)))}
+        return image_output(list(self.model.multi_modal_projector(features, told, text).split(told)))
+
+    def _text(self, input_ids: Tensor | None, attention_mask: Tensor | None, num_tiles: int) -> Text | None:
+        """Return the question about each of the tiles, if there are ids."""
+        if input_ids is None:
+            return None
+        samples = samples_of(input_ids, attention_mask)
+        if input_ids.is_meta:  # without values, as when FLOPs are counted
+            return question_text(self, samples, [num_tiles // len(samples)] * len(samples))
+        tiles = [int((ids == self.config.image_token_id).sum()) // self.compressor.max_tokens for ids in samples]
+        return question_text(self, samples, tiles)
 
     def forward(
         self,
@@ -144,8 +172,9 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         """
         require_known_arguments(kwargs)
         held = past_key_values if cache is None else cache
-        if self.compressor.varies and pixel_values is not None:
-            mm_encoder_outputs, pixel_values = self.image_outputs(pixel_values, tile_tokens), None
+        if self.makes_rows and pixel_values is not None:
+            made_here = self.image_outputs(pixel_values, tile_tokens, input_ids, attention_mask)
+            mm_encoder_outputs, pixel_values = made_here, None
         image = (mm_encoder_outputs or {}).get("image")
         if image is not None and isinstance(image.pooler_output, list | tuple):
             image.pooler_output = torch.cat(list(image.pooler_output))  # beams have repeated a sample's tiles
@@ -190,7 +219,7 @@ class CompressedInternVL(InternVLForConditionalGeneration):
             # consecutive positions cannot be this model's own; a student that keeps positions would misread the page
             anew = positions(input_ids, attention_mask, self.config.image_token_id, 1)
             kept = self._teacher_positions(input_ids, attention_mask, counts)
-            if torch.equal(given.expand_as(anew), anew) and not torch.equal(kept, anew):
+            if bool((given == anew).all()) and not bool((kept == anew).all()):
                 raise refusal("numbers visual tokens consecutively")
         return given
 
@@ -220,6 +249,11 @@ class CompressedInternVL(InternVLForConditionalGeneration):
         return default if behind else self.positions(input_ids, mask)  # type: ignore[return-value]  # it keeps them
 
 
+def image_output(rows: list[Tensor]) -> dict[str, BaseModelOutputWithPooling]:
+    """Return the visual tokens of each tile in the form that transformers passes on."""
+    return {"image": BaseModelOutputWithPooling(pooler_output=rows)}
+
+
 def _length(cache: Any) -> int:
     """Return how many tokens a cache holds."""
     return 0 if cache is None else int(cache.get_seq_length())
@@ -247,6 +281,7 @@ def student_config(teacher: Any, spec: StudentSpec) -> CompressedInternVLConfig:
         keep_positions=spec.keep_positions,
         architectures=[CompressedInternVL.__name__],
         **({"compressor_options": dict(spec.options)} if spec.options else {}),
+        **({"position_rule": spec.position_rule} if spec.keep_positions else {}),
     )
     config = CompressedInternVLConfig(**settings)
     config.image_seq_length = TokenCounts(config).most
@@ -256,13 +291,18 @@ def student_config(teacher: Any, spec: StudentSpec) -> CompressedInternVLConfig:
 def student_of(teacher: InternVLForConditionalGeneration, spec: StudentSpec) -> CompressedInternVL:
     """Make a student that shares the teacher's vision tower, language model and head.
 
-    Only the projector is new: it starts from the teacher's weights, its compressor from its own initial weights.
+    Only the projector is new: it starts from the teacher's weights, its compressor from its own initial weights, or
+    from the projector's where it takes its place.
     """
     config = student_config(teacher.config, spec)
+    if COMPRESSORS[spec.compressor].reads_text:
+        ends = teacher.generation_config.eos_token_id or teacher.config.text_config.eos_token_id
+        config.turn_end_ids = ends if isinstance(ends, list) else [] if ends is None else [ends]
     with torch.device("meta"):
         student = CompressedInternVL(config)
     projector = CompressedProjector(config)
     projector.load_state_dict(teacher.model.multi_modal_projector.state_dict(), strict=False)
+    projector.compressor.start_from(projector)
     student.model.multi_modal_projector = projector
     student.model.vision_tower = teacher.model.vision_tower
     student.model.language_model = teacher.model.language_model

@@ -18,6 +18,7 @@ from fcot.models.branches import student_branches
 from fcot.models.decoder import allow_packing, answer_rows
 from fcot.models.generation import answer
 from fcot.models.projector import visual_tokens
+from fcot.models.question import question_text, reads_text, samples_of
 from fcot.models.reduced_pages import Left
 from fcot.models.sampling import Sampling
 from fcot.models.sharded_tensors import most_over_processes, whole
@@ -39,6 +40,15 @@ def part_of(name: str) -> str:
     return "projector" if ".multi_modal_projector." in name else "llm"
 
 
+def is_unused(config: Any, name: str) -> bool:
+    """Return whether no result depends on a parameter of a model.
+
+    That is the vision tower's mask token, which is for pretraining only, and a projector whose place is taken.
+    """
+    replaced = getattr(config, "placement", "") == "instead" and ".compressor." not in name
+    return name.endswith(".mask_token") or (replaced and part_of(name) == "projector")
+
+
 class StudentTeacher(nn.Module):
     """One or several students at different ratios and, during re-alignment, their teacher (FCoT-VL, section 3.1).
 
@@ -50,8 +60,9 @@ class StudentTeacher(nn.Module):
         spec: Settings of a new student, also accepted one by one; None takes the folder's model as it is.
         compressor: Short name of a compressor for a new student.
         ratio: How many visual tokens become one.
-        placement: Compressor "before" or "after" the projector.
+        placement: Compressor "before" the projector, "after" it or "instead" of it.
         keep_positions: A new student's tokens keep their positions in the teacher.
+        position_rule: Where its visual tokens then stand.
         compressor_options: Constructor arguments of this compressor alone.
         from_scratch: Take only the configuration, and start from random weights.
         more_ratios: Ratios of further students.
@@ -75,6 +86,7 @@ class StudentTeacher(nn.Module):
         ratio: int = 1,
         placement: str = "before",
         keep_positions: bool = False,
+        position_rule: str = "window",
         compressor_options: Mapping[str, Any] | None = None,
         from_scratch: bool = False,
         more_ratios: Sequence[int] = (),
@@ -83,7 +95,7 @@ class StudentTeacher(nn.Module):
     ) -> None:
         super().__init__()
         if spec is None and compressor is not None:
-            spec = StudentSpec(compressor, ratio, placement, keep_positions, compressor_options or {})
+            spec = StudentSpec(compressor, ratio, placement, keep_positions, compressor_options or {}, position_rule)
         folder = ModelFolder(checkpoint)
         if from_scratch:
             model = AutoModelForImageTextToText.from_config(folder.config, dtype=torch.float32)
@@ -124,8 +136,8 @@ class StudentTeacher(nn.Module):
             raise UserError(f"There is no part {sorted(unknown)} to train. Parts are {', '.join(PARTS)}.")
         for student in self.students().values():
             for name, parameter in student.named_parameters():
-                # the mask token is for pretraining only, and DDP fails on an unused parameter
-                parameter.requires_grad_(part_of(name) in parts and not name.endswith(".mask_token"))
+                # DDP fails on an unused parameter
+                parameter.requires_grad_(part_of(name) in parts and not is_unused(student.config, name))
 
     def train(self, mode: bool = True) -> "StudentTeacher":
         """Set training mode on trainable modules, evaluation mode on frozen ones."""
@@ -170,8 +182,15 @@ class StudentTeacher(nn.Module):
             digest.update(whole(tensor.detach()).cpu().contiguous().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The layers of the vision tower that students read beside the last; they all read the same."""
+        return self.student.compressor.levels if isinstance(self.student, CompressedInternVL) else ()
+
     def features(self, tiles: Tensor) -> Tensor:
         """Return pixel-shuffled vision features `[tiles, tokens, 4·C]` of uint8 tiles, shared by all branches.
+
+        Those of `levels` are joined behind the last layer's, `[tiles, tokens, 4·C·(1 + L)]`.
 
         A frozen vision tower runs without gradient. For a batch without tiles, a trainable one runs on a blank tile
         whose features are dropped: all processes must have gradients for the same parameters.
@@ -182,12 +201,12 @@ class StudentTeacher(nn.Module):
         count = len(tiles)
         if not count:  # transformers' attention cannot take an empty batch
             if not learns:
-                width = model.multi_modal_projector.linear_1.in_features
+                width = model.multi_modal_projector.linear_1.in_features * (1 + len(self.levels))
                 return self.mean.new_zeros(0, raster_side(model.config) ** 2, width)
             tiles = tiles.new_zeros(1, *tiles.shape[1:])
         with torch.set_grad_enabled(learns):
             pixels = normalize(tiles, self.mean, self.std)
-            return vision_features(model, pixels.to(next(tower.parameters()).dtype))[:count]
+            return vision_features(model, pixels.to(next(tower.parameters()).dtype), self.levels)[:count]
 
     def teacher_rows(self, batch: Batch, features: Tensor | None = None) -> Tensor:
         """Return the teacher's final hidden rows at answer positions `[answers, width]`, without gradient.
@@ -291,15 +310,18 @@ class StudentTeacher(nn.Module):
         The projector runs on text-only batches too, so that the loss stays connected to its parameters.
         """
         embeddings: Tensor = self.student.get_input_embeddings()(ids)
-        visual, counts = self._visual_tokens(branch, batch, features)
+        visual, counts = self._visual_tokens(branch, batch, features, samples_of(ids, None, lengths))
         image_id = self.student.config.image_token_id
         check_placeholders(ids, image_id, counts, batch.num_tiles, batch.keys, lengths)
         return embeddings.masked_scatter((ids == image_id)[..., None], visual.to(embeddings.dtype))
 
-    def _visual_tokens(self, branch: str, batch: Batch, features: Tensor) -> tuple[Tensor, Tensor]:
+    def _visual_tokens(
+        self, branch: str, batch: Batch, features: Tensor, samples: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
         """Return a branch's visual tokens of all tiles, and how many each tile has `[tiles]`."""
-        counts = batch.tile_tokens[branch]
-        visual = visual_tokens(self.projector(branch), features, counts.tolist())
+        counts, projector = batch.tile_tokens[branch], self.projector(branch)
+        text = question_text(self.student, samples, batch.num_tiles.tolist()) if reads_text(projector) else None
+        visual = visual_tokens(projector, features, counts.tolist(), text)
         return visual, counts if visual.ndim == 2 else torch.full((len(visual),), visual.shape[1])
 
     @property

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcot.compress import Compressor, make_compressor
+from fcot.compress import COMPRESSORS, Compressor, make_compressor
 from fcot.errors import UserError
 from fcot.internvl.tokens import raster_side, tokens_per_tile
 
@@ -47,24 +47,39 @@ def compressor_of(config: Any) -> Compressor:
     """Build the compressor of a student's configuration, with initial weights.
 
     Raises:
-        UserError: If the compressor, its ratio or its placement is unknown.
+        UserError: If the compressor, its ratio or its placement is unknown, or it reads layers that are not there.
     """
-    return make_compressor(**compressor_settings(config))
+    settings = compressor_settings(config)
+    COMPRESSORS[settings["name"]].require_place(config.placement)
+    compressor = make_compressor(**settings)
+    layers = config.vision_config.num_hidden_layers
+    wrong = [level for level in compressor.levels if not 0 <= level <= layers]
+    if wrong:
+        raise UserError(
+            f"The compressor reads layer {wrong[0]} of a vision tower of {layers}.\nGive levels from 0 to {layers}."
+        )
+    if compressor.levels and config.placement != "before":
+        raise UserError(
+            f"The compressor reads layers {list(compressor.levels)} of the vision tower, but stands {config.placement} "
+            "the projector.\nPlace it before, where tokens are as wide as those of the tower."
+        )
+    if compressor.varies and compressor.reads_text:
+        raise UserError(
+            f"The compressor {config.compressor} reads the question and gives tiles different numbers of tokens.\n"
+            "Leave one of the two out: tokens are counted before the question is known."
+        )
+    return compressor
 
 
 def compressor_settings(config: Any) -> dict[str, Any]:
-    """Return the arguments of `make_compressor` for a student's configuration.
-
-    Raises:
-        UserError: If the placement is unknown.
-    """
-    if config.placement not in ("before", "after"):
-        raise UserError(f"placement is {config.placement!r}. Use 'before' or 'after' (the projector).")
+    """Return the arguments of `make_compressor` for a student's configuration."""
     shuffled = config.vision_config.hidden_size * int(1 / config.downsample_ratio) ** 2
+    rows = config.text_config.hidden_size
     return {
         "name": config.compressor,
         "ratio": config.ratio,
         "side": raster_side(config),
-        "width": shuffled if config.placement == "before" else config.text_config.hidden_size,
+        "width": rows if config.placement == "after" else shuffled,
         "options": config.compressor_options,
+        "language_width": rows,
     }

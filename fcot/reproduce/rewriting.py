@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fcot.errors import UserError
 from fcot.reproduce.demo import CONFIGS, TEACHER
+from fcot.reproduce.resuming import take_up
 from fcot.reproduce.rewriting_targets import ARMS, write_targets
 from fcot.reproduce.runner import Command, Runner
 
@@ -72,7 +73,7 @@ def rewriting(
     if not CONFIGS.is_dir():
         raise UserError("There is no folder configs here. Run this from the folder of the project's clone.")
     plan = Plan(pages, samples, realign_steps, steps, test_pages, seeds)
-    take_up(output, plan)
+    take_up(output, vars(plan), MARKER)
     before, measures = preparation(plan, output), teacher_losses(output)
     trained = {arm: runs_of(arm, plan, output) for arm in ARMS}
     runner = Runner(len(before) + len(measures) + sum(map(len, trained.values())))
@@ -82,25 +83,6 @@ def rewriting(
     runner.run_chains(trained)
     write_results(output, plan.seeds, plan.steps)
     print(f"\nDone in {runner.clock()}.")
-
-
-def take_up(output: Path, plan: Plan) -> None:
-    """Make the folder of the runs, or check that it holds an earlier part of the same plan.
-
-    Raises:
-        UserError: If it holds something else.
-    """
-    said = json.dumps(vars(plan), indent=1) + "\n"
-    marker = output / MARKER
-    if marker.is_file() and marker.read_text(encoding="utf-8") == said:
-        return
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(
-            f"{str(output)!r} holds something else than an earlier part of this plan.\n"
-            "Give another --output, a folder that is new or empty."
-        )
-    output.mkdir(parents=True, exist_ok=True)
-    marker.write_text(said, encoding="utf-8")
 
 
 def preparation(plan: Plan, output: Path) -> list[Command]:

@@ -22,14 +22,17 @@ class Realign(BaseTask):
 
     Args:
         checkpoint: Folder of the teacher, a native InternVL.
-        compressor: Short name of the compressor: conv (the paper's), conv2d, pool, qformer.
+        compressor: Short name of the compressor: conv (the paper's), pool or qformer, or one of those that
+            `fcot/compress/README.md` lists.
         compressor_options: Constructor arguments of that compressor alone, such as `{depth: 3}`.
         ratio: How many visual tokens become one: 2 halves them, 4 quarters them.
         ratios: Train a student for each of these ratios in one run, in place of `ratio`. They share the vision tower's
             and the teacher's pass, and otherwise train as if alone.
-        placement: Compressor "before" the projector, on pixel-shuffled features, or "after" it.
-        keep_positions: Give every token its position without compression, so that a visual token takes `ratio`
-            positions; false numbers the remaining tokens 0, 1, 2, …, as in the paper.
+        placement: Compressor "before" the projector, on pixel-shuffled features, "after" it, or "instead" of it.
+        keep_positions: Give every token its position without compression, so that a tile takes as many positions as in
+            the teacher; false numbers the remaining tokens 0, 1, 2, …, as in the paper.
+        position_rule: With kept positions, "window" puts a visual token in the first row of the tokens that it stands
+            for, in the middle of their columns; "step" is the rule of fcot 0.1.0. A resumed run keeps its own.
         kl_weight: Weight of KL(teacher || student).
         ce_weight: Weight of the cross-entropy with the ground truth.
         temperature: Softens both distributions in the KL.
@@ -54,6 +57,7 @@ class Realign(BaseTask):
         ratios: list[int] | None = None,
         placement: str = "before",
         keep_positions: bool = False,
+        position_rule: str = "window",
         kl_weight: float = 1.0,
         ce_weight: float = 1.0,
         temperature: float = 1.0,
@@ -66,7 +70,9 @@ class Realign(BaseTask):
         self.ratios = [ratio] if ratios is None else ratios
         if not self.ratios or len(set(self.ratios)) < len(self.ratios):
             raise UserError(f"ratios is {self.ratios}.\nGive each ratio once, such as [2, 4].")
-        self.spec = StudentSpec(compressor, self.ratio, placement, keep_positions, compressor_options or {})
+        self.spec = StudentSpec(
+            compressor, self.ratio, placement, keep_positions, compressor_options or {}, position_rule
+        )
         self.kl_weight, self.ce_weight, self.temperature = kl_weight, ce_weight, temperature
         self.chunk_rows, self.checkpoint_activations = check_chunk_rows(chunk_rows), checkpoint_activations
         self.compile_layers = compile_layers
@@ -105,6 +111,17 @@ class Realign(BaseTask):
         trains = [f"{name} {list(p.shape)}" for name, p in self.pair.trainable()]
         millions = sum(p.numel() for _, p in self.pair.trainable()) / 1e6
         self.print(f"Re-alignment trains {millions:.2f} M parameters:\n  " + "\n  ".join(trains))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the rule for positions, too."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["position_rule"] = self.pair.student.config.position_rule
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the rule for positions that the run began with; checkpoints of 0.1.0 do not name theirs."""
+        super().on_load_checkpoint(checkpoint)
+        for student in self.pair.students().values():
+            student.config.position_rule = checkpoint.get("position_rule", "step")
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return KL and cross-entropy, each a mean over all answer tokens in the batch.

@@ -13,7 +13,7 @@ from rich.progress import track
 from fcot.errors import UserError
 from fcot.files.json_files import write_json
 from shards.factory.asking import ask_all
-from shards.factory.generators import generator_of
+from shards.factory.generators import REMOTE, generator_of
 from shards.factory.job import JOB, Job, journal_folder
 from shards.factory.kinds import Cot, Kind, Label, Rewrite
 from shards.factory.leaving import leaving_on_sigterm
@@ -29,6 +29,7 @@ KINDS: dict[str, type[Kind]] = {"cot": Cot, "rewrite": Rewrite, "label": Label}
 LAST_RUN = "last_run.json"
 
 
+@leaving_on_sigterm()
 def run(
     name: str,
     how: Mapping[str, Any],
@@ -56,20 +57,12 @@ def run(
         UserError: If set, generator or an option is wrong, or nothing was accepted.
         SystemExit: With code 75 where the same command goes on.
     """
-    with leaving_on_sigterm():
-        return _run(name, how, source, output, where, sampling, options)
-
-
-def _run(
-    name: str,
-    how: Mapping[str, Any],
-    source: Path,
-    output: Path,
-    where: Sequence[str],
-    sampling: Sampling,
-    options: Options,
-) -> dict[str, Any]:
     part = part_of(options.part)
+    if sampling.max_tiles is not None and any(each.startswith(REMOTE) for each in where):
+        raise UserError(
+            f"--max_tiles is {sampling.max_tiles}, and {where[0]} cuts its pages itself.\n"
+            "Limit its tiles where it is started, or give a model folder."
+        )
     kind, found = KINDS[name](**how), ShardSet(source)
     check_tasks(kind, found)
     generator = generator_of(

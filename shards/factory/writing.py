@@ -39,6 +39,7 @@ class Chosen:
         number: Of its sample in the source.
         shard: Of its journal.
         place: Of its response there; None is the sample as it is.
+        request: Id of that response's request; "" for the sample as it is.
         right: Right conclusions among the responses to its question.
         responses: Their number.
     """
@@ -46,6 +47,7 @@ class Chosen:
     number: int
     shard: int
     place: Place | None
+    request: str
     right: int
     responses: int
 
@@ -133,13 +135,16 @@ def write(
     Raises:
         UserError: If nothing was accepted, or the set cannot be written.
     """
-    statistics, digest = Statistics(), hashlib.sha256()
+    statistics, digest, identity = Statistics(), hashlib.sha256(), hashlib.sha256()
     chosen: list[tuple[int, ...]] = []
     forms = forms_of(job)
     with Judges(job.kind, workers) as judges:
         wrap = progress or (lambda rows, _: rows)
         for shard in wrap(range(job.shards), job.shards):
-            chosen += (each.row() for each in judge_shard(job, shard, judges, forms, statistics, digest))
+            for each in judge_shard(job, shard, judges, forms, statistics, digest):
+                chosen.append(each.row())
+                # not its place in the journal, which depends on the order in which responses came
+                identity.update(f"{each.number} {each.request} {each.right}/{each.responses}\n".encode())
     report = statistics.report()
     if not chosen:
         raise UserError(
@@ -151,7 +156,7 @@ def write(
         "source": job.source.source.name,
         "source_set": job.source.manifest_hash,
         "responses": digest.hexdigest(),
-        "chosen": hashlib.sha256(repr(chosen_without_places(chosen)).encode()).hexdigest(),
+        "chosen": identity.hexdigest(),
         "rules": RULES,
         "template": job.kind.template,
         "generator": job.identity,
@@ -171,11 +176,6 @@ def write(
             resume=True,
             replaces=lambda manifest: overwrite or "data_factory" in manifest,
         )
-
-
-def chosen_without_places(chosen: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Return rows without the places in the journal, which depend on the order in which responses came."""
-    return [(number, offset >= 0, right, responses) for number, _, offset, _, right, responses in chosen]
 
 
 def _most_common(report: Mapping[str, Any]) -> str:
@@ -267,5 +267,5 @@ def _chosen(
     for at in job.kind.choose(known, [there[name][0].text for name in ids], verdicts, chance):
         tally.kept_as_they_are += at == ORIGINAL
         tally.written += at != ORIGINAL
-        place = None if at == ORIGINAL else there[ids[at]][1]
-        yield Chosen(known.number, shard, place, right, len(verdicts))
+        place, request = (None, "") if at == ORIGINAL else (there[ids[at]][1], ids[at])
+        yield Chosen(known.number, shard, place, request, right, len(verdicts))

@@ -34,7 +34,9 @@ def _axes(width: int, height: int) -> Any:
     return axes
 
 
-def draw_chart(table: Table, columns: int, rows: int, rng: np.random.Generator) -> Image.Image:
+def draw_chart(
+    table: Table, columns: int, rows: int, rng: np.random.Generator, paper: type[Page] = Page
+) -> Image.Image:
     """Draw horizontal bars, one line each: name, bar, figure.
 
     Args:
@@ -42,6 +44,7 @@ def draw_chart(table: Table, columns: int, rows: int, rng: np.random.Generator) 
         columns: Page width in characters.
         rows: Page height in lines, one bar a line.
         rng: Chooses font, size, colour, position and noise.
+        paper: Kind of page.
     """
     width, height, start = columns * ADVANCE, rows * LINE, 11 * ADVANCE
     values = np.array([int(value) for _, value in table.rows], dtype=np.float64)
@@ -51,7 +54,7 @@ def draw_chart(table: Table, columns: int, rows: int, rng: np.random.Generator) 
     bars = axes.barh(lines, lengths, left=start, height=LINE * 0.7, color=COLORS[int(rng.integers(len(COLORS)))])
     axis = axes.axvline(start, color="0.4", linewidth=0.8)
     axes.figure.canvas.draw()
-    page = Page(columns, rows, rng)
+    page = paper(columns, rows, rng)
     page.background = np.asarray(axes.figure.canvas.buffer_rgba())[..., :3].copy()
     bars.remove()
     axis.remove()
@@ -68,8 +71,8 @@ def chart_table(split: Split, rng: np.random.Generator) -> tuple[Table, int, int
     return some_rows(split, bars, 2, rng), columns, rows
 
 
-def chart_page(split: Split, rng: np.random.Generator) -> Sample:
-    """Draw a bar chart to be read as a python dict."""
+def chart_page(split: Split, rng: np.random.Generator, paper: type[Page] = Page) -> Sample:
+    """Draw a bar chart to be read as a python dict, on a kind of page."""
     table, columns, rows = chart_table(split, rng)
-    image = draw_chart(table, columns, rows, rng)
+    image = draw_chart(table, columns, rows, rng, paper)
     return Sample(image, QUESTION, as_dict(table), task="chart", source=table.name)

@@ -19,14 +19,14 @@ from shards.render.table import draw_table, some_rows, table_size
 ANSWER = "Answer: "  # what follows it in a chain of thought is the conclusion that is scored
 
 
-def _page_of_figures(split: Split, rng: np.random.Generator) -> tuple[Table, Image.Image]:
-    """Draw a table or a chart to ask about."""
+def _page_of_figures(split: Split, rng: np.random.Generator, paper: type[Page]) -> tuple[Table, Image.Image]:
+    """Draw a table or a chart to ask about, on a kind of page."""
     if rng.random() < 0.5:
         table, columns, rows = chart_table(split, rng)
-        return table, draw_chart(table, columns, rows, rng)
+        return table, draw_chart(table, columns, rows, rng, paper)
     columns, rows, body, fields = table_size(rng)
     table = some_rows(split, body, fields, rng)
-    page = Page(columns, rows, rng)
+    page = paper(columns, rows, rng)
     draw_table(page, table)
     return table, page.image()
 
@@ -104,14 +104,14 @@ KINDS = {"lookup": ask_lookup, "compare": ask_comparison, "arithmetic": ask_arit
 
 def question(task: str, split: Split, rng: np.random.Generator) -> Sample:
     """Draw a page of figures and ask one question of a kind."""
-    table, image = _page_of_figures(split, rng)
+    table, image = _page_of_figures(split, rng, Page)
     asked = KINDS[task](table, rng)
     return Sample(image, asked.question, asked.thought(table), task=task, source=table.name)
 
 
-def dialogue(split: Split, rng: np.random.Generator) -> Sample:
+def dialogue(split: Split, rng: np.random.Generator, paper: type[Page] = Page) -> Sample:
     """Draw a page of figures and ask eight questions in one conversation; only the first answer reads the page out."""
-    table, image = _page_of_figures(split, rng)
+    table, image = _page_of_figures(split, rng, paper)
     kinds = rng.choice(len(KINDS), size=8, p=(0.2, 0.4, 0.4))
     asked = [list(KINDS.values())[int(kind)](table, rng) for kind in kinds]
     turns = [(one.question, one.thought(None if number else table)) for number, one in enumerate(asked)]

@@ -7,11 +7,13 @@ from functools import partial
 import numpy as np
 
 from shards.render.chart import chart_page
+from shards.render.printed import PrintedPage, printed_page
 from shards.render.questions import KINDS, dialogue, form, long_form, question
 from shards.render.sample import Sample
 from shards.render.sources import Split
 from shards.render.table import table_page
 from shards.render.text import text_page
+from shards.render.typed import drill, typed
 
 Recipe = Callable[[Split, float, np.random.Generator], Sample]
 
@@ -52,10 +54,12 @@ class Draw:
         return RECIPES[self.recipe](self.split, index / max(1, self.samples), rng)
 
 
-def prose_page(split: Split, rng: np.random.Generator) -> Sample:
+def prose_page(
+    split: Split, rng: np.random.Generator, draw: Callable[[Split, int, int, np.random.Generator], Sample] = text_page
+) -> Sample:
     """One to six tiles of prose."""
     columns, rows = ((8, 4), (16, 4), (24, 4), (16, 8))[int(rng.choice(4, p=(0.3, 0.35, 0.15, 0.2)))]
-    return text_page(split, columns, rows, rng)
+    return draw(split, columns, rows, rng)
 
 
 DRAWERS: Mapping[str, Callable[[Split, np.random.Generator], Sample]] = {
@@ -66,6 +70,12 @@ DRAWERS: Mapping[str, Callable[[Split, np.random.Generator], Sample]] = {
     "dialogue": dialogue,
     "form": form,
     "long_form": long_form,
+    "print": partial(prose_page, draw=printed_page),
+    "printed_table": partial(table_page, paper=PrintedPage),
+    "printed_chart": partial(chart_page, paper=PrintedPage),
+    "printed_dialogue": partial(dialogue, paper=PrintedPage),
+    "typed": typed,
+    "drill": drill,
 }
 READING = ("text", "table", "chart")  # the re-alignment tasks: say what is on the page
 QUESTIONS = (*KINDS, "form")
@@ -85,12 +95,22 @@ RECIPES: Mapping[str, Recipe] = {
     "letters": letters,
     "reading": _mixture(dict.fromkeys(READING, 1.0)),
     "questions": _mixture({**dict.fromkeys(READING, 1.0), **dict.fromkeys(QUESTIONS, 1.0)}),
+    "print": _mixture({"print": 1.0}),
     "pages": _mixture({"text": 3, "table": 2, "chart": 2, "lookup": 1, "compare": 1, "arithmetic": 1.5, "form": 0.7}),
     "teacher": _mixture(
         {
             **{"text": 1.2, "table": 1, "chart": 0.8},
             **{"dialogue": 6, "form": 0.3, "long_form": 0.2},
             **dict.fromkeys(KINDS, 0.5),
+        }
+    ),
+    "typed": _mixture({"typed": 5, "drill": 1}),
+    "study": _mixture(
+        {
+            **{"typed": 7, "drill": 1},
+            **{"text": 1.2, "table": 0.7, "chart": 0.7, "form": 0.4, "long_form": 0.2},
+            **{"print": 1.5, "printed_table": 0.4, "printed_chart": 0.4},
+            **{"dialogue": 0.7, "printed_dialogue": 0.3, **dict.fromkeys(KINDS, 0.7)},
         }
     ),
 }

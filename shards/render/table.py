@@ -41,10 +41,10 @@ def table_size(rng: np.random.Generator) -> tuple[int, int, int, int]:
     return columns, rows, body, fields
 
 
-def table_page(split: Split, rng: np.random.Generator) -> Sample:
-    """Draw a table to be read as markdown."""
+def table_page(split: Split, rng: np.random.Generator, paper: type[Page] = Page) -> Sample:
+    """Draw a table to be read as markdown, on a kind of page."""
     columns, rows, body, fields = table_size(rng)
     table = some_rows(split, body, fields, rng)
-    page = Page(columns, rows, rng)
+    page = paper(columns, rows, rng)
     draw_table(page, table)
     return Sample(page.image(), QUESTION, markdown(table), task="table", source=table.name)

@@ -78,3 +78,11 @@ def test_strategies_share_what_they_share():
     assert step.total("ddp", 8) == step.total("single", 8) + 400  # nothing is shared, gradients wait in buckets
     assert step.total("fsdp2", 8) == (800 + 3 * 400) // 8 + 5 * 10 + 2 * 20 + 8
     assert replace(step, stage="re-align").total("fsdp2", 8) is None
+
+
+@pytest.mark.parametrize(("name", "options"), [("token_packer", {"levels": [2, 3]}), ("llama_vid", {})])
+def test_students_that_read_more_than_the_tokens_are_counted(folder, tmp_path, name, options):
+    pair = StudentTeacher(folder.path, compressor=name, compressor_options=options, ratio=2, from_scratch=True)
+    save_student(pair.student, tmp_path / name, folder.path)
+    steps = [*training_steps(ModelFolder(tmp_path / name), tiles=2, text_tokens=9, ratio=1)]
+    assert steps and all(step.kept > 0 for step in steps)

@@ -160,10 +160,11 @@ def once(root, tmp_path_factory):
     return output
 
 
-def test_a_run_that_is_killed_goes_on_to_the_same_table(root, once, tmp_path):
+@pytest.mark.parametrize("times", [2, pytest.param(5, marks=pytest.mark.slow)])
+def test_a_run_that_is_killed_goes_on_to_the_same_table(root, once, tmp_path, times):
     killed = tmp_path / "killed"
     done = 0
-    for number in range(1, 6):
+    for number in range(1, times + 1):
         words = [sys.executable, "-m", "fcot", *command(root, killed)]
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wanted = done + number % 2 + 1

@@ -10,25 +10,9 @@ from fcot.internvl.checkpoint import ModelFolder
 from fcot.models.student_teacher import StudentTeacher
 from fcot.reduce import REDUCERS, BeforeReducer
 from fcot.serve.dialogue import Dialogue
-from fcot.tiny import write_architecture
 
 BEFORE = sorted(name for name, kind in REDUCERS.items() if issubclass(kind, BeforeReducer))
 SAMPLES = [("What?", "a", 3), ("Who??", "b", 1), ("How much is it?", "x", 7), ("2 + 2?", "4", 0)]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    from transformers import AutoConfig, InternVLForConditionalGeneration
-
-    place = tmp_path_factory.mktemp("pages") / "tiny"
-    folder = write_architecture(place, tile_size=112, width=32, vision_layers=2, text_layers=2, heads=2)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = InternVLForConditionalGeneration(AutoConfig.from_pretrained(folder))
-        for parameter in model.model.language_model.layers.parameters():
-            parameter.data *= 6 if parameter.ndim > 1 else 1  # or hardly any answer would depend on the page
-        model.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module", params=["teacher", "student", "behind the projector"])

@@ -7,6 +7,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache, 
 from transformers.utils.generic import find_labels
 
 from fcot.compress import COMPRESSORS, Conv
+from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import normalize
 from fcot.models.student import CompressedInternVL
@@ -16,10 +17,10 @@ from fcot.models.student_teacher import StudentTeacher
 PAGES = (("What?", "a short one", 2), ("Total", "a longer answer", 1))
 
 
-def trained(checkpoint, compressor="conv", ratio=2, placement="before", keep_positions=False):
+def trained(checkpoint, compressor="conv", ratio=2, placement="before", keep_positions=False, **options):
     """A pair whose student no longer has its starting weights."""
     pair = StudentTeacher(
-        checkpoint, compressor=compressor, ratio=ratio, placement=placement, keep_positions=keep_positions
+        checkpoint, compressor=compressor, ratio=ratio, placement=placement, keep_positions=keep_positions, **options
     ).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -43,8 +44,10 @@ def logits(model, pair, batch):
         return model.eval()(**inputs(pair, batch)).logits
 
 
-@pytest.mark.parametrize("placement", ["before", "after"])
-@pytest.mark.parametrize("name", sorted(COMPRESSORS))
+EVERYWHERE = [(name, place) for name, kind in sorted(COMPRESSORS.items()) for place in kind.places]
+
+
+@pytest.mark.parametrize(("name", "placement"), EVERYWHERE)
 def test_a_saved_student_loads_with_equal_logits(tiny_checkpoint, tmp_path, make_batch, name, placement):
     ratio = 1 if name == "identity" else 2
     pair, batch = trained(tiny_checkpoint, name, ratio, placement), make_batch(*PAGES, ratio=ratio)
@@ -79,8 +82,9 @@ def test_the_students_own_forward_gives_the_containers_rows(tiny_checkpoint, mak
     torch.testing.assert_close(pair.student_rows(batch) @ pair.head_weight.T, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_kept_positions_are_the_teachers_for_every_token_but_images(tiny_checkpoint, make_batch):
-    pair, batch = trained(tiny_checkpoint, keep_positions=True), make_batch(*PAGES)
+@pytest.mark.parametrize(("rule", "offset"), [("step", 0), ("window", 0.5)])
+def test_kept_positions_are_the_teachers_for_every_token_but_images(tiny_checkpoint, make_batch, rule, offset):
+    pair, batch = trained(tiny_checkpoint, keep_positions=True, position_rule=rule), make_batch(*PAGES)
     image_id = pair.student.config.image_token_id
     for name in ("input_ids", "prompt_ids"):
         student, teacher = (getattr(batch.sequences[branch], name) for branch in ("student", "teacher"))
@@ -91,7 +95,7 @@ def test_kept_positions_are_the_teachers_for_every_token_but_images(tiny_checkpo
             text = (student[row] != image_id) & (student[row] != padding)
             assert kept[row][text].tolist() == counted[(ids != image_id) & (ids != padding)].tolist()
             places = counted[ids == image_id]
-            assert kept[row][student[row] == image_id].tolist() == places[::2].tolist()
+            assert kept[row][student[row] == image_id].tolist() == (places[::2] + offset).tolist()
 
 
 def test_kept_positions_change_what_the_student_sees_and_are_saved(tiny_checkpoint, tmp_path, make_batch):
@@ -106,6 +110,22 @@ def test_kept_positions_change_what_the_student_sees_and_are_saved(tiny_checkpoi
     with torch.no_grad():
         alone, masked = (loaded(**given).logits for given in (without_mask, inputs(kept, make_batch(PAGES[0]))))
     torch.testing.assert_close(alone, masked)
+
+
+def test_a_folder_without_a_rule_for_positions_keeps_the_one_it_was_trained_with(tiny_checkpoint, tmp_path, make_batch):
+    new, batch = trained(tiny_checkpoint, keep_positions=True), make_batch(*PAGES)
+    save_student(new.student, tmp_path / "student", tiny_checkpoint)
+    file = tmp_path / "student" / "config.json"
+    settings = json.loads(file.read_text())
+    assert settings.pop("position_rule") == "window"
+    file.write_text(json.dumps(settings))
+    old = load_student(tmp_path / "student")
+    by_step = trained(tiny_checkpoint, keep_positions=True, position_rule="step")
+    assert torch.equal(logits(old, new, batch), logits(by_step.student, by_step, batch))
+    assert not torch.allclose(logits(old, new, batch), logits(new.student, new, batch), atol=1e-4)
+    file.write_text(json.dumps(settings | {"position_rule": "middle"}))
+    with pytest.raises(UserError, match=r"position_rule is 'middle'\. Use 'window'"):
+        logits(load_student(tmp_path / "student"), new, batch)
 
 
 def test_pages_of_different_lengths_are_answered_together_as_alone(tiny_checkpoint, make_batch):

@@ -6,6 +6,8 @@ from pathlib import Path
 from fcot.errors import UserError
 from shards.factory.requests import Generator
 
+REMOTE = ("http://", "https://")  # what an address begins with
+
 
 def generator_of(
     where: Sequence[str],
@@ -31,7 +33,7 @@ def generator_of(
     Raises:
         UserError: If folders and addresses are mixed, a model is missing, or the client is not installed.
     """
-    remote = [each for each in where if each.startswith(("http://", "https://"))]
+    remote = [each for each in where if each.startswith(REMOTE)]
     if not where or (remote and len(remote) < len(where)) or (not remote and len(where) > 1):
         raise UserError(
             f"The generators are {', '.join(where) or 'none'}.\n"

@@ -11,7 +11,7 @@ from fcot.errors import UserError
 from shards.factory.generators.address import Address
 from shards.factory.generators.endpoint import Endpoints
 from shards.factory.generators.faults import RefusedError, TransientError, retry_after
-from shards.factory.requests import Request
+from shards.factory.requests import Request, Sampling
 
 KEY = "sk-not-for-the-eyes-of-others"
 
@@ -189,3 +189,9 @@ def test_a_server_that_does_not_sample_is_noticed_before_the_run(make, served):
     with pytest.raises(UserError, match=r"the same text for 4 seeds at temperature 1.0, on each of 3 prompts"):
         make("greedy", "same@1")
     assert len(served.calls("greedy")) == 12
+
+
+def test_tiles_of_pages_that_a_server_cuts_cannot_be_limited_here(make, served):
+    with pytest.raises(UserError, match="max_tiles is 6"):
+        make("tiles", sampling=Sampling(max_tiles=6))
+    assert served.calls("tiles") == []
