@@ -107,7 +107,8 @@ class RunningRows:
         Returns:
             Visual tokens of each that the language model reads, a mean over its layers.
         """
-        read = self._prompts(prompts, self.pages.look([prompt.pages for prompt in prompts]))
+        seen = self.pages.look([(prompt.ids[: prompt.opening], prompt.pages) for prompt in prompts])
+        read = self._prompts(prompts, seen)
         openings = [
             min(prompt.opening, len(ids)) if self.inside else len(ids)
             for prompt, ids in zip(prompts, read.ids, strict=True)
@@ -160,8 +161,9 @@ class RunningRows:
             where = positions_of(self.pair, BRANCH, *as_row(prompt.ids, device), counts)[0]
             index.append(index_of_left(prompt.ids, image_id, shown.places, device))
             ids.append([prompt.ids[i] for i in index[-1].tolist()])
-            before = isinstance(self.reducer, BeforeReducer)
-            positions.append(kept_positions(self.reducer, where, index[-1]) if before else where)
+            if isinstance(self.reducer, BeforeReducer):
+                where = kept_positions(self.reducer, where, index[-1])
+            positions.append(where)
         return Prompts(ids, torch.cat([each.rows for each in seen]), positions, index)
 
     def _read(self, read: Prompts, openings: Sequence[int]) -> tuple[Held, list[float]]:

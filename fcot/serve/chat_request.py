@@ -102,7 +102,7 @@ class Talk:
     system: str | None
 
 
-def parse(body: bytes) -> ChatRequest:
+def parse(body: bytes | bytearray) -> ChatRequest:
     """Parse a body.
 
     Raises:

@@ -1,13 +1,10 @@
 """The thread that answers: requests join the running rows between any two tokens, and leave when they are done."""
 
-import logging
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from time import monotonic
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,13 +12,12 @@ from tokenizers.decoders import DecodeStream
 from torch import Tensor
 
 from fcot.models.generation import stop_tokens
-from fcot.models.running_rows import RunningRows
+from fcot.models.running_rows import Prompt, RunningRows
 from fcot.serve.preparing import Ready
-from fcot.serve.refusal import RefusalError, closed
+from fcot.serve.refusal import RefusalError, closed, failed
 from fcot.serve.tallies import Tallies
 
 TOKENS_AT_ONCE = 16_384  # of prompts that are read together; a longer one is read alone
-log = logging.getLogger("fcot.serve")
 
 
 @dataclass(frozen=True)
@@ -31,40 +27,45 @@ class Piece:
     Attributes:
         text: What comes next; in the end, all of it.
         reason: "stop" or "length" in the end, "" before.
-        visual_tokens: In the end, how many the language model read, a mean over its layers.
+        prompt_tokens: In the end, how many there were.
+        visual_tokens: In the end, how many of them the language model read, a mean over its layers.
         answer_tokens: In the end, how many were generated.
         refusal: Why there is no answer.
     """
 
     text: str = ""
     reason: str = ""
+    prompt_tokens: int = 0
     visual_tokens: float = 0.0
     answer_tokens: int = 0
     refusal: RefusalError | None = None
 
 
-@dataclass(eq=False)
 class Ticket:
     """A request that waits or is answered.
 
-    Attributes:
+    Args:
         ready: Its prompt.
-        deadline: When it is given up, on the monotonic clock.
         say: Is given the pieces, in the engine's thread.
+        was_read: Is called when its pages are no longer held.
         stream: Whether pieces are wanted before the end.
-        left: Set when the client has left.
+
+    Attributes:
+        prompt: What is to be read; None when it has been, so that its pages are freed.
+        left: Whether nobody waits for it any more.
     """
 
-    ready: Ready
-    deadline: float
-    say: Callable[[Piece], None]
-    stream: bool = False
-    left: bool = False
-    ids: list[int] = field(default_factory=list)
-    visual_tokens: float = 0.0
-    noise: Any = None
-    decoder: Any = None
-    said: str = ""
+    def __init__(
+        self, ready: Ready, say: Callable[[Piece], None], was_read: Callable[[], None], *, stream: bool = False
+    ) -> None:
+        self.prompt: Prompt | None = ready.prompt
+        self.prompt_tokens, self.max_new_tokens = len(ready.prompt.ids), ready.max_new_tokens
+        self.say, self.was_read, self.left = say, was_read, False
+        self.noise: Any = ready.sampling.options([[]], []).get("logits_processor")
+        self.decoder: Any = DecodeStream(skip_special_tokens=True) if stream else None
+        self.ids: list[int] = []
+        self.said: str | None = "" if stream else None
+        self.visual_tokens = 0.0
 
 
 class Engine:
@@ -98,6 +99,13 @@ class Engine:
             self.waiting.append(ticket)
             self.changed.notify()
 
+    def withdraw(self, ticket: Ticket) -> None:
+        """Give a ticket up; a row that it has is freed before the next token."""
+        with self.changed:
+            ticket.left = True
+            with suppress(ValueError):
+                self.waiting.remove(ticket)
+
     def close(self) -> None:
         """Answer what waits and runs, then end."""
         with self.changed:
@@ -123,28 +131,17 @@ class Engine:
         new: list[Ticket] = []
         tokens = 0
         while self.waiting and len(self.running) + len(new) < self.max_rows:
-            length = len(self.waiting[0].ready.prompt.ids)
-            if new and tokens + length > TOKENS_AT_ONCE:
+            tokens += self.waiting[0].prompt_tokens
+            if new and tokens > TOKENS_AT_ONCE:
                 break
-            ticket = self.waiting.popleft()
-            if not self._given_up(ticket):
-                new.append(ticket)
-                tokens += length
+            new.append(self.waiting.popleft())
         return new
-
-    def _given_up(self, ticket: Ticket) -> bool:
-        """Whether nobody waits for a ticket any more; one whose time is over is told so."""
-        if not ticket.left and monotonic() > ticket.deadline:
-            refusal = RefusalError(504, "The answer took too long.", "Ask for fewer tokens, or when less is asked.")
-            ticket.say(Piece(refusal=refusal))
-            ticket.left = True
-        return ticket.left
 
     def _join(self, new: Sequence[Ticket]) -> None:
         """Read the prompts of tickets; if that fails for several, each is tried alone."""
         before = len(self.rows)
         try:
-            visual = self.rows.join([ticket.ready.prompt for ticket in new])
+            visual = self.rows.join([ticket.prompt for ticket in new if ticket.prompt is not None])
         except Exception as error:
             if len(self.rows) != before:
                 self._fail_all(error)
@@ -152,29 +149,26 @@ class Engine:
                 for ticket in new:
                     self._join([ticket])
             else:
-                self._fail(new[0], error)
+                new[0].say(Piece(refusal=failed(error)))
             return
         for ticket, tokens in zip(new, visual, strict=True):
-            ticket.visual_tokens = tokens
-            drawing = ticket.ready.sampling.options([[]], [])
-            ticket.noise = drawing.get("logits_processor")
-            ticket.decoder = DecodeStream(skip_special_tokens=True) if ticket.stream else None
+            ticket.visual_tokens, ticket.prompt = tokens, None
+            ticket.was_read()
         self.running += new
-        self.tallies.add("prompt_tokens", sum(len(ticket.ready.prompt.ids) for ticket in new))
+        self.tallies.add("prompt_tokens", sum(ticket.prompt_tokens for ticket in new))
         self.tallies.add("visual_tokens", sum(visual))
 
     def _step(self) -> None:
         """Make a token of each row."""
         try:
             tokens = self._draw(self.rows.step())
+            self.tallies.add("steps", 1)
+            self.tallies.add("answer_tokens", len(tokens))
+            going_on = [row for row, token in enumerate(tokens) if self._goes_on(self.running[row], token)]
+            self.rows.keep(going_on, [tokens[row] for row in going_on])
+            self.running = [self.running[row] for row in going_on]
         except Exception as error:
             self._fail_all(error)
-            return
-        self.tallies.add("steps", 1)
-        self.tallies.add("answer_tokens", len(tokens))
-        going_on = [row for row, token in enumerate(tokens) if self._goes_on(self.running[row], token)]
-        self.rows.keep(going_on, [tokens[row] for row in going_on])
-        self.running = [self.running[row] for row in going_on]
 
     def _draw(self, scores: Tensor) -> list[int]:
         """Return the next token of each row, given its scores `[rows, vocabulary]`."""
@@ -187,40 +181,39 @@ class Engine:
 
     def _goes_on(self, ticket: Ticket, token: int) -> bool:
         """Give a ticket its token, and return whether more are to come."""
-        if self._given_up(ticket):
+        if ticket.left:
             return False
         if token in self.stops:
             self._end(ticket, "stop")
             return False
         ticket.ids.append(token)
         if ticket.decoder is not None:
-            piece = ticket.decoder.step(self.tokenizer.backend_tokenizer, token)
-            if piece:
-                ticket.said += piece
-                ticket.say(Piece(piece))
-        if len(ticket.ids) >= ticket.ready.max_new_tokens:
+            self._say_next(ticket, token)
+        if len(ticket.ids) >= ticket.max_new_tokens:
             self._end(ticket, "length")
             return False
         return True
 
+    def _say_next(self, ticket: Ticket, token: int) -> None:
+        """Say what a token adds to an answer, if its text is whole."""
+        try:
+            piece = ticket.decoder.step(self.tokenizer.backend_tokenizer, token)
+        except Exception:  # of bytes that are no text: the rest comes at the end
+            ticket.decoder = None
+            return
+        if piece:
+            ticket.said += piece
+            ticket.say(Piece(piece))
+
     def _end(self, ticket: Ticket, reason: str) -> None:
         text = str(self.tokenizer.decode(ticket.ids, skip_special_tokens=True))
-        if ticket.stream and text.startswith(ticket.said):
+        if ticket.said is not None and text.startswith(ticket.said) and len(text) > len(ticket.said):
             ticket.say(Piece(text[len(ticket.said) :]))
-        ticket.say(Piece(text, reason, ticket.visual_tokens, len(ticket.ids)))
-
-    def _fail(self, ticket: Ticket, error: Exception) -> None:
-        """Tell a client that its request has failed; the log says where, and nothing of what was asked."""
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        log.error("%s at %s:%s", type(error).__name__, Path(where.filename).name, where.lineno)
-        if isinstance(error, torch.OutOfMemoryError):
-            refusal = RefusalError(503, "The device has not enough memory now.", "Ask again later.", retry_after=5)
-        else:
-            refusal = RefusalError(500, "The request failed in the server.", "See the server's log.")
-        ticket.say(Piece(refusal=refusal))
+        ticket.say(Piece(text, reason, ticket.prompt_tokens, ticket.visual_tokens, len(ticket.ids)))
 
     def _fail_all(self, error: Exception) -> None:
+        refusal = failed(error)
         for ticket in self.running:
-            self._fail(ticket, error)
+            ticket.say(Piece(refusal=refusal))
         self.running = []
         self.rows.clear()

@@ -105,6 +105,7 @@ class Preparer:
                     "too_long", f"{tokens} positions of pictures up to {name}, over {self.encoder.max_length}"
                 )
             found.append(Page(page, grid(*image.size, most, tile_size=size), self.counts(page)))
+            _ = found[-1].sha256  # here, where no answer waits for it
             if sum(int(each.counts.sum()) for each in found) >= self.encoder.max_length:
                 raise SampleError("too_long", f"the pictures up to {name} fill {self.encoder.max_length} tokens")
         return tuple(found)

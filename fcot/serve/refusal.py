@@ -1,6 +1,13 @@
 """Why a request is not answered, in the form of OpenAI's errors."""
 
+import logging
+import traceback
+from pathlib import Path
 from typing import Any
+
+import torch
+
+log = logging.getLogger("fcot.serve")
 
 
 class RefusalError(Exception):
@@ -26,3 +33,22 @@ class RefusalError(Exception):
 def closed() -> RefusalError:
     """Return the refusal of a server that is ending."""
     return RefusalError(503, "The server is ending.", "Ask another one.", retry_after=5)
+
+
+def too_slow() -> RefusalError:
+    """Return the refusal of a request whose time is over."""
+    return RefusalError(504, "The answer took too long.", "Ask for fewer tokens, or when less is asked.")
+
+
+def left() -> RefusalError:
+    """Return the refusal of a client that has left, which nobody reads."""
+    return RefusalError(499, "The client has left.", "")
+
+
+def failed(error: Exception) -> RefusalError:
+    """Return the refusal for a failure; the log says where it was, and nothing of what was asked."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    log.error("%s at %s:%s", type(error).__name__, Path(where.filename).name, where.lineno)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return RefusalError(503, "There is not enough memory now.", "Ask again later.", retry_after=5)
+    return RefusalError(500, "The request failed in the server.", "See the server's log.")

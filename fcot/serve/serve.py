@@ -16,6 +16,7 @@ def serve(
     max_waiting: int = 64,
     max_seconds: float = 300.0,
     max_body_mb: int = 32,
+    max_held_mb: int = 512,
     max_pictures: int = 16,
     max_pixels: int = 100_000_000,
     page_memory_mb: int = 256,
@@ -41,6 +42,7 @@ def serve(
         max_waiting: Most requests that are read or wait besides; further ones get status 429.
         max_seconds: Longest time of a request, in seconds.
         max_body_mb: Most megabytes of a request.
+        max_held_mb: Most megabytes of bodies and cut pages that are read or wait; further ones get status 429.
         max_pictures: Most pictures of a request.
         max_pixels: Most pixels of all pictures of a request.
         page_memory_mb: Megabytes for what was seen of pages, which saves the vision tower on pages asked about again.
@@ -77,6 +79,7 @@ def serve(
         max_waiting=max(0, max_waiting),
         max_seconds=max_seconds,
         max_body_bytes=max_body_mb * 1_000_000,
+        max_held_bytes=max(max_held_mb, max_body_mb) * 1_000_000,
         max_pictures=max(0, max_pictures),
         max_pixels=max_pixels,
         page_bytes=max(0, page_memory_mb) * 1_000_000,

@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from collections.abc import Mapping
 
 TOTALS = {
     "prompt_tokens": "Tokens of prompts, visual ones included.",
@@ -14,6 +15,7 @@ TOTALS = {
 }
 NOW = {
     "requests_under_way": "Requests that are read, wait or are answered.",
+    "held_bytes": "Bytes of bodies and cut pages of requests that are read or wait.",
     "rows_running": "Requests that are answered.",
     "rows_waiting": "Requests that wait for a row.",
     "page_bytes": "Bytes of what is remembered of pages.",
@@ -42,7 +44,7 @@ class Tallies:
             self._replies[status] += 1
         self.add("request_seconds", seconds)
 
-    def page(self, totals: dict[str, float], now: dict[str, float]) -> str:
+    def page(self, totals: Mapping[str, float], now: Mapping[str, float]) -> str:
         """Return all numbers in Prometheus' text form.
 
         Args:

@@ -105,17 +105,17 @@ def test_rows_that_join_one_after_another_are_answered_as_alone(pair, folder, na
 
 def test_a_page_is_looked_at_once_and_forgotten_when_others_need_its_place(pair, folder):
     seen, pages = SeenPages(pair, None, 10**8), [page(folder, seed, 1) for seed in range(3)]
-    first = seen.look([[pages[0], pages[1]], [pages[0]]])
-    again = seen.look([[pages[1], pages[0]]])[0]
+    first = seen.look([([], [pages[0], pages[1]]), ([], [pages[0]])])
+    again = seen.look([([], [pages[1], pages[0]])])[0]
     assert (seen.misses, seen.hits) == (2, 3)
     half = len(first[0].rows) // 2
     assert torch.equal(again.rows, torch.cat([first[0].rows[half:], first[0].rows[:half]]))
     seen.max_bytes = seen.num_bytes  # room for two
-    seen.look([[pages[2]]])
+    seen.look([([], [pages[2]])])
     assert seen.num_bytes <= seen.max_bytes and seen.misses == 3
-    seen.look([[pages[0]]])
+    seen.look([([], [pages[0]])])
     assert seen.misses == 3  # asked about last
-    seen.look([[pages[1]]])
+    seen.look([([], [pages[1]])])
     assert seen.misses == 4
 
 
@@ -124,8 +124,8 @@ def test_pages_are_not_confused_with_each_other_where_a_reducer_draws(pair, fold
     reducer = reducer_of(name, {"keep": 0.4})
     one, two = page(folder, 1, 1), page(folder, 2, 2)
     together, alone = (SeenPages(pair, reducer, 10**8) for _ in range(2))
-    both = together.look([[one, two], [two]])
-    each = [alone.look([pages])[0] for pages in ([one, two], [two])]
+    both = together.look([([], [one, two]), ([], [two])])
+    each = [alone.look([([], pages)])[0] for pages in ([one, two], [two])]
     for shown, expected in zip(both, each, strict=True):
         assert all(torch.equal(*places) for places in zip(shown.places, expected.places, strict=True))
         torch.testing.assert_close(shown.rows, expected.rows)
