@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fcot.compress import COMPRESSORS
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import expand
 from fcot.models.conversation import Conversation
@@ -36,10 +37,10 @@ def pair(folder):
     return StudentTeacher(folder.path).eval()
 
 
-def page(folder, seed, tiles):
+def page(folder, seed, tiles, config=None):
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(256, (tiles, 3, folder.tile_size, folder.tile_size), dtype=torch.uint8, generator=generator)
-    return Page(pixels, (tiles, 1), TokenCounts(folder.config)(pixels))
+    return Page(pixels, (tiles, 1), TokenCounts(config or folder.config)(pixels))
 
 
 def prompt(folder, questions, answers, pages):
@@ -68,8 +69,8 @@ def in_conversation(pair, folder, reducer, questions, answers, pages):
     return new
 
 
-def cases(folder):
-    one, two, three = page(folder, 1, 1), page(folder, 2, 4), page(folder, 3, 2)
+def cases(folder, config=None):
+    one, two, three = (page(folder, seed, tiles, config) for seed, tiles in ((1, 1), (2, 4), (3, 2)))
     return [
         (["City?"], [], [one]),
         (["What is the code of the place?"], [], [two]),
@@ -79,10 +80,8 @@ def cases(folder):
     ]
 
 
-@pytest.mark.parametrize(("name", "options"), REDUCERS, ids=lambda each: str(each))
-def test_rows_that_join_one_after_another_are_answered_as_alone(pair, folder, name, options):
-    reducer, asked = reducer_of(name, options), cases(folder)
-    expected = [in_conversation(pair, folder, reducer, *case) for case in asked]
+def in_rows(pair, folder, reducer, asked):
+    """The answers of rows that join one after another and leave as soon as they end."""
     stops, rows = stop_tokens(pair), RunningRows(pair, SeenPages(pair, reducer, 10**8), reducer)
     waiting, running, answers = list(enumerate(asked)), [], {number: [] for number in range(len(asked))}
     while waiting or running:
@@ -99,8 +98,27 @@ def test_rows_that_join_one_after_another_are_answered_as_alone(pair, folder, na
         rows.keep(going_on, [tokens[row] for row in going_on])
         running = [running[row] for row in going_on]
         assert len(rows) == len(running)
-    assert [*answers.values()] == expected
+    return [*answers.values()]
+
+
+@pytest.mark.parametrize(("name", "options"), REDUCERS, ids=lambda each: str(each))
+def test_rows_that_join_one_after_another_are_answered_as_alone(pair, folder, name, options):
+    reducer, asked = reducer_of(name, options), cases(folder)
+    expected = [in_conversation(pair, folder, reducer, *case) for case in asked]
+    assert in_rows(pair, folder, reducer, asked) == expected
     assert len({tuple(each) for each in expected}) > 2  # the page and the question matter
+
+
+@pytest.mark.parametrize("name", sorted(COMPRESSORS.keys() - {"identity"}))
+def test_every_compressor_is_answered_as_alone(checkpoint, name):
+    torch.manual_seed(1)
+    place, folder = COMPRESSORS[name].places[0], ModelFolder(checkpoint)
+    pair = StudentTeacher(checkpoint, compressor=name, ratio=2, placement=place).eval()
+    for parameter in pair.student.model.multi_modal_projector.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape)  # or what a compressor adds would be zero
+    asked = cases(folder, pair.student.config)
+    expected = [in_conversation(pair, folder, None, *case) for case in asked]
+    assert in_rows(pair, folder, None, asked) == expected
 
 
 def test_a_page_is_looked_at_once_and_forgotten_when_others_need_its_place(pair, folder):
