@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "bench": "errors environment batch files internvl reduce convert models evaluation training",
     "report": "errors environment files internvl compress convert metrics models evaluation merge bench",
     "export": "errors environment files internvl compress models runtime",
-    "serve": "errors internvl reduce convert models",
+    "serve": "errors internvl reduce convert models bench",
     "doctor": "errors environment internvl convert models",
     "shards": "errors registry statistics metrics batch files internvl convert models runtime bench",
     "callbacks": "errors batch files merge models runtime training shards",

@@ -55,6 +55,7 @@ VERBS = {
     "bench loss": Verb("Time and memory of the loss, beside full logits", "fcot.bench.loss:loss"),
     "bench preprocess": Verb("Time of cutting a page into tiles", "fcot.bench.preprocess:preprocess"),
     "bench evaluate": Verb("Rows of a benchmark together, beside one by one", "fcot.bench.evaluate:evaluate"),
+    "bench serve": Verb("Answers a second and waiting times of a server under load", "fcot.serve.load_test:serve"),
     "bench data": Verb("Time of verified, shuffled reading, beside webdataset", "shards.bench:data"),
     "shards build": Verb("Draw the tiny world's pages and write them as shards", "shards.cli:build"),
     "shards import": Verb("Convert InternVL, LLaVA, ShareGPT, HF, PDF or image data", "shards.cli:import_"),

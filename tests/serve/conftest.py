@@ -156,3 +156,11 @@ def served():
     server = Inside()
     yield server
     server.end()
+
+
+@pytest.fixture(scope="module")
+def served_without_key():
+    """The same, for clients that send no key."""
+    server = Inside(key="")
+    yield server
+    server.end()
