@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from transformers import DynamicCache
 
 from fcot.batch import Segments
@@ -17,6 +16,7 @@ from fcot.models.decoder import fill_cache
 from fcot.models.prefix import Answerer, positions_of, unpack
 from fcot.models.reduced_pages import Left, Prompts, as_row, index_of_left, kept_positions
 from fcot.models.reduced_prefix import PackedPass
+from fcot.models.roomy_cache import ROOM, RoomyLayer, roomy_cache
 from fcot.models.seen_pages import BRANCH, Page, Seen, SeenPages
 from fcot.models.transformers_api import CACHE
 from fcot.reduce import BeforeReducer, InsideReducer, Reducer
@@ -58,18 +58,35 @@ def gather(parts: Sequence[tuple[Held, Sequence[int]]], config: object) -> Held:
         parts: Caches, and which of their rows are taken.
         config: Configuration of the language model.
     """
-    cache, lengths = DynamicCache(config=config), []
+    layers, lengths = [], []
     for number in range(len(parts[0][0].lengths)):
         its = [held.lengths[number][row] for held, rows in parts for row in rows]
-        sides: tuple[list[Tensor], list[Tensor]] = ([], [])
-        for held, rows in parts:
-            layer = held.cache.layers[number]
-            for side, states in zip(sides, (layer.keys, layer.values), strict=True):
-                more = max(its) - states.shape[2]  # a negative number cuts padding off
-                side.append(functional.pad(states[list(rows)], (0, 0, more, 0)))
-        cache.update(torch.cat(sides[0]), torch.cat(sides[1]), number)
+        sides = [
+            stacked([(getattr(held.cache.layers[number], side), rows) for held, rows in parts], max(its))
+            for side in ("keys", "values")
+        ]
+        layers.append(RoomyLayer((sides[0], sides[1]), max(its)))
         lengths.append(its)
-    return Held(cache, lengths)
+    return Held(roomy_cache(layers, config), lengths)
+
+
+def stacked(parts: Sequence[tuple[Tensor, Sequence[int]]], longest: int) -> Tensor:
+    """Return rows of several keys or values, padded on the left, with room behind.
+
+    Args:
+        parts: Keys or values `[rows, heads, length, head width]`, and which rows are taken.
+        longest: Most tokens of a row that is taken.
+    """
+    like, total = parts[0][0], sum(len(rows) for _, rows in parts)
+    store = like.new_zeros(total, like.shape[1], longest + ROOM, like.shape[3])
+    start = 0
+    for states, rows in parts:
+        width = min(longest, states.shape[2])  # what a part has more is padding
+        shown = states[:, :, states.shape[2] - width :]
+        taken = shown if list(rows) == list(range(len(shown))) else shown[list(rows)]
+        store[start : start + len(rows), :, longest - width : longest] = taken
+        start += len(rows)
+    return store
 
 
 class RunningRows:
