@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers side by side share the cores; read when torch is first imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 if TYPE_CHECKING:
     from fcot.batch import Batch
     from fcot.runtime.trainer import Trainer

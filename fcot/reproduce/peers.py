@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Literal
 
 from fcot.errors import UserError
 from fcot.files.markdown import table
@@ -19,18 +20,20 @@ def peers(
     steps: int = 60,
     only: str | None = None,
     data: Path = Path("data/reading60"),
+    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed",
 ) -> None:
     """Re-align a student by each trained compressor for a few steps, and write a table of what that gave.
 
     Each is trained at ratios 2 and 4, in every place where it may stand, on the same pages in the same order, with kept
     positions. Every step is an ordinary command, printed before it runs, and is left out if its result is there: a run
-    that was stopped goes on. About two hours on 2 cores; run it from the folder that holds `configs/`.
+    that was stopped goes on. About an hour on 2 cores; run it from the folder that holds `configs/`.
 
     Args:
         output: Folder of the runs.
         steps: Steps of re-alignment, of 32 pages each.
         only: Names of compressors, separated by commas (default: all).
         data: Folder in which the pages are drawn, if they are not there.
+        precision: Of training and measurement; 32-true suits processors without bf16 instructions, and takes longer.
 
     Raises:
         UserError: If a name is unknown, a command fails, or `configs/` is not here.
@@ -39,7 +42,9 @@ def peers(
         raise UserError("There is no folder configs here. Run this from the folder of the project's clone.")
     every = cells(only)
     work = {
-        f"1/{ratio}": [each for cell in every if cell[2] == ratio for each in commands(cell, output, steps, data)]
+        f"1/{ratio}": [
+            each for cell in every if cell[2] == ratio for each in commands(cell, output, steps, data, precision)
+        ]
         for ratio in RATIOS
     }
     sizes = [word for split, count in {**PAGES, "test": 0}.items() for word in (f"--{split}", str(count))]
@@ -73,14 +78,14 @@ def folder_of(cell: Cell, output: Path) -> Path:
     return output / f"{name}-{place}-r{ratio}"
 
 
-def commands(cell: Cell, output: Path, steps: int, data: Path) -> list[Command]:
+def commands(cell: Cell, output: Path, steps: int, data: Path, precision: str) -> list[Command]:
     """Return what measures a student at its start, trains it, and measures it again."""
     (name, place, ratio), folder = cell, folder_of(cell, output)
     samples = ", ".join(f"{split}: {count}" for split, count in PAGES.items())
     options = ["--config", str(CONFIGS / "realign_tiny.yaml"), "--data.root", str(data)]
     options += ["--data.recipe_samples", f"{{{samples}}}", "--trainer.limit_val_batches", str(PAGES["dev"] // BATCH)]
     options += ["--model.compressor", name, "--model.placement", place, "--model.ratio", str(ratio)]
-    options += ["--trainer.default_root_dir", str(folder)]
+    options += ["--trainer.default_root_dir", str(folder), "--trainer.precision", precision]
     options += ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(folder), "--trainer.logger.name", ""]
     limits = ["--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(steps)]
     start, end = (["--trainer.logger.version", version] for version in ("start", "end"))

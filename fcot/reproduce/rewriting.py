@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from fcot.errors import UserError
 from fcot.reproduce.demo import CONFIGS, TEACHER
@@ -30,6 +31,7 @@ class Plan:
         steps: Steps of post-training, of 32 pages each.
         test: Test pages.
         seeds: Seeds of post-training.
+        precision: Of training and tests.
     """
 
     pages: int
@@ -38,6 +40,7 @@ class Plan:
     steps: int
     test: int
     seeds: int
+    precision: str
 
 
 def rewriting(
@@ -49,6 +52,7 @@ def rewriting(
     steps: int = 100,
     realign_steps: int = 160,
     test_pages: int = 420,
+    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed",
 ) -> None:
     """Train students on the same verified answers, bare, in foreign words, and in the teacher's own words.
 
@@ -64,6 +68,7 @@ def rewriting(
         steps: Steps of post-training, of 32 pages each.
         realign_steps: Steps of re-alignment before, of 32 pages each.
         test_pages: Test pages, shared by all.
+        precision: Of training and tests; 32-true suits processors without bf16 instructions, and takes longer.
 
     Raises:
         UserError: If a command fails, `configs/` is not here, or the output holds another plan's runs.
@@ -72,9 +77,9 @@ def rewriting(
 
     if not CONFIGS.is_dir():
         raise UserError("There is no folder configs here. Run this from the folder of the project's clone.")
-    plan = Plan(pages, samples, realign_steps, steps, test_pages, seeds)
+    plan = Plan(pages, samples, realign_steps, steps, test_pages, seeds, precision)
     take_up(output, vars(plan), MARKER)
-    before, measures = preparation(plan, output), teacher_losses(output)
+    before, measures = preparation(plan, output), teacher_losses(plan, output)
     trained = {arm: runs_of(arm, plan, output) for arm in ARMS}
     runner = Runner(len(before) + len(measures) + sum(map(len, trained.values())))
     runner.run(before)
@@ -96,6 +101,7 @@ def preparation(plan: Plan, output: Path) -> list[Command]:
     realign = ["fit", "--config", str(CONFIGS / "realign_tiny.yaml"), "--trainer.max_steps", str(plan.realign)]
     realign += ["--trainer.val_check_interval", str(plan.realign), "--data.root", str(reading)]
     realign += ["--trainer.default_root_dir", str(output / "realign"), "--ckpt_path", "last"]
+    realign += ["--trainer.precision", plan.precision]
     cot = ["data", "cot", str(questions / "train"), str(output / "chains"), "--generator", TEACHER]
     cot += ["--verifiers", json.dumps(VERIFIERS), "--template", str(template), "--samples", str(plan.samples)]
     cot += ["--most", "1", "--mix", "1", "--chance_level", "1", "--max_tokens", "300", "--device", "cpu"]
@@ -107,7 +113,7 @@ def preparation(plan: Plan, output: Path) -> list[Command]:
     ]
 
 
-def teacher_losses(output: Path) -> list[Command]:
+def teacher_losses(plan: Plan, output: Path) -> list[Command]:
     """Return what measures how likely each wording is to the teacher."""
     commands = []
     for arm in ARMS:
@@ -117,7 +123,7 @@ def teacher_losses(output: Path) -> list[Command]:
         words += ["--trainer.limit_val_batches", "1.0", "--trainer.callbacks", "[{class_path: SkippedSamples}]"]
         words += ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(folder)]
         words += ["--trainer.logger.name", "loss", "--trainer.logger.version", "0"]
-        words += ["--trainer.default_root_dir", str(folder)]
+        words += ["--trainer.default_root_dir", str(folder), "--trainer.precision", plan.precision]
         made = folder / "loss" / "version_0" / "metrics.csv"
         commands.append(Command(f"Measure: the teacher's loss on {arm} answers", words, made))
     return commands
@@ -125,11 +131,12 @@ def teacher_losses(output: Path) -> list[Command]:
 
 def runs_of(arm: str, plan: Plan, output: Path) -> list[Command]:
     """Return what trains and tests students on one wording."""
-    data = ["--data.root", str(output / "targets" / arm), "--data.recipe", "null"]
+    shared = ["--data.root", str(output / "targets" / arm), "--data.recipe", "null"]
+    shared += ["--trainer.precision", plan.precision]
     commands = []
     for seed in range(plan.seeds):
         run = output / f"{arm}-{seed}"
-        words = ["fit", "--config", str(CONFIGS / "sft_tiny.yaml"), "--ckpt_path", "last", *data]
+        words = ["fit", "--config", str(CONFIGS / "sft_tiny.yaml"), "--ckpt_path", "last", *shared]
         words += ["--model.checkpoint", str(output / "realign" / "student"), "--trainer.max_steps", str(plan.steps)]
         words += ["--trainer.val_check_interval", str(plan.steps), "--seed_everything", str(seed)]
         words += ["--data.seed", str(seed), "--trainer.default_root_dir", str(run)]
@@ -140,7 +147,7 @@ def runs_of(arm: str, plan: Plan, output: Path) -> list[Command]:
         commands.append(Command(f"Train on {arm} answers, seed {seed}", words, last / "config.json"))
         for name, step in steps.items():
             folder = run / name
-            test = ["test", "--config", str(CONFIGS / "sft_tiny.yaml"), *data]
+            test = ["test", "--config", str(CONFIGS / "sft_tiny.yaml"), *shared]
             test += [
                 "--model.checkpoint",
                 str(run / "snapshots" / f"step-{step:06d}"),

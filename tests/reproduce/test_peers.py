@@ -24,7 +24,7 @@ def test_every_compressor_is_trained_at_both_ratios_in_each_of_its_places():
 
 def test_its_commands_train_that_student(tmp_path, monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[2])
-    for command in commands(("unshuffle", "instead", 4), tmp_path, 3, tmp_path / "data"):
+    for command in commands(("unshuffle", "instead", 4), tmp_path, 3, tmp_path / "data", "32-true"):
         cli = make_cli(command.words[1:], run=False, save_config_callback=None)
         assert (cli.model.spec.compressor, cli.model.spec.placement, cli.model.spec.ratio) == (
             "unshuffle",
