@@ -6,10 +6,12 @@ nothing, or a byte of its headers now and then, or does not read its reply, woul
 
 import asyncio
 import resource
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_CONNECTIONS = 4096
@@ -50,6 +52,34 @@ class Crowd:
         return True
 
 
+class Lingering:
+    """A transport that a client may go on sending to after its reply; closed at once, it might lose the reply.
+
+    Args:
+        transport: The real one.
+        is_sent_to: Says whether the client has more to send.
+    """
+
+    def __init__(self, transport: asyncio.Transport, is_sent_to: Callable[[], bool]) -> None:
+        self._transport, self._is_sent_to, self.lingers = transport, is_sent_to, False
+
+    def close(self) -> None:
+        """Close it now, or only its own side while the client sends."""
+        if self._is_sent_to() and not self._transport.is_closing():
+            self.lingers = True
+            self._transport.write_eof()
+            self._transport.resume_reading()
+        else:
+            self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether nothing more can be said."""
+        return self.lingers or self._transport.is_closing()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class Connection(H11Protocol):
     """A connection of uvicorn's that is closed when it does nothing for long.
 
@@ -69,6 +99,11 @@ class Connection(H11Protocol):
         """Whether a whole head of a request has come whose reply is not yet complete."""
         return self.cycle is not None and not self.cycle.response_complete
 
+    @property
+    def lingers(self) -> bool:
+        """Whether the client still sends what nobody reads."""
+        return bool(getattr(self.transport, "lingers", False))
+
     def cut(self) -> None:
         """Close it without waiting for the client."""
         self._forget()
@@ -76,7 +111,8 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Let it in, or close it if there are too many."""
-        super().connection_made(transport)
+        lingering = Lingering(transport, lambda: self.conn.their_state is h11.SEND_BODY)
+        super().connection_made(cast(asyncio.Transport, lingering))
         if not self.crowd.has_room():
             transport.abort()
             return
@@ -85,6 +121,8 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sends; a beginning of a request does not make it busy."""
+        if self.lingers:
+            return
         super().data_received(data)
         if self.is_busy:
             self._stop_resting()
@@ -110,6 +148,8 @@ class Connection(H11Protocol):
         """End after the request under way, and after one that lies unread in the socket."""
         if self.is_busy:
             super().shutdown()
+        elif self.lingers:
+            self.cut()
         else:
             self.loop.call_later(SECONDS_AT_END, self._end)
 

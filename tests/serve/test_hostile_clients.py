@@ -1,6 +1,7 @@
 """Clients of every kind: each gets a clear refusal, and others notice nothing."""
 
 import base64
+import http.client
 import io
 import json
 import socket
@@ -35,6 +36,7 @@ def of_data(data):
     return shown(f"data:image/png;base64,{base64.b64encode(data).decode()}")
 
 
+ENDLESS = {"temperature": 100, "seed": 48}  # a draw without an end token among the first 900
 GOOD = {"messages": [ROW_OF_TEXT], "max_tokens": 1}
 OPEN = json.dumps(GOOD)[:-1].encode()
 FORM = picture((100, 80))
@@ -123,7 +125,7 @@ def test_a_page_in_a_browser_cannot_ask(serve):
 
 def test_clients_that_leave_free_their_rows(serve):
     server = serve(max_rows=2, max_waiting=2, max_new_tokens=900)
-    endless = {"messages": [user("City?")], "temperature": 50, "seed": 1}
+    endless = {"messages": [user("City?")], **ENDLESS}
     gone = [server.client.stream("POST", "/chat/completions", json={**endless, "stream": True}) for _ in range(4)]
     for each in gone:
         each.__enter__()
@@ -138,6 +140,7 @@ def test_clients_that_leave_free_their_rows(serve):
         server.client.post("/chat/completions", json=endless, timeout=0.2)
     server.until(lambda numbers: numbers["fcot_requests_under_way"] == numbers["fcot_rows_running"] == 0)
     assert server.numbers()['fcot_requests_total{status="499"}'] == 5
+    assert server.numbers()["fcot_answer_tokens_total"] < 1500  # of 2700 that three whole answers have
 
 
 def head(length, key="a key"):
@@ -151,21 +154,37 @@ def head(length, key="a key"):
     return "\r\n".join([*lines, "", ""]).encode()
 
 
+def test_a_client_that_closes_after_a_reply_gets_that_of_a_large_body(served):
+    headers = {"Authorization": "Bearer a key", "Content-Type": "application/json", "Connection": "close"}
+    for key, status in (("a key", 413), ("another", 401)):
+        client = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
+        headers["Authorization"] = f"Bearer {key}"
+        client.request("POST", "/v1/chat/completions", b" " * 20_000_000, headers)
+        reply = client.getresponse()
+        assert reply.status == status and b"error" in reply.read()
+
+
+def test_a_body_that_is_said_to_be_too_large_is_not_waited_for(served):
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as client:
+        client.sendall(head(10**12))
+        assert b" 413 " in client.recv(100)
+
+
 def test_clients_that_ask_and_are_gone_at_once_leave_nothing_behind(served):
-    asked = json.dumps({**GOOD, "max_tokens": 200, "temperature": 50, "stream": True}).encode()
-    before = served.numbers()['fcot_requests_total{status="499"}']
+    asked = json.dumps({**GOOD, **ENDLESS, "max_tokens": 200, "stream": True}).encode()
+    left = 'fcot_requests_total{status="499"}'
+    before = served.numbers()[left]
     for _ in range(50):
         with socket.create_connection(("127.0.0.1", served.port)) as client:
             client.sendall(head(len(asked)) + asked)
+    served.until(lambda numbers: numbers[left] == before + 50)
     served.until(lambda numbers: numbers["fcot_requests_under_way"] == numbers["fcot_rows_running"] == 0)
-    assert served.numbers()['fcot_requests_total{status="499"}'] >= before + 1
 
 
 def test_a_request_that_takes_too_long_is_ended_running_or_waiting(serve):
-    server = serve(max_rows=1, max_waiting=1, max_seconds=1, max_new_tokens=900)
-    endless = {"temperature": 50, "seed": 1}
+    server = serve(max_rows=1, max_waiting=1, max_seconds=0.5, max_new_tokens=900)
     with ThreadPoolExecutor(2) as pool:
-        replies = list(pool.map(lambda _: server.ask(user("City?"), **endless), range(2)))
+        replies = list(pool.map(lambda _: server.ask(user("City?"), **ENDLESS), range(2)))
     assert [reply.status_code for reply in replies] == [504, 504]
     with socket.create_connection(("127.0.0.1", server.port)) as slow:
         slow.sendall(head(1000) + b"{")
@@ -215,7 +234,7 @@ def test_a_head_that_never_ends_is_cut_off_and_an_answer_is_not(serve):
         assert closed_within(slow, 5)
     begun = time.monotonic()
     while time.monotonic() < begun + 0.6:  # the connection is used all the time
-        assert server.ask(user("City?"), temperature=50, max_tokens=100).status_code == 200
+        assert server.ask(user("City?"), **ENDLESS, max_tokens=100).status_code == 200
 
 
 def test_a_client_that_does_not_read_is_cut_off(serve):
