@@ -18,25 +18,26 @@ MAX_SCANS = 100  # of a JPEG; a progressive one has about ten, and each goes ove
 MAX_BYTES = 200_000_000  # MAX_PIXELS, uncompressed with four channels
 
 
-def decode_image(data: bytes, member: str) -> Image.Image:
+def decode_image(data: bytes, member: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode a complete JPEG, PNG or WEBP of bounded size.
 
     Args:
         data: The encoded image.
         member: Its name in messages.
+        max_pixels: Most pixels it may have (default: 50 million).
 
     Raises:
-        SampleError: If it has another format, is truncated, has more than 50 million pixels or a side of more than
-            30,000, or is a JPEG of more than 100 scans.
+        SampleError: If it has another format, is truncated, has too many pixels or a side of more than 30,000, or is a
+            JPEG of more than 100 scans.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-            if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+            if image.width * image.height > max_pixels or max(image.size) > MAX_SIDE:
                 raise SampleError(
                     "image_too_large",
-                    f"{member} has {image.width}x{image.height} pixels, over {MAX_PIXELS} in all or {MAX_SIDE} a side",
+                    f"{member} has {image.width}x{image.height} pixels, over {max_pixels} in all or {MAX_SIDE} a side",
                 )
             if data[:2] == JPEG and (scans := data.count(START_OF_SCAN)) > MAX_SCANS:
                 raise SampleError("image_too_slow", f"{member} has {scans} scans, over {MAX_SCANS}")

@@ -10,6 +10,7 @@ from PIL import ExifTags, Image
 from fcot.errors import UserError
 
 WHITE = (255, 255, 255)
+WORTH_A_THREAD = 1_000_000  # pixels of an image or its tiles; below, starting a thread takes longer than it saves
 # The transposition that makes an image upright, by its EXIF orientation.
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -129,10 +130,14 @@ def cut(
     columns, rows = grid(*image.size, max_tiles, min_tiles=min_tiles, tile_size=tile_size)
     cells, count = columns * rows, num_tiles(columns, rows, thumbnail=thumbnail)
     tiles = np.empty((count, 3, tile_size, tile_size), dtype=np.uint8)
-    with ThreadPoolExecutor(1) as beside:  # Pillow releases the GIL while it resizes
-        small = beside.submit(_fill, tiles[cells:], image, 1, 1) if count > cells else None
+    if count == cells or max(image.width * image.height, cells * tile_size**2) < WORTH_A_THREAD:
         _fill(tiles[:cells], image, columns, rows)
-        if small is not None:
+        if count > cells:
+            _fill(tiles[cells:], image, 1, 1)
+    else:
+        with ThreadPoolExecutor(1) as beside:  # Pillow releases the GIL while it resizes
+            small = beside.submit(_fill, tiles[cells:], image, 1, 1)
+            _fill(tiles[:cells], image, columns, rows)
             small.result()
     return torch.from_numpy(tiles)
 
