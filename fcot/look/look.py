@@ -82,22 +82,33 @@ class Looker:
         self.max_tiles = max_tiles or folder.max_tiles
         self.layers = layers_of(self.pair.student.model.language_model, layers)
 
-    def look(self, page: Image.Image, question: str, *, max_new_tokens: int = 512) -> Look:
+    def look(
+        self, page: Image.Image, question: str, *, max_new_tokens: int = 512, visual_tokens: int | str | None = None
+    ) -> Look:
         """Ask about a page as `fcot chat` does, greedily.
 
         Args:
             page: An image of any mode.
             question: The question.
             max_new_tokens: Longest answer in tokens.
+            visual_tokens: Asked of each tile of an elastic student (default: its own choice).
 
         Raises:
-            UserError: If the page and its question are longer than the model can read.
+            UserError: If the page and its question are longer than the model can read, or it cannot give a tile so many
+                visual tokens.
         """
         page = to_rgb(page)
         most, size = self.max_tiles, self.folder.tile_size
         columns, rows = grid(*page.size, most, tile_size=size)
         tiles = cut(page, most, tile_size=size)
-        dialogue = Dialogue(self.folder, [tiles], pair=self.pair, device=self.device, grids=[(columns, rows)])
+        dialogue = Dialogue(
+            self.folder,
+            [tiles],
+            pair=self.pair,
+            device=self.device,
+            grids=[(columns, rows)],
+            visual_tokens=visual_tokens,
+        )
         heard = Recorder()
         answer = dialogue.ask(question, max_new_tokens=max_new_tokens, streamer=heard)
         new = until(heard.new, stop_tokens(self.pair))

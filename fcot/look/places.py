@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fcot.compress import Compressor
+from fcot.compress import Compressor, Elastic
 from fcot.internvl.tiling import num_tiles
 from fcot.internvl.tokens import even_windows
 
@@ -58,9 +58,10 @@ def tile_tokens(compressor: Compressor | None, side: int, count: int) -> TileTok
         side: Side of a tile's raster of tokens at ratio 1.
         count: Visual tokens of the tile.
     """
-    if compressor is None:
-        return TileTokens(count, 0, even_windows(count, side))
-    if compressor.varies:  # as `fcot.models.positions` places them
+    if isinstance(compressor, Elastic):
+        ratio = compressor.ratio_of_count[compressor.check(count)]
+        compressor = None if ratio == 1 else compressor.part(ratio)
+    if compressor is None or compressor.varies:  # as `fcot.models.positions` places them
         return TileTokens(count, 0, even_windows(count, side))
     return TileTokens(count, compressor.lead, compressor.windows(compressor.ratio, side))
 

@@ -24,6 +24,7 @@ def looks(
     output: Path = Path("runs/looks"),
     layers: list[int] | None = None,
     max_tiles: int | None = None,
+    visual_tokens: list[int] | None = None,
     max_new_tokens: int = 256,
     seed: int = 0,
     device: str = "auto",
@@ -42,6 +43,7 @@ def looks(
         output: Folder of looks.png and looks.json.
         layers: Layers of the language model, from 0, such as [20, 21] (default: the second half).
         max_tiles: Most tiles of a page, thumbnail not counted (default: each model's).
+        visual_tokens: Visual tokens of a tile, such as [256, 128, 64]: an elastic student answers once with each.
         max_new_tokens: Longest answer in tokens.
         seed: A different seed draws different pages.
         device: Where to run: auto (an accelerator if there is one), cpu, cuda, …
@@ -55,8 +57,8 @@ def looks(
     if max_new_tokens < 1:
         raise UserError(f"max_new_tokens is {max_new_tokens}.\nGive at least 1.")
     disable_progress_bar()
-    names, asked = names_of(models), asked_of(page, question, seed)
-    found = look_all(models, asked, layers, max_tiles, max_new_tokens, device, dtype)
+    asked = asked_of(page, question, seed)
+    names, found = look_all(models, asked, layers, max_tiles, visual_tokens, max_new_tokens, device, dtype)
     try:
         output.mkdir(parents=True, exist_ok=True)
         (output / "looks.png").write_bytes(draw_looks(names, found))
@@ -111,28 +113,38 @@ def look_all(
     asked: Sequence[Asked],
     layers: Sequence[int] | None,
     max_tiles: int | None,
+    visual_tokens: Sequence[int] | None,
     max_new_tokens: int,
     device: str,
     dtype: str,
-) -> "list[PageLooks]":
-    """Let each model, one at a time, answer the question about each page; arguments as of `looks`."""
+) -> "tuple[list[str], list[PageLooks]]":
+    """Let each model, one at a time, answer the question about each page; arguments as of `looks`.
+
+    Returns:
+        Names of the models, an elastic student once for each number of visual tokens, and what was seen.
+    """
     from fcot.convert.auto_convert import native_folder
     from fcot.internvl.checkpoint import ModelFolder
     from fcot.look.heat import agreement, heat_of
     from fcot.look.look import Looker
     from fcot.models.device import device_of
+    from fcot.models.token_counts import TokenCounts
     from fcot.report.looks import PageLooks, Seen
 
     folders = [ModelFolder(native_folder(model)) for model in models]  # a wrong one is found before any answers
     seen: list[list[Seen]] = [[] for _ in asked]
-    for folder in folders:
+    names = []
+    for name, folder in zip(names_of(models), folders, strict=True):
         looker = Looker(folder, device=device_of(device), dtype=dtype, max_tiles=max_tiles, layers=layers)
-        for (_, image, question), its in zip(asked, seen, strict=True):
-            look = looker.look(image, question, max_new_tokens=max_new_tokens)
-            heat = heat_of(look)
-            its.append(Seen(look, heat, agreement(its[0].heat, heat) if its else None))
+        elastic = len(TokenCounts(folder.config).choices) > 1
+        for number in visual_tokens if elastic and visual_tokens else [None]:
+            names.append(name if number is None else f"{name}, {number} visual tokens a tile")
+            for (_, image, question), its in zip(asked, seen, strict=True):
+                look = looker.look(image, question, max_new_tokens=max_new_tokens, visual_tokens=number)
+                heat = heat_of(look)
+                its.append(Seen(look, heat, agreement(its[0].heat, heat) if its else None))
         del looker  # or two models would be held while the next one is loaded
-    return [PageLooks(*each, its) for each, its in zip(asked, seen, strict=True)]
+    return names, [PageLooks(*each, its) for each, its in zip(asked, seen, strict=True)]
 
 
 def names_of(models: Sequence[Path]) -> list[str]:

@@ -7,6 +7,7 @@ import torch
 
 import fcot
 from fcot.internvl.checkpoint import ModelFolder
+from fcot.models.spec import StudentSpec
 from fcot.models.student_folder import save_student
 from fcot.models.student_teacher import StudentTeacher
 
@@ -14,6 +15,7 @@ TINY = Path(fcot.__file__).parent / "tiny"
 NEW = {
     "1x2 kept": {"compressor": "conv", "ratio": 2, "keep_positions": True},
     "2x2 behind": {"compressor": "conv2d", "ratio": 4, "placement": "after"},
+    "elastic": {"spec": StudentSpec("conv2d", 2, ratios=(2, 4))},
     "1x4 kept": {"compressor": "conv", "ratio": 4, "keep_positions": True},
 }
 

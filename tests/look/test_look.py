@@ -81,6 +81,18 @@ def test_a_reader_looks_where_the_letter_stands_that_it_writes(reader_folder, na
     assert np.mean(shares) > 0.4
 
 
+def test_an_elastic_student_looks_as_the_teacher_at_ratio_1_and_in_its_windows_at_others(reader_folder):
+    page, looker = page_of(), Looker(reader_folder("elastic"))
+    whole, two, four = (looker.look(page, QUESTION, max_new_tokens=6, visual_tokens=count) for count in (16, 8, 4))
+    teacher = Looker(reader_folder("teacher")).look(page, QUESTION, max_new_tokens=6)
+    torch.testing.assert_close(whole.attention, teacher.attention)
+    assert (whole.places.boxes() == teacher.places.boxes()).all()
+    for look, window in ((two, (56, 28)), (four, (56, 56))):
+        boxes = look.places.boxes()[: look.places.thumbnail_start]
+        assert {(right - left, bottom - top) for left, top, right, bottom in boxes.tolist()} == {window}
+        assert look.attention.shape[1] == len(look.places.boxes())
+
+
 def test_a_page_of_one_tile_has_no_thumbnail(reader_folder):
     look = Looker(reader_folder("student")).look(page_of(8, 4), QUESTION, max_new_tokens=3)
     assert not look.places.has_thumbnail and look.attention.shape == (3, 8)

@@ -44,6 +44,21 @@ def test_pages_of_a_folder_are_looked_at_by_each_model(tiny_checkpoint, student_
     assert "b.png: Two?" in capsys.readouterr().out
 
 
+def test_an_elastic_student_answers_once_with_each_number_of_visual_tokens(tiny_checkpoint, pages, tmp_path):
+    from fcot.models.spec import StudentSpec
+    from fcot.models.student_folder import save_student
+    from fcot.models.student_teacher import StudentTeacher
+
+    pair = StudentTeacher(tiny_checkpoint, StudentSpec("conv", 2, ratios=(2, 4)))
+    save_student(pair.student, tmp_path / "elastic", tiny_checkpoint)
+    given = ["--page", str(pages / "b.png"), "--output", str(tmp_path / "out"), "--max_new_tokens", "2"]
+    given += ["--visual_tokens", "[4, 1]", "--device", "cpu"]
+    main(["reproduce", "looks", str(tiny_checkpoint), str(tmp_path / "elastic"), *given])
+    (page,) = json.loads((tmp_path / "out" / "looks.json").read_text())["pages"]
+    assert [model["visual_tokens"] for model in page["models"].values()] == [12, 12, 3]
+    assert [*page["models"]][2].endswith("1 visual tokens a tile")
+
+
 def test_what_cannot_be_asked_is_said(pages, tmp_path):
     with pytest.raises(UserError, match="3 questions for 2 pages"):
         asked_of([pages], ["a", "b", "c"], 0)
