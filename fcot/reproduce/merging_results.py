@@ -14,7 +14,7 @@ from fcot.merge import PageScores, coalition_key, shapley_values, value_interval
 from fcot.merge.scores import mean_over_tasks
 from fcot.reproduce.merging_plan import AUTO, LAST, SCHEDULES, Plan
 from fcot.reproduce.merging_table import draw, markdown
-from fcot.reproduce.rewriting_results import scores_of
+from fcot.reproduce.page_scores import scores_of
 from fcot.statistics import DifferenceOverSeeds, paired_difference_by_group, paired_difference_over_seeds
 
 DRAWS = 50  # of the dev half, for the coverage of the intervals

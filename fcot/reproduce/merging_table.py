@@ -16,18 +16,8 @@ COLORS = {"cosine": BLUE, "constant": ORANGE}
 def markdown(content: Mapping[str, Any]) -> str:
     """Return the text of `RESULTS.md`."""
     chosen, schedules, differences = content["settings"], content["schedules"], content["differences"]
+    heads, rows = methods_table(content)
     n = differences["constant"]["auto"]["mean"]["n"]
-    rows = []
-    for method in schedules["cosine"]["means"]:
-        row = [method.replace("_", " ")]
-        for schedule in SCHEDULES:
-            row.append(f"{fmean(schedules[schedule]['means'][method]):.3f}")
-            row.append("" if method == LAST else signed(differences[schedule][method]["mean"]))
-        rows.append([*row, signed(differences["decayed"][method]["mean"])])
-    heads = ["method"]
-    for schedule in SCHEDULES:
-        heads += [schedule, f"{schedule}: difference to its last snapshot"]
-    heads.append("constant: difference to the decayed run")
     kept = [
         [f"{schedule}, seed {seed}", name, str(schedules[schedule]["candidates"][seed] or ""),
          signed(schedules[schedule]["auto_by_seed"][seed]), str(schedules[schedule]["evaluations"][seed]),
@@ -54,6 +44,21 @@ def markdown(content: Mapping[str, Any]) -> str:
             "",
         ]
     )
+
+
+def methods_table(content: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return the titles and cells of the table of methods: scores at both rates, and differences."""
+    schedules, differences, rows = content["schedules"], content["differences"], []
+    for method in schedules["cosine"]["means"]:
+        row = [method.replace("_", " ")]
+        for schedule in SCHEDULES:
+            row.append(f"{fmean(schedules[schedule]['means'][method]):.3f}")
+            row.append("" if method == LAST else signed(differences[schedule][method]["mean"]))
+        rows.append([*row, signed(differences["decayed"][method]["mean"])])
+    heads = ["method"]
+    for schedule in SCHEDULES:
+        heads += [schedule, f"{schedule}: difference to its last snapshot"]
+    return [*heads, "constant: difference to the decayed run"], rows
 
 
 def draw(content: Mapping[str, Any]) -> bytes:
