@@ -106,7 +106,8 @@ def _ratios(config: Any) -> str:
     """Return how many visual tokens become one, and which other ratios can be asked for."""
     others = ", ".join(str(each) for each in (1, *(config.ratios or ())) if each != config.ratio)
     asked = f"; or {others}, if processor or generate is asked for other visual_tokens" if config.ratios else ""
-    return f"{config.ratio} visual tokens become one{asked}"
+    routed = ", or a ratio for each tile, if it is asked for 'auto' or a budget" if config.router else ""
+    return f"{config.ratio} visual tokens become one{asked}{routed}"
 
 
 def _training(runs: Mapping[str, Run]) -> str:

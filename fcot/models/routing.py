@@ -87,16 +87,13 @@ class Routing:
 
     def _asked(self, request: SeenTiles, each: Sequence[int | str | None]) -> Tensor:
         """Return the visual tokens of each tile, as asked for each page."""
-        default = self.elastic.max_tokens
-        chosen = torch.zeros(len(request.pixels), dtype=torch.int64)
-        if AUTO in each:
-            chosen = self.tokens[choose(self.costs(request), self.tokens, self.settings["price"])]
-        whole = [
-            torch.zeros(0, dtype=torch.int64) if one == AUTO else torch.tensor([default if one is None else int(one)])
-            for one in each
-        ]
-        pages = zip(whole, chosen.split(list(request.pages)), strict=True)
-        return torch.cat([chosen[:0], *(one.expand(len(its)) if len(one) else its for one, its in pages)])
+        default, pages = self.elastic.max_tokens, torch.tensor([*request.pages], dtype=torch.int64)
+        numbers = [0 if one == AUTO else default if one is None else int(one) for one in each]
+        asked = torch.tensor(numbers, dtype=torch.int64).repeat_interleave(pages)
+        if AUTO not in each:
+            return asked
+        chosen = self.tokens[choose(self.costs(request), self.tokens, self.settings["price"])]
+        return torch.where(asked > 0, asked, chosen)
 
     def _within(self, request: SeenTiles, budget: int) -> Tensor:
         tiles = len(request.pixels)

@@ -139,6 +139,10 @@ def test_a_saved_router_is_the_same_and_is_not_trained(learned, tiny_checkpoint)
         assert torch.equal(tensor, router.state_dict()[name]), name
 
 
+def test_the_model_card_says_what_can_be_asked_for(learned):
+    assert "a ratio for each tile, if it is asked for 'auto' or a budget" in (learned / "README.md").read_text()
+
+
 def test_what_cannot_be_given_is_refused(learned):
     model, processor = load_student(learned), AutoProcessor.from_pretrained(learned)
     for asked, said in (({"budget": 6}, "7 tiles have at least 7"), ({"visual_tokens": ["auto"] * 2}, "2 numbers for")):
