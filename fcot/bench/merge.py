@@ -77,6 +77,7 @@ def merge(
                     "start_seconds": start.seconds,
                     "peak_bytes": whole.peak_bytes - start.peak_bytes,
                 }
+                print(f"{method}, {name}: {whole.seconds:.1f} s", file=sys.stderr, flush=True)
     show(found, json)
 
 

@@ -61,7 +61,7 @@ class Ties(Blockwise):
     def mix(self, name: str, start: int, base: Tensor, deltas: Sequence[Tensor]) -> Tensor:
         """Trim, elect and average a piece."""
         trimmed = [
-            delta.masked_fill_(delta.abs().float() < threshold, 0.0)
+            delta.mul_(delta.abs().float() >= threshold)
             for delta, threshold in zip(deltas, self.thresholds, strict=True)
         ]
         return base + elected_mean(trimmed)
@@ -93,8 +93,8 @@ def elected_mean(deltas: Sequence[Tensor]) -> Tensor:
     elected = torch.stack([*deltas]).sum(dim=0).sign_()
     total, count = torch.zeros_like(elected), torch.zeros_like(elected)
     for delta in deltas:
-        agrees = delta * elected > 0
-        total += torch.where(agrees, delta, 0.0)
+        agrees = (delta * elected).gt(0).to(delta.dtype)
+        total.addcmul_(delta, agrees)  # unlike torch.where, it lets NaN through, which is then refused
         count += agrees
     return total.div_(count.clamp_(min=1.0))
 

@@ -68,12 +68,16 @@ def test_opposite_deltas_that_cancel_leave_the_base():
     assert torch.equal(elected_mean([torch.tensor([1.0, 2.0]), torch.tensor([-1.0, 1.0])]), torch.tensor([0.0, 1.5]))
 
 
-@pytest.mark.parametrize("name", ["ties", "dare"])
-def test_a_checkpoint_with_nan_is_named_and_not_outvoted(name):
+@pytest.mark.parametrize("broken", [float("nan"), float("-inf")])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("ties", {"density": 0.3}), ("ties", {"density": 1.0}), ("dare", {}), ("dare", {"election": "ties"})],
+)
+def test_a_checkpoint_with_nan_is_named_and_not_outvoted(name, options, broken):
     base, checkpoints = models()
-    checkpoints[1]["norm"][2] = float("nan")
+    checkpoints[1]["norm"][2] = broken
     with pytest.raises(UserError, match="'norm' of snapshot 2 holds NaN or infinity"):
-        MERGE_METHODS[name](base, checkpoints, density=0.999)["norm"]
+        MERGE_METHODS[name](base, checkpoints, **options)["norm"]
 
 
 def thinned(base, checkpoint, place, count, density):
