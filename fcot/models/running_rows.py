@@ -78,12 +78,13 @@ def stacked(parts: Sequence[tuple[Tensor, Sequence[int]]], longest: int) -> Tens
         longest: Most tokens of a row that is taken.
     """
     like, total = parts[0][0], sum(len(rows) for _, rows in parts)
-    store = like.new_zeros(total, like.shape[1], longest + ROOM, like.shape[3])
+    store = like.new_empty(total, like.shape[1], longest + ROOM, like.shape[3])
     start = 0
     for states, rows in parts:
         width = min(longest, states.shape[2])  # what a part has more is padding
         shown = states[:, :, states.shape[2] - width :]
         taken = shown if list(rows) == list(range(len(shown))) else shown[list(rows)]
+        store[start : start + len(rows), :, : longest - width] = 0  # padding is masked, but 0 · NaN would be NaN
         store[start : start + len(rows), :, longest - width : longest] = taken
         start += len(rows)
     return store
@@ -111,6 +112,7 @@ class RunningRows:
     def clear(self) -> None:
         """Let all rows leave."""
         self.held: Held | None = None
+        self.going_on: Sequence[int] = ()  # which of the rows held have not left; the rest is dropped at the next copy
         self.last: list[int] = []  # the token of each row that is read next
         self.next: list[int] = []  # its position, before any stage counts anew
 
@@ -135,10 +137,11 @@ class RunningRows:
             if opening < len(ids):
                 fresh = self._read_on(fresh, row, ids[opening - 1 : -1], int(read.positions[row][opening - 1]))
         every = list(range(len(prompts)))
-        parts = [(fresh, every)]
+        parts: list[tuple[Held, Sequence[int]]] = [(fresh, every)]
         if self.held is not None:
-            parts.insert(0, (self.held, list(range(len(self)))))
+            parts.insert(0, (self.held, self.going_on))
         self.held = gather(parts, self.language.config)
+        self.going_on = range(len(self) + len(prompts))
         self.last += [ids[-1] for ids in read.ids]
         self.next += [int(where[-1]) for where in read.positions]
         return visual
@@ -147,6 +150,8 @@ class RunningRows:
     def step(self) -> Tensor:
         """Read the last token of each row, and return the scores of the next one, float32 `[rows, vocabulary]`."""
         assert self.held is not None
+        if len(self.held.lengths[0]) > len(self):
+            self.held, self.going_on = gather([(self.held, self.going_on)], self.language.config), range(len(self))
         device = self.pair.student.device
         hidden = self._pass(self.held, torch.tensor(self.last, device=device)[:, None], self.next)
         self.next = [each + 1 for each in self.next]
@@ -163,10 +168,8 @@ class RunningRows:
         if not rows:
             self.clear()
             return
-        assert self.held is not None
-        if len(rows) < len(self):
-            self.held = gather([(self.held, rows)], self.language.config)
-            self.next = [self.next[row] for row in rows]
+        self.going_on = [self.going_on[row] for row in rows]
+        self.next = [self.next[row] for row in rows]
         self.last = list(tokens)
 
     def _prompts(self, prompts: Sequence[Prompt], seen: Sequence[Seen]) -> Prompts:

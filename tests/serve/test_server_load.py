@@ -6,6 +6,7 @@ import resource
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ def as_png(picture):
 
 
 def in_chat(picture, question, most):
-    folder = ModelFolder("fcot/tiny/student")
+    folder = ModelFolder(Path("fcot/tiny/student"))
     tiles = cut(picture, folder.max_tiles, tile_size=folder.tile_size)
     shape = grid(*picture.size, folder.max_tiles, tile_size=folder.tile_size)
     return Dialogue(folder, [tiles], grids=[shape]).ask(question, max_new_tokens=most)
