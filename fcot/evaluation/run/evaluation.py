@@ -140,9 +140,14 @@ def answered(
     reducer: tuple[str | None, Mapping[str, Any] | None],
 ) -> TestedModel:
     """Answer all sets with a model, and score the answers."""
-    tokens = (asked.visual_tokens, asked.budget) if is_elastic(folder) else ()
-    counts = dict(zip(("visual_tokens", "budget"), tokens, strict=False))
-    reader = Reader(folder, device=device_of(asked.device), dtype=asked.dtype, reducer=reducer, **counts)
+    reader = Reader(
+        folder,
+        device=device_of(asked.device),
+        dtype=asked.dtype,
+        reducer=reducer,
+        visual_tokens=asked.visual_tokens if is_elastic(folder) else None,
+        budget=asked.budget if is_elastic(folder) else None,
+    )
     base = asked.output / "answers" / name.replace("/", "-").replace(" ", "-")
     tested = []
     for of, its_pages in zip(sets, pages, strict=True):
