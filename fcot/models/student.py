@@ -140,8 +140,9 @@ class CompressedInternVL(InternVLForConditionalGeneration):
             kwargs["mm_encoder_outputs"] = self.image_outputs(kwargs.pop("pixel_values"), counts, ids, mask)
         ids = kwargs.get("input_ids", inputs)
         # a second turn's cache holds the tiles, and its positions still depend on their numbers of tokens
-        shown = ids is not None and (pixels is not None or bool((ids == self.config.image_token_id).any()))
-        if counts is not None and shown and self.config.keep_positions and "position_ids" not in kwargs:
+        shown = pixels is not None or (ids is not None and bool((ids == self.config.image_token_id).any()))
+        new = self.config.keep_positions and "position_ids" not in kwargs
+        if new and shown and counts is not None and ids is not None:
             kwargs["position_ids"] = self.positions(ids, kwargs.get("attention_mask"), counts)
         return super().generate(inputs, *args, **kwargs)
 

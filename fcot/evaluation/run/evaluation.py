@@ -140,14 +140,13 @@ def answered(
     reducer: tuple[str | None, Mapping[str, Any] | None],
 ) -> TestedModel:
     """Answer all sets with a model, and score the answers."""
-    visual_tokens, budget = (asked.visual_tokens, asked.budget) if is_elastic(folder) else (None, None)
     reader = Reader(
         folder,
         device=device_of(asked.device),
         dtype=asked.dtype,
         reducer=reducer,
-        visual_tokens=visual_tokens,
-        budget=budget,
+        visual_tokens=asked.visual_tokens if is_elastic(folder) else None,
+        budget=asked.budget if is_elastic(folder) else None,
     )
     base = asked.output / "answers" / name.replace("/", "-").replace(" ", "-")
     tested = []
