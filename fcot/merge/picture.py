@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREY, PALE, INK = "#2f6f9f", "#d9722b", "#9aa0a6", "#e4e6e8", "#333333"
 LONGEST_NAME = 26
+NAMES = {"shapley": "Shapley", "banzhaf": "Banzhaf", "ties": "TIES", "dare": "DARE"}
 
 
 def draw_merge(report: Mapping[str, Any], path: str | Path) -> None:
@@ -73,7 +74,7 @@ def _reach(report: Mapping[str, Any], values: Sequence[float]) -> list[list[floa
 def _draw_scores(axes: Axes, report: Mapping[str, Any]) -> None:
     utilities, players, chosen = report["utilities"], report["players"], report["chosen"]
     snapshots = {f"{_short(player)} alone": utilities[player] for player in players}
-    methods = {_spoken(name): control["utility"] for name, control in report["controls"].items()}
+    methods = {spoken(name): control["utility"] for name, control in report["controls"].items()}
     scores = [utilities[""], *snapshots.values(), *methods.values()]
     marked = 1 + len(players) + list(report["controls"]).index(chosen)
     colors = [GREY] * (1 + len(players)) + [BLUE] * len(methods)
@@ -144,8 +145,9 @@ def _title(report: Mapping[str, Any]) -> str:
     return " · ".join(parts)
 
 
-def _spoken(name: str) -> str:
-    return name.replace("_", " ").replace("shapley", "Shapley")
+def spoken(name: str) -> str:
+    """Return a merge method's name as a text has it."""
+    return NAMES.get(name, name.replace("_", " "))
 
 
 def _short(name: str) -> str:

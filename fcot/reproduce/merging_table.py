@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from fcot.files.markdown import table
-from fcot.merge.picture import BLUE, INK, ORANGE
+from fcot.merge.picture import BLUE, INK, ORANGE, spoken
 from fcot.report.plots import dress, new_figure, png
 from fcot.report.rows import signed
 from fcot.reproduce.merging_plan import BATCH, LAST, SCHEDULES
@@ -50,7 +50,7 @@ def methods_table(content: Mapping[str, Any]) -> tuple[list[str], list[list[str]
     """Return the titles and cells of the table of methods: scores at both rates, and differences."""
     schedules, differences, rows = content["schedules"], content["differences"], []
     for method in schedules["cosine"]["means"]:
-        row = [method.replace("_", " ")]
+        row = [spoken(method)]
         for schedule in SCHEDULES:
             row.append(f"{fmean(schedules[schedule]['means'][method]):.3f}")
             row.append("" if method == LAST else signed(differences[schedule][method]["mean"]))
@@ -67,24 +67,25 @@ def draw(content: Mapping[str, Any]) -> bytes:
     left, right = figure.subplots(1, 2)
     methods = [*content["differences"]["constant"]]
     for schedule, shift in (("cosine", -0.15), ("constant", 0.15)):
-        _intervals(left, content["differences"][schedule], methods, COLORS[schedule], shift, schedule)
-    left.set_title("difference to the last snapshot", fontsize=10, loc="left", color=INK)
-    left.legend(frameon=False, fontsize=9)
+        _intervals(left, content["differences"][schedule], methods, COLORS[schedule], shift)
+    left.set_title(
+        "difference to the last snapshot\n(blue: cosine, orange: constant rate)", fontsize=10, loc="left", color=INK
+    )
     of_decayed = [LAST, *methods]
-    _intervals(right, content["differences"]["decayed"], of_decayed, COLORS["constant"], 0.0, "constant")
+    _intervals(right, content["differences"]["decayed"], of_decayed, COLORS["constant"], 0.0)
     right.set_title("constant rate: difference to the decayed run", fontsize=10, loc="left", color=INK)
     for axes, names in ((left, methods), (right, of_decayed)):
         axes.axvline(0.0, color=INK, linewidth=0.9)
-        axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=9)
+        axes.set_yticks(range(len(names)), [spoken(name) for name in names], fontsize=9)
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.set_xlabel("difference of scores, 95 % interval", fontsize=9)
         dress(axes)
     return png(figure)
 
 
-def _intervals(axes: Any, found: Mapping[str, Any], methods: list[str], color: str, shift: float, label: str) -> None:
+def _intervals(axes: Any, found: Mapping[str, Any], methods: list[str], color: str, shift: float) -> None:
     for place, method in enumerate(methods):
         each = found[method]["mean"]
         row = place + shift
         axes.plot([each["low"], each["high"]], [row, row], color=color, linewidth=2.0, solid_capstyle="round")
-        axes.plot(each["mean"], row, "o", color=color, markersize=6, label=None if place else label)
+        axes.plot(each["mean"], row, "o", color=color, markersize=6)
