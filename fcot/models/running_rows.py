@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from fcot.batch import Segments
 from fcot.models.decoder import fill_cache
 from fcot.models.prefix import Answerer, positions_of, unpack
 from fcot.models.reduced_pages import Left, Prompts, as_row, index_of_left, kept_positions
 from fcot.models.reduced_prefix import PackedPass
-from fcot.models.roomy_cache import ROOM, RoomyLayer, roomy_cache
+from fcot.models.roomy_cache import Held, gather
 from fcot.models.seen_pages import BRANCH, Page, Seen, SeenPages
 from fcot.models.transformers_api import CACHE
 from fcot.reduce import BeforeReducer, InsideReducer, Reducer
@@ -36,58 +35,6 @@ class Prompt:
     ids: list[int]
     pages: tuple[Page, ...]
     opening: int
-
-
-@dataclass
-class Held:
-    """Keys and values of rows, padded on the left in each layer.
-
-    Attributes:
-        cache: Of transformers.
-        lengths: Tokens of each row in each layer `[layers][rows]`; the rest is padding.
-    """
-
-    cache: DynamicCache
-    lengths: list[list[int]]
-
-
-def gather(parts: Sequence[tuple[Held, Sequence[int]]], config: object) -> Held:
-    """Return some rows of several caches as one cache, padded no more than they need.
-
-    Args:
-        parts: Caches, and which of their rows are taken.
-        config: Configuration of the language model.
-    """
-    layers, lengths = [], []
-    for number in range(len(parts[0][0].lengths)):
-        its = [held.lengths[number][row] for held, rows in parts for row in rows]
-        sides = [
-            stacked([(getattr(held.cache.layers[number], side), rows) for held, rows in parts], max(its))
-            for side in ("keys", "values")
-        ]
-        layers.append(RoomyLayer((sides[0], sides[1]), max(its)))
-        lengths.append(its)
-    return Held(roomy_cache(layers, config), lengths)
-
-
-def stacked(parts: Sequence[tuple[Tensor, Sequence[int]]], longest: int) -> Tensor:
-    """Return rows of several keys or values, padded on the left, with room behind.
-
-    Args:
-        parts: Keys or values `[rows, heads, length, head width]`, and which rows are taken.
-        longest: Most tokens of a row that is taken.
-    """
-    like, total = parts[0][0], sum(len(rows) for _, rows in parts)
-    store = like.new_empty(total, like.shape[1], longest + ROOM, like.shape[3])
-    start = 0
-    for states, rows in parts:
-        width = min(longest, states.shape[2])  # what a part has more is padding
-        shown = states[:, :, states.shape[2] - width :]
-        taken = shown if list(rows) == list(range(len(shown))) else shown[list(rows)]
-        store[start : start + len(rows), :, : longest - width] = 0  # padding is masked, but 0 · NaN would be NaN
-        store[start : start + len(rows), :, longest - width : longest] = taken
-        start += len(rows)
-    return store
 
 
 class RunningRows:

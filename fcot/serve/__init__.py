@@ -1,1 +1,1 @@
-"""Ask a model about pages, in the terminal."""
+"""Ask a model about pages, in the terminal or over HTTP."""

@@ -139,7 +139,7 @@ def test_clients_that_leave_free_their_rows(serve):
     with pytest.raises(httpx.TimeoutException):
         server.client.post("/chat/completions", json=endless, timeout=0.2)
     server.until(lambda numbers: numbers["fcot_requests_under_way"] == numbers["fcot_rows_running"] == 0)
-    assert server.numbers()['fcot_requests_total{status="499"}'] == 5
+    server.until(lambda numbers: numbers['fcot_requests_total{status="499"}'] == 5)
     assert server.numbers()["fcot_answer_tokens_total"] < 1500  # of 2700 that three whole answers have
 
 
@@ -226,14 +226,14 @@ def test_connections_that_do_nothing_make_room_for_others(serve):
 
 
 def test_a_head_that_never_ends_is_cut_off_and_an_answer_is_not(serve):
-    server = serve(crowd=Crowd(20, seconds_idle=0.5), max_new_tokens=900)
+    server = serve(crowd=Crowd(20, seconds_idle=1), max_new_tokens=900)
     with socket.create_connection(("127.0.0.1", server.port)) as slow:
         for _ in range(4):
             slow.sendall(b"GET / HTTP/1.1\r\nX: " if _ == 0 else b"x")
             time.sleep(0.1)
         assert closed_within(slow, 5)
     begun = time.monotonic()
-    while time.monotonic() < begun + 0.6:  # the connection is used all the time
+    while time.monotonic() < begun + 1.2:  # the connection is used all the time
         assert server.ask(user("City?"), **ENDLESS, max_tokens=100).status_code == 200
 
 
