@@ -22,6 +22,7 @@ NAMES = {
     "always": "one ratio for all tiles",
 }
 COLORS = {"router": BLUE, "oracle": INK, "rule": ORANGE, "ink": GREEN, "always": GREY}
+COLORS |= {"jpeg": "#aa3377", "random": "#ccbb44", "shuffled": "#66ccee"}
 RULES = [":--", *["--:"] * 8]
 
 
@@ -159,7 +160,7 @@ def draw(curves: Curves, plan: Plan) -> bytes:
         errors: list[Any] = [
             [[each.mean - each.low for each in values], [each.high - each.mean for each in values]] for values in ends
         ]
-        style = "--" if rule in ("oracle", "shuffled", "random") else "-"
+        style = ":" if rule == "ink" else "--" if rule in ("oracle", "shuffled", "random") else "-"
         axes.errorbar(x, y, errors[1], errors[0], label=NAMES[rule], color=color, linestyle=style, linewidth=1.4)
     for ratio in RATIOS:
         at, its_kl = (float(each[0]) for each in curves.point(f"fixed-r{ratio}"))
