@@ -168,8 +168,10 @@ class Realign(BaseTask):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return KL and cross-entropy, each a mean over all answer tokens in the batch.
 
-        The loss is the sum over students or an elastic one's ratios. If there are several, the parts are named by
-        ratio, such as `kl_r4`; those of mixed pages, which the last steps add, by `mixed`.
+        The loss is the sum over students, or over an elastic one's ratios: there a ratio counts by its visual tokens
+        (`ratio_weight`), for the ratios share a projector, and the coarsest has the largest gradients. If there are
+        several, the parts are named by ratio, such as `kl_r4`; those of mixed pages, which the last steps add, by
+        `mixed`.
         """
         labels = answer_labels(batch.sequences["teacher"])
         features = self.pair.features(batch.tiles)
@@ -183,12 +185,17 @@ class Realign(BaseTask):
             if self.on_mixed_pages is not None:
                 self.on_mixed_pages(pages_of_step(self.pair, batch, features, mixed, teacher))
         counted = torch.tensor(float(len(labels)), device=labels.device)
-        loss = torch.stack([result.loss for result in (*results.values(), *more.values())]).sum()
+        weighted = [self.ratio_weight(ratio) * result.loss for ratio, result in results.items()]
+        loss = torch.stack([*weighted, *(result.loss for result in more.values())]).sum()
         found = {"loss": loss, "ce_rows": results[self.ratio].ce_rows, "weight": counted}
         parts = {f"_r{ratio}" if len(results) > 1 else "": result for ratio, result in results.items()}
         for suffix, result in (parts | {f"_{name}": result for name, result in more.items()}).items():
             found |= {f"{name}{suffix}": getattr(result, name) for name in ("kl", "ce", "agreement")}
         return found
+
+    def ratio_weight(self, ratio: int) -> float:
+        """Return how much a ratio counts in the loss: of an elastic student's [2, 4], 4 counts half as much as 2."""
+        return min(self.ratios) / ratio if self.elastic else 1.0
 
     def _student_rows(self, batch: Batch, features: Tensor, branch: str, labels: Tensor) -> Tensor:
         """Return a student's answer rows, which must predict the same tokens as the teacher's."""

@@ -29,7 +29,7 @@ def adamw(parameters):
     return torch.optim.AdamW(parameters, lr=0.01)
 
 
-def test_a_step_is_the_sum_of_ratios_from_one_look_at_the_pages(tiny_checkpoint, make_batch):
+def test_a_step_is_the_weighted_sum_of_ratios_from_one_look_at_the_pages(tiny_checkpoint, make_batch):
     both = Realign(tiny_checkpoint, ratios=[2, 4], elastic=True)
     both.configure_model()
     calls = []
@@ -43,8 +43,9 @@ def test_a_step_is_the_sum_of_ratios_from_one_look_at_the_pages(tiny_checkpoint,
         alone = Realign(tiny_checkpoint, ratio=ratio)
         alone.configure_model()
         expected = alone.losses(make_batch(*SAMPLES, ratio=ratio))
-        expected["loss"].backward()
-        total += expected["loss"].item()
+        weighted = expected["loss"] * 2 / ratio
+        weighted.backward()
+        total += weighted.item()
         assert found[f"kl_r{ratio}"].item() == pytest.approx(expected["kl"].item(), rel=1e-5)
         for name, parameter in alone.pair.trainable():
             if name.startswith(COMPRESSOR):
@@ -67,8 +68,9 @@ def test_the_last_steps_learn_from_mixed_pages_and_one_folder_is_saved(tmp_path,
     run = trainer(tmp_path, SaveStudent(), max_steps=2, gradient_clip_val=1.0)
     run.fit(module, pages)
     assert ["kl_mixed" in step for step in steps] == [False, True]
-    parts = [step[f"{part}_{name}"] for step in steps[1:] for part in ("kl", "ce") for name in ("r2", "r4", "mixed")]
-    assert steps[1]["loss"].item() == pytest.approx(sum(parts).item(), rel=1e-6)
+    weights = {"r2": 1.0, "r4": 0.5, "mixed": 1.0}
+    total = sum(weight * steps[1][f"{part}_{name}"] for part in ("kl", "ce") for name, weight in weights.items())
+    assert steps[1]["loss"].item() == pytest.approx(total.item(), rel=1e-6)
     assert sorted(each.name for each in tmp_path.glob("student*")) == ["student"]
     saved = load_student(tmp_path / "student")
     assert saved.config.ratios == [2, 4]
