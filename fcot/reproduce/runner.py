@@ -102,7 +102,7 @@ class Runner:
         """
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         lanes = min(len(work), cores)
-        if lanes == 1:
+        if lanes <= 1:
             for name, commands in work.items():
                 self.run(commands)
                 done(name)

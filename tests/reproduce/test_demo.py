@@ -90,6 +90,10 @@ def test_failing_command_stops_the_others_and_is_named(monkeypatch, capfd):
     assert "a    | error: " in told and "[41/41" not in told
 
 
+def test_no_chains_are_nothing_to_run():
+    Runner(0).run_chains({})  # as of a part of an experiment that trains nothing
+
+
 def test_a_seed_has_pages_and_runs_of_its_own(monkeypatch, tmp_path):
     commands = []
     monkeypatch.setattr(Runner, "run", lambda self, some, **_: commands.extend(some))
