@@ -8,7 +8,8 @@ from fcot.files.markdown import table
 from fcot.merge.picture import BLUE, INK, ORANGE, spoken
 from fcot.report.plots import dress, new_figure, png
 from fcot.report.rows import signed
-from fcot.reproduce.merging_plan import BATCH, LAST, SCHEDULES
+from fcot.reproduce.merging_plan import LAST, SCHEDULES
+from fcot.reproduce.tiny_runs import BATCH
 
 COLORS = {"cosine": BLUE, "constant": ORANGE}
 

@@ -8,16 +8,25 @@ from fcot.files.json_files import read_json
 Scores = dict[str, list[float]]  # by task, in the order of the pages
 
 
+def scores_by_page(folder: Path) -> dict[str, dict[str, float]]:
+    """Return each task's scores by the metric that counts, by the pages' keys, in order.
+
+    Args:
+        folder: Where `fcot test` wrote `test.jsonl`.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for record in sorted(read_records(folder / "test.jsonl"), key=lambda record: (record.task, record.key)):
+        found.setdefault(record.task, {})[record.key] = next(iter(record.scores.values()))
+    return found
+
+
 def scores_of(folder: Path) -> Scores:
     """Return each task's scores by the metric that counts, in the order of the pages' keys.
 
     Args:
         folder: Where `fcot test` wrote `test.jsonl`.
     """
-    found: dict[str, dict[str, float]] = {}
-    for record in read_records(folder / "test.jsonl"):
-        found.setdefault(record.task, {})[record.key] = next(iter(record.scores.values()))
-    return {task: [scores[key] for key in sorted(scores)] for task, scores in sorted(found.items())}
+    return {task: [*scores.values()] for task, scores in scores_by_page(folder).items()}
 
 
 def benchmark_scores(folder: Path) -> Scores:

@@ -1,20 +1,16 @@
 """The commands of `reproduce sampling`: coarse runs, weights, and a run for each arm and seed."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fcot.files.json_files import read_json, write_json
 from fcot.reproduce.demo import CONFIGS, TEACHER
 from fcot.reproduce.runner import Command
+from fcot.reproduce.tiny_runs import BATCH, PASSES, SAVE, TinyRuns
 
 ARMS = {"U": "uniform", "L": "by loss (the paper's rule)", "E": "by excess over the teacher", "P": "placebo"}
-BATCH = 32
-PASSES = 2  # over the training pages in a run of uniform drawing
-EVALUATED = 70  # test pages answered together: a sixth of the default number
 WEIGHTS_OF = {"L": "weights_by_loss", "E": "weights"}  # in what the coarse run writes
 
 
@@ -77,21 +73,22 @@ class Plan:
         """Return the folder of a fine run."""
         return self.seed_folder(seed) / arm
 
+    @property
+    def make(self) -> TinyRuns:
+        """Makes the commands."""
+        return TinyRuns(self.settings.precision, self.settings.options)
+
     def pages(self) -> dict[str, list[Command]]:
         """Return what draws the pages and makes the student that all runs start from: two chains."""
-        chosen, data = self.settings, self.data
-        drawn = [self._draw(data / "test", "questions", 0, test=chosen.test_pages)]
+        chosen, data, draw = self.settings, self.data, self.make.draw
+        drawn = [draw(data / "test", "questions", 0, test=chosen.test_pages)]
         for seed in range(chosen.seeds):
             coarse = max(1, round(chosen.pages * chosen.coarse_share))  # the first of the same pages
             drawn += [
-                self._draw(data / f"coarse-seed{seed}", "questions", seed, train=coarse, dev=chosen.dev_pages),
-                self._draw(data / f"fine-seed{seed}", "questions", seed, train=chosen.pages),
+                draw(data / f"coarse-seed{seed}", "questions", seed, train=coarse, dev=chosen.dev_pages),
+                draw(data / f"fine-seed{seed}", "questions", seed, train=chosen.pages),
             ]
-        reading = self._draw(data / "reading", "reading", 0, train=max(1, chosen.start_steps * BATCH // PASSES))
-        config = ["--config", str(CONFIGS / "realign_tiny.yaml"), "--model.checkpoint", TEACHER, "--model.ratio", "2"]
-        words = self._fit(config, data / "reading", self.output / "start", chosen.start_steps, 0, saves())
-        aligned = Command("Re-align the student that all start from", words, self.output / "start/student/config.json")
-        return {"start": [reading, aligned], "pages": drawn}
+        return {"start": self.make.start(data / "reading", self.output / "start", chosen.start_steps), "pages": drawn}
 
     def coarse(self) -> dict[str, list[Command]]:
         """Return the coarse run of each seed, and the test of the start."""
@@ -100,7 +97,7 @@ class Plan:
         measure = {"class_path": "TaskLosses", "init_args": {"every_n_steps": 10, **excess}}
         for seed in range(self.settings.seeds):
             root, folder = self.data / f"coarse-seed{seed}", self.seed_folder(seed) / "coarse"
-            words = self._fit(self._sft(), root, folder, self.settings.coarse_steps, seed, [measure])
+            words = self.make.fit(self._sft(), root, folder, self.settings.coarse_steps, seed, [measure])
             reason = f"Measure the losses of tasks in a coarse run, seed {seed}"
             work[f"c{seed}"] = [Command(reason, words, folder / "task_losses.json")]
         return work
@@ -112,8 +109,8 @@ class Plan:
             for arm, name in ARMS.items():
                 root, folder = self.data / f"fine-seed{seed}", self.run_folder(arm, seed)
                 weights = [] if arm == "U" else ["--data.weights", str(self.weights_file(arm, seed))]
-                callbacks = [{"class_path": "TaskLosses"}, *saves()]
-                words = self._fit(self._sft(), root, folder, self.settings.steps, seed, callbacks, weights)
+                callbacks = [{"class_path": "TaskLosses"}, SAVE]
+                words = self.make.fit(self._sft(), root, folder, self.settings.steps, seed, callbacks, weights)
                 train = Command(f"Train, drawing tasks {name}, seed {seed}", words, folder / "student/config.json")
                 work[f"{arm}{seed}"] = [train, self._test(folder / "student", folder / "eval", f"{arm}, {name}", seed)]
         return work
@@ -140,43 +137,8 @@ class Plan:
     def _sft(self) -> list[str]:
         return ["--config", str(CONFIGS / "sft_tiny.yaml"), "--model.checkpoint", str(self.output / "start/student")]
 
-    def _draw(self, root: Path, recipe: str, seed: int, **pages: int) -> Command:
-        counts = {"train": 0, "dev": 0, "test": 0} | pages
-        sizes = [word for split, count in counts.items() for word in (f"--{split}", str(count))]
-        words = ["shards", "build", "--output", str(root), "--recipe", recipe, *sizes, "--seed", str(seed)]
-        last = [split for split, count in counts.items() if count][-1]
-        return Command(f"Draw the pages of {root.name}", words, root / last / "manifest.json")
-
-    def _fit(
-        self,
-        config: list[str],
-        root: Path,
-        folder: Path,
-        steps: int,
-        seed: int,
-        callbacks: list[dict[str, Any]],
-        more: list[str] | None = None,
-    ) -> list[str]:
-        length = ["--trainer.max_steps", str(steps), "--trainer.limit_val_batches", "0"]
-        resumed = ["--trainer.checkpoint_every_n_steps", "50", "--ckpt_path", "last"]
-        parts = ["--trainer.callbacks", json.dumps(callbacks), "--data.batch_size", str(BATCH), *(more or [])]
-        return ["fit", *config, *length, *parts, *self._shared(root, folder, seed), *resumed]
-
     def _test(self, model: Path, folder: Path, label: str, seed: int) -> Command:
-        config = ["--config", str(CONFIGS / "sft_tiny.yaml"), "--model.checkpoint", str(model), "--model.label", label]
-        size = ["--data.eval_batch_size", str(EVALUATED)]
-        words = ["test", *config, *size, *self._shared(self.data / "test", folder, seed)]
-        return Command(f"Test: {label}, seed {seed}", words, folder / "test.json")
-
-    def _shared(self, root: Path, folder: Path, seed: int) -> list[str]:
-        where = ["--data.root", str(root), "--data.recipe", "null", "--trainer.default_root_dir", str(folder)]
-        seeds = ["--seed_everything", str(seed), "--data.seed", str(seed), "--data.num_workers", "0"]
-        return [*where, *seeds, "--trainer.precision", self.settings.precision, *self.settings.options]
-
-
-def saves() -> list[dict[str, Any]]:
-    """Return the callback that saves the student."""
-    return [{"class_path": "SaveStudent"}]
+        return self.make.test(f"Test: {label}, seed {seed}", model, self.data / "test", folder, label, seed)
 
 
 def dealt(weights: dict[str, float], seed: int) -> dict[str, float]:

@@ -6,10 +6,9 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
-from fcot.evaluation.records import Evaluation, read_records
 from fcot.files.json_files import read_json, write_json
 from fcot.report.rows import signed
-from fcot.report.runs import metrics_of
+from fcot.reproduce.page_scores import scores_by_page
 from fcot.reproduce.runner import Command
 from fcot.reproduce.sampling_plan import ARMS, Plan
 from fcot.reproduce.sampling_table import CORRECTED, Differences, draw, lines
@@ -23,10 +22,6 @@ def write_run(plan: Plan, arm: str, seed: int, commands: Sequence[Command]) -> N
     """Write the `result.json` of a run that has ended: its commands, its weights, the score of each page."""
     folder = plan.run_folder(arm, seed)
     row, losses = read_json(folder / "eval/test.json"), read_json(folder / "task_losses.json")
-    evaluation = Evaluation(metrics_of(row))
-    scores: dict[str, dict[str, float]] = {}
-    for record in sorted(read_records(folder / "eval/test.jsonl"), key=lambda record: record.key):
-        scores.setdefault(record.task, {})[record.key] = record.scores[evaluation.names(record.task)[0]]
     result = {
         "arm": arm,
         "seed": seed,
@@ -35,7 +30,7 @@ def write_run(plan: Plan, arm: str, seed: int, commands: Sequence[Command]) -> N
         "read": losses["read"],
         "answer_tokens": losses["answer_tokens"],
         "mean": row["scores"]["mean"]["mean"],
-        "scores": dict(sorted(scores.items())),
+        "scores": scores_by_page(folder / "eval"),
     }
     write_json(folder / "result.json", result)
 

@@ -8,7 +8,8 @@ from fcot.files.markdown import table
 from fcot.merge.picture import BLUE, GREY, INK, ORANGE
 from fcot.report.plots import dress, new_figure, png
 from fcot.report.rows import signed
-from fcot.reproduce.sampling_plan import BATCH, Settings
+from fcot.reproduce.sampling_plan import Settings
+from fcot.reproduce.tiny_runs import BATCH
 from fcot.statistics import DifferenceOverSeeds
 
 Differences = Mapping[str, DifferenceOverSeeds]
