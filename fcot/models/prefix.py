@@ -1,6 +1,6 @@
 """Prompt prefixes that are read before generation: shared ones once, and all packed without padding."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -51,25 +51,36 @@ def shared_prefixes(
         For each sample, the first sample with the same prefix; the length of its prefix; and its prompt.
     """
     pages = batch.tiles.split(batch.num_tiles.tolist())
-    # comparing sums, one number a page, rules out most pairs of different pages
-    sums = torch.stack([page.sum(dtype=torch.int64) for page in pages]).tolist()
     prompts = [row[kept.bool()].tolist() for row, kept in zip(ids.cpu(), mask.cpu(), strict=True)]
     ends = [len(prompt) - prompt[::-1].index(image_token_id) if image_token_id in prompt else 0 for prompt in prompts]
     if whole:
         ends = [len(prompt) - 1 if end else 0 for prompt, end in zip(prompts, ends, strict=True)]
+
+    def begin_alike(i: int, j: int) -> bool:
+        return ends[i] > 0 and prompts[j][: ends[j]] == prompts[i][: ends[i]]
+
+    first = first_alike(pages, begin_alike)
+    return first, ends, prompts
+
+
+def first_alike(pages: Sequence[Tensor], also: Callable[[int, int], bool] | None = None) -> list[int]:
+    """Return for each of some pages the number of the first with the same tiles, which may be its own.
+
+    Args:
+        pages: Tiles of each `[tiles, 3, S, S]`.
+        also: What two pages, given by number, must have in common besides (default: nothing).
+    """
+    # comparing sums, one number a page, rules out most pairs of different pages
+    sums = torch.stack([page.sum(dtype=torch.int64) for page in pages]).tolist()
     first: list[int] = []
     for i, page in enumerate(pages):
         alike = (
             j
             for j in range(i)
-            if first[j] == j
-            and sums[j] == sums[i]
-            and ends[i] > 0
-            and prompts[j][: ends[j]] == prompts[i][: ends[i]]
-            and torch.equal(pages[j], page)
+            if first[j] == j and sums[j] == sums[i] and (also is None or also(i, j)) and torch.equal(pages[j], page)
         )
         first.append(next(alike, i))
-    return first, ends, prompts
+    return first
 
 
 def unpack(cache: Any, lengths: Sequence[Sequence[int]], rows: Sequence[int]) -> None:

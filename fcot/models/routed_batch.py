@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fcot.batch import Batch, Sequences
-from fcot.models.prefix import Answerer
+from fcot.models.prefix import Answerer, first_alike
 from fcot.models.relayout import kept_places, tiles_shown
 from fcot.models.routing import Asked, requests_of
 
@@ -63,12 +63,7 @@ def with_counts(pair: Answerer, batch: Batch, branch: str, counts: Tensor) -> Ba
 
 def features_once(pair: Answerer, batch: Batch) -> Tensor:
     """Return the features of a batch's tiles `[tiles, N, C]`; a page that several samples show is looked at once."""
-    pages = batch.by_sample(batch.tiles)
-    sums = torch.stack([page.sum(dtype=torch.int64) for page in pages]).tolist()
-    first: list[int] = []
-    for i, page in enumerate(pages):
-        alike = (j for j in range(i) if first[j] == j and sums[j] == sums[i] and torch.equal(pages[j], page))
-        first.append(next(alike, i))
+    first = first_alike(batch.by_sample(batch.tiles))
     seen = sorted(set(first))
     own = batch.take(seen)
     features = own.by_sample(pair.features(own.tiles))
