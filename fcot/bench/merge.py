@@ -41,7 +41,7 @@ def merge(
         vocabulary: Tokens in the vocabulary; embedding and head are the largest tensors.
         density: Share of each delta that TIES keeps.
         folder: Where checkpoints are made, or were made by an earlier call (default: a temporary folder).
-        mergekit: Command of mergekit in an environment of its own, such as /opt/mergekit/bin/mergekit-yaml (default:
+        mergekit: Command of mergekit in an environment of its own, such as mergekit-venv/bin/mergekit-yaml (default:
             fcot alone).
         json: File for the results, - for the standard output.
 
