@@ -24,8 +24,8 @@ from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.page_size import page_size
 from fcot.internvl.tiling import cut, grid, num_tiles
+from fcot.models.new_student import student_of
 from fcot.models.spec import StudentSpec
-from fcot.models.student import student_of
 from fcot.models.student_teacher import StudentTeacher
 from fcot.reduce import FewerTiles, reducer_of
 

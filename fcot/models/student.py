@@ -10,57 +10,23 @@ from transformers import (
     AutoModel,
     AutoModelForImageTextToText,
     AutoProcessor,
-    InternVLConfig,
     InternVLForConditionalGeneration,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from fcot.compress import COMPRESSORS, Compressor, Elastic
+from fcot.compress import Compressor, Elastic
 from fcot.errors import UserError
 from fcot.internvl.tokens import positions
 from fcot.models.positions import teacher_positions
 from fcot.models.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
-from fcot.models.projector import ElasticProjector, projector_of
+from fcot.models.projector import projector_of
 from fcot.models.question import Text, question_text, samples_of
 from fcot.models.relayout import laid_out_again, tiles_shown
 from fcot.models.routing import pixels_of, requests_of
-from fcot.models.spec import StudentSpec
+from fcot.models.student_config import CompressedInternVLConfig
 from fcot.models.token_counts import TokenCounts
 from fcot.models.transformers_api import CACHE, STUDENT, refusal, require_api, require_known_arguments
 from fcot.models.vision import vision_features
-
-
-class CompressedInternVLConfig(InternVLConfig):
-    """InternVL's configuration plus the compressor's.
-
-    Attributes:
-        compressor: Short name of the compressor.
-        compressor_options: Constructor arguments of this compressor alone.
-        ratio: How many visual tokens become one.
-        placement: "before" the projector (on pixel-shuffled features), "after" it, or "instead" of it.
-        keep_positions: A visual token takes as many positions as the tokens it replaces, so that all tokens keep their
-            positions in the teacher; otherwise positions are consecutive.
-        position_rule: Where visual tokens then stand: see `teacher_positions`. Students of fcot 0.1.0 do not have this
-            setting, and keep the rule they were trained with.
-        turn_end_ids: Ids that end a turn, for a compressor that reads the question.
-        ratios: Ratios above 1 of an elastic student, which reads each tile at one of them, or as the teacher does at
-            ratio 1; `ratio` is then the one of tiles for which none is asked.
-        router: Settings of an elastic student's router, which `fcot router fit` writes: `kind`, "learned" or "ink";
-            `price` of a visual token for requests of "auto"; `rule`, the numbers of the router without weights, and its
-            `rule_price`; `hidden`, the width of a learned one; `image_mean` and `image_std`.
-    """
-
-    model_type = "fcot_internvl"
-
-    compressor: str = "conv"
-    compressor_options: dict[str, Any] | None = None
-    ratio: int = 2
-    placement: str = "before"
-    keep_positions: bool = False
-    position_rule: str = "step"
-    turn_end_ids: list[int] | None = None
-    ratios: list[int] | None = None
-    router: dict[str, Any] | None = None
 
 
 class CompressedInternVL(InternVLForConditionalGeneration):
@@ -373,48 +339,3 @@ AutoImageProcessor.register(
     CompressedInternVLConfig,
     image_processor_classes=dict.fromkeys(("pil", "torchvision"), CompressedInternVLImageProcessor),
 )
-
-
-def student_config(teacher: Any, spec: StudentSpec) -> CompressedInternVLConfig:
-    """Return the configuration of a student, given its teacher's."""
-    settings = teacher.to_dict()
-    for owned in ("model_type", "architectures", "transformers_version"):
-        settings.pop(owned, None)
-    settings.update(
-        compressor=spec.compressor,
-        ratio=spec.ratio,
-        placement=spec.placement,
-        keep_positions=spec.keep_positions,
-        architectures=[CompressedInternVL.__name__],
-        **({"compressor_options": dict(spec.options)} if spec.options else {}),
-        **({"position_rule": spec.position_rule} if spec.keep_positions else {}),
-        **({"ratios": list(spec.ratios)} if spec.ratios else {}),
-    )
-    config = CompressedInternVLConfig(**settings)
-    config.image_seq_length = TokenCounts(config).most
-    return config
-
-
-def student_of(teacher: InternVLForConditionalGeneration, spec: StudentSpec) -> CompressedInternVL:
-    """Make a student that shares the teacher's vision tower, language model and head.
-
-    Only the projector is new: it starts from the teacher's weights, its compressor from its own initial weights, or
-    from the projector's where it takes its place. An elastic student also shares the teacher's projector.
-    """
-    config = student_config(teacher.config, spec)
-    if COMPRESSORS[spec.compressor].reads_text:
-        ends = teacher.generation_config.eos_token_id or teacher.config.text_config.eos_token_id
-        config.turn_end_ids = ends if isinstance(ends, list) else [] if ends is None else [ends]
-    with torch.device("meta"):
-        student = CompressedInternVL(config)
-    projector = projector_of(config)
-    projector.load_state_dict(teacher.model.multi_modal_projector.state_dict(), strict=False)
-    if isinstance(projector, ElasticProjector):
-        projector.whole = teacher.model.multi_modal_projector
-    projector.compressor.start_from(projector)
-    student.model.multi_modal_projector = projector
-    student.model.vision_tower = teacher.model.vision_tower
-    student.model.language_model = teacher.model.language_model
-    student.lm_head = teacher.lm_head
-    student.generation_config = teacher.generation_config
-    return student

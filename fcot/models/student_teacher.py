@@ -17,6 +17,7 @@ from fcot.internvl.tokens import check_placeholders, normalize, raster_side
 from fcot.models.branches import TEACHER, student_branches
 from fcot.models.decoder import allow_packing, answer_rows
 from fcot.models.generation import answer
+from fcot.models.new_student import student_of
 from fcot.models.projector import visual_tokens
 from fcot.models.question import question_text, reads_text, samples_of
 from fcot.models.reduced_pages import Left
@@ -24,7 +25,7 @@ from fcot.models.sampling import Sampling
 from fcot.models.sharded_tensors import most_over_processes, whole
 from fcot.models.sharding import is_sharded
 from fcot.models.spec import StudentSpec
-from fcot.models.student import CompressedInternVL, student_of
+from fcot.models.student import CompressedInternVL
 from fcot.models.student_folder import load_student
 from fcot.models.vision import vision_features
 from fcot.models.weight_checks import require_numbers

@@ -16,7 +16,7 @@ from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tiling import cut, grid
 from fcot.internvl.tokens import raster_side
 from fcot.models.spec import StudentSpec
-from fcot.models.student import student_config
+from fcot.models.student_config import student_config
 from fcot.models.token_counts import TokenCounts
 from fcot.report.runs import setting, settings_of, trainings
 

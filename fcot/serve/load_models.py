@@ -16,8 +16,8 @@ from fcot.bench.workload import random_pair
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.sizes import SIZES
+from fcot.models.new_student import student_of
 from fcot.models.spec import StudentSpec
-from fcot.models.student import student_of
 from fcot.models.student_folder import save_student
 
 TEACHER = Path("fcot/tiny/teacher")  # whose tokenizer a size gets, for it has none

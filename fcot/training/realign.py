@@ -13,7 +13,7 @@ from fcot.errors import UserError
 from fcot.internvl.drawn_tokens import DrawnTokens
 from fcot.models.branches import MIXED, STUDENT, student_branches
 from fcot.models.spec import StudentSpec
-from fcot.models.student import student_config
+from fcot.models.student_config import student_config
 from fcot.models.student_teacher import StudentTeacher, answer_labels
 from fcot.models.token_counts import TokenCounts
 from fcot.route.fit import MixedPages

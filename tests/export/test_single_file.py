@@ -9,7 +9,8 @@ import torch
 from fcot.compress import Qformer
 from fcot.errors import UserError
 from fcot.export.single_file import single_file
-from fcot.models.student import CompressedInternVL, CompressedInternVLConfig
+from fcot.models.student import CompressedInternVL
+from fcot.models.student_config import CompressedInternVLConfig
 
 SHAPES = """\
 from math import pi as half_turn

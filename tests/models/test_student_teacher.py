@@ -8,8 +8,8 @@ from safetensors.torch import load_file, save_file
 
 from fcot.errors import UserError
 from fcot.internvl.tokens import IGNORED, normalize
+from fcot.models.new_student import student_of
 from fcot.models.spec import StudentSpec
-from fcot.models.student import student_of
 from fcot.models.student_folder import load_student, save_student
 from fcot.models.student_teacher import StudentTeacher, answer_labels, answer_samples, part_of
 from fcot.training.distillation import distillation_loss

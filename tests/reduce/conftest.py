@@ -26,8 +26,8 @@ from transformers import (
 )
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 
+from fcot.models.new_student import student_of
 from fcot.models.spec import StudentSpec
-from fcot.models.student import student_of
 
 IMAGE, BEGIN, END, LAYERS = 1, 2, 3, 6
 ROWS = ((1,), (7,), (2, 3), (), (1,))  # tiles of the images of each row
