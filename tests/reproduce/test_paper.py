@@ -149,6 +149,30 @@ def test_tables_say_what_the_scores_say(work, tmp_path):
     assert {claim["says"] for claim in json.loads((tmp_path / "results.json").read_text())["claims"]} == {*verdicts}
 
 
+def test_what_merging_gave_is_judged_from_its_results(work, tmp_path):
+    folder = work.output / "merging"
+    folder.mkdir()
+    (folder / "merging.png").write_bytes(b"a picture")
+
+    def over_last(mean):
+        return {"mean": {"mean": mean, "low": mean - 0.01, "high": mean + 0.01, "n": 40}, "by_seed": [mean]}
+
+    means = {name: [0.5] for name in ("auto", "final", "shapley", "task_arithmetic")}
+    gains = {"auto": over_last(0.0), "shapley": over_last(0.03), "task_arithmetic": over_last(0.02)}
+    content = {
+        "settings": {"seeds": 1},
+        "schedules": {name: {"means": means} for name in ("cosine", "constant")},
+        "differences": {"cosine": gains, "constant": gains, "decayed": gains | {"final": over_last(0.0)}},
+        "found": ["`auto` kept the last snapshot."],
+    }
+    (folder / "results.json").write_text(json.dumps(content))
+    (section,) = Results(work).sections(["table4"])
+    assert [claim.verdict for claim in section.claims] == ["agrees", "disagrees"]  # the paper has arithmetic worse
+    write_page(tmp_path, "A world", [section], {})
+    assert "- auto kept the last snapshot." in (tmp_path / "RESULTS.md").read_text()
+    assert "<li>auto kept the last snapshot.</li>" in (tmp_path / "results.html").read_text()
+
+
 def test_scores_of_benchmarks_have_the_means_that_evaluate_prints(tmp_path):
     halves = Column("chartqa", "ChartQA", {"human": {"a": 1.0, "b": 0.0}, "augmented": {"c": 1.0, "d": 1.0, "e": 0.0}})
     points = Column("mme", "MME", {"": {"a": 1.0}}, scale=200.0, in_average=False)

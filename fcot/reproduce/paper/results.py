@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from fcot.files.json_files import read_json
+from fcot.merge.picture import spoken
 from fcot.report.training import find_scalars
 from fcot.reproduce.merging_table import methods_table
 from fcot.reproduce.page_scores import Scores, benchmark_scores, scores_of
@@ -133,17 +134,25 @@ class Results:
             each = found["differences"]["cosine"].get(method)
             if each is not None:
                 stated = published.gain(published.TABLE4, method, "final")
-                says = f"Merging by {method.replace('_', ' ')} is better than the last snapshot"
                 gained = DifferenceOverSeeds(Interval(**each["mean"]), {}, {}, each["by_seed"])
-                better = judge.higher if stated > 0 else judge.lower
-                says = says if stated > 0 else says.replace("better", "worse")
-                said.append(better("Table 4", says, stated, gained))
+                judged, word = (judge.higher, "better") if stated > 0 else (judge.lower, "worse")
+                says = f"Merging by {spoken(method)} is {word} than the last snapshot"
+                said.append(judged("Table 4", says, stated, gained))
+        number = found["settings"]["seeds"]
         lead = (
             "Each method on snapshots of a run with a cosine and of one with a constant learning rate, tested whatever "
-            f"`auto` keeps; {found['settings']['seeds']} seeds. {' '.join(found['found'])}"
+            f"auto keeps; {number} seed{'s' if number > 1 else ''}."
         )
-        picture, alt = (folder / "merging.png").read_bytes(), "Each method's difference to the last snapshot"
-        return Section("Table 4: merging snapshots", lead, heads, rows, picture, alt, said)
+        return Section(
+            "Table 4: merging snapshots",
+            lead,
+            heads,
+            rows,
+            picture=(folder / "merging.png").read_bytes(),
+            alt="Each method's difference to the last snapshot",
+            claims=said,
+            notes=[sentence.replace("`", "") for sentence in found["found"]],
+        )
 
     def table5(self) -> Section:
         """The time to read a page."""

@@ -1,7 +1,7 @@
 """A table or figure of the re-run: text, picture, and what of the paper's claims holds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fcot.files.markdown import table
 from fcot.reproduce.page_scores import Scores
@@ -21,6 +21,7 @@ class Section:
         picture: A PNG, if there is one.
         alt: What the picture shows, for readers who do not see it.
         claims: The paper's statements, judged.
+        notes: What else was found, a sentence each.
     """
 
     title: str
@@ -29,7 +30,8 @@ class Section:
     rows: Sequence[Sequence[str]] = ()
     picture: bytes | None = None
     alt: str = ""
-    claims: Sequence[Claim] = field(default_factory=tuple)
+    claims: Sequence[Claim] = ()
+    notes: Sequence[str] = ()
 
 
 CLAIM_HEAD = ("claim", "paper", "here", "verdict")
@@ -52,6 +54,8 @@ def as_markdown(section: Section, picture: str) -> list[str]:
         lines += [table(section.head, section.rows, [":--", *["--:"] * (len(section.head) - 1)]), ""]
     if section.picture is not None:
         lines += [f"![{section.alt}]({picture})", ""]
+    if section.notes:
+        lines += [*(f"- {note}" for note in section.notes), ""]
     if section.claims:
         lines += [table(CLAIM_HEAD, claim_rows(section.claims), [":--", "--:", "--:", ":--"]), ""]
     return lines
