@@ -175,7 +175,9 @@ def test_a_variable_length_kernel_attends_within_each_sample(monkeypatch, device
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("token_budget", [None, 10**6, 73])
-@pytest.mark.parametrize("kernel", ["default", "one by one", "FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION"])
+@pytest.mark.parametrize(
+    "kernel", ["default", "one by one", "FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION"]
+)
 def test_rows_on_a_device_are_those_of_a_cpu_by_each_way_to_attend(
     pair, make_batch, device, monkeypatch, kernel, token_budget
 ):

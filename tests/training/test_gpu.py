@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fcot.bench.measure import peak_memory
+from fcot.compress import COMPRESSORS
 from fcot.training.base_task import BaseTask
 from fcot.training.realign import Realign
 from fcot.training.sft import SFT
@@ -91,6 +92,32 @@ def test_post_training_is_that_of_a_cpu(student_folder, make_batch, device, opti
     batch = batch_of(make_batch, module, layout)
     expected = step(module, batch)
     same(step(module.to(device), batch), expected, EXACT)
+
+
+@pytest.fixture
+def deterministic():
+    """Only algorithms that repeat bit for bit, as `trainer.deterministic` asks for."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("name", sorted(COMPRESSORS.keys() - {"identity"}))
+def test_every_compressor_learns_as_on_a_cpu_and_repeats_bit_for_bit(
+    tiny_checkpoint, make_batch, device, deterministic, name
+):
+    module = task(tiny_checkpoint, Realign, compressor=name, ratio=4, placement=COMPRESSORS[name].places[0])
+    module.pair.train_parts("vision", "projector")  # the gradient passes through the compressor, too
+    for part in module.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0  # devices draw differently
+    batch = batch_of(make_batch, module, "packs")
+    expected = step(module, batch)
+    module.to(device)
+    first, second = (step(module, batch) for _ in range(2))
+    same(first, expected, EXACT)
+    assert first[0] == second[0]
+    assert [each for each, gradient in first[1].items() if not gradient.equal(second[1][each])] == []
 
 
 @pytest.mark.parametrize("kind", [Realign, SFT])
