@@ -101,7 +101,7 @@ def test_cells_are_chosen_by_the_beginning_of_their_names():
 
 
 def test_correctness_comes_first_and_every_cell_is_a_command_of_fcot():
-    assert next(cell.name for cell in cells("full", Path("tests"))) == "tests"
+    assert next(cell.name for cell in cells("full", ROOT / "tests")) == "tests"
     for cell in (*full(), *tiny()):
         assert " ".join(cell.words[:2]) in VERBS
         assert cell.seconds <= 120
