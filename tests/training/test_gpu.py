@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from copy import deepcopy
 from typing import Any
 
@@ -185,3 +186,17 @@ def test_activations_computed_again_take_less_memory(deep_checkpoint, make_batch
 
     peak(False)  # what libraries take for good is not counted
     assert peak(True) < 0.6 * peak(False)
+
+
+def test_compiled_layers_give_the_same(deep_checkpoint, make_batch, device):
+    """The last of all, for it takes the longest."""
+    if not (shutil.which("gcc") or shutil.which("cc")):
+        pytest.skip("torch.compile needs a compiler of C")
+    module = task(deep_checkpoint, Realign).to(device)
+    layers = module.pair.student.model.language_model.layers
+    del layers[:-3]  # all are alike, and each is compiled
+    batches = [batch_of(make_batch, module, layout) for layout in ("padded", "one pack")]
+    expected = [step(module, batch) for batch in batches]
+    module.pair.compile_layers()
+    for batch, known in zip(batches, expected, strict=True):
+        same(step(module, batch), known, EXACT)
