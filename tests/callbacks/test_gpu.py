@@ -19,12 +19,12 @@ pytestmark = pytest.mark.gpu
 READER = Path(__file__).parents[2] / "fcot/tiny/student"  # it really reads, so that scores depend on the weights
 
 
-def score(folder: Path, pages: Any, device: torch.device | str, value: str) -> Any:
-    """What a folder's weights score, loaded into its model on a device."""
+def score(folder: Path, pages: Any, device: torch.device | str, value: str, samples: int | None = None) -> Any:
+    """What a folder's weights score on some pages, loaded into its model on a device."""
     module = SFT(folder, max_new_tokens=24)
     module.configure_model()
     module.to(device)
-    return DevScores(module, pages, value=value, samples=None, halved=False)(open_weights(folder))
+    return DevScores(module, pages, value=value, samples=samples, halved=False)(open_weights(folder))
 
 
 @pytest.mark.parametrize("value", VALUES)
@@ -40,11 +40,11 @@ def test_weights_score_on_a_device_what_they_score_on_a_cpu(pages, device, value
 def test_a_merge_on_a_device_can_be_loaded_and_scores_the_same_anywhere(tmp_path, pages, trainer, device):
     pytest.importorskip("matplotlib")  # a merge draws its picture
     module = SFT(READER, optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-4), max_new_tokens=4)
-    merge = ShapleyMerge(method="average", value="tokens")
+    merge = ShapleyMerge(method="average", value="tokens", samples=4, random_draws=2)
     place = {"accelerator": "cpu" if device.type == "cpu" else "gpu", "devices": 1}
     trainer(tmp_path, Snapshots(count=2), merge, max_steps=4, **place).fit(module, pages)
     report = json.loads((tmp_path / "merged/merge.json").read_text())
     assert report["chosen"] == "average"
     utility = report["controls"]["average"]["utility"]
-    scores = [score(tmp_path / "merged", pages, place, "tokens") for place in ("cpu", device)]
+    scores = [score(tmp_path / "merged", pages, place, "tokens", 4) for place in ("cpu", device)]
     assert scores == pytest.approx([utility, utility], abs=0.01)
