@@ -8,7 +8,7 @@ import pty
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,18 +35,22 @@ def lightning_is_imported() -> None:
 
 
 @pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+def device() -> Iterator[torch.device]:
     """The CUDA device, in fp32 as precise as a CPU; FCOT_GPU_TESTS_ON names another one, to try the tests without."""
     import torch
 
-    if named := os.environ.get("FCOT_GPU_TESTS_ON"):
-        return torch.device(named)
-    found = torch.accelerator.current_accelerator(check_available=True)
-    if found is None or found.type != "cuda":
+    named = os.environ.get("FCOT_GPU_TESTS_ON")
+    found = torch.device(named) if named else torch.accelerator.current_accelerator(check_available=True)
+    if found is None or not (named or found.type == "cuda"):
         pytest.skip("needs a CUDA device")
-    for library in (torch.backends.cudnn, torch.backends.cuda.matmul):
-        monkeypatch.setattr(library, "allow_tf32", False)
-    return found
+    libraries = torch.backends.cudnn, torch.backends.cuda.matmul
+    # pytest's monkeypatch cannot put back what is no plain attribute
+    before = [library.allow_tf32 for library in libraries]
+    for library in libraries:
+        library.allow_tf32 = False
+    yield found
+    for library, allowed in zip(libraries, before, strict=True):
+        library.allow_tf32 = allowed
 
 
 @pytest.fixture(scope="session")
