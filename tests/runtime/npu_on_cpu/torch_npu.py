@@ -3,7 +3,8 @@
 Importing it registers the device, as importing the real torch_npu does; that cannot be undone, so only processes with
 this folder on their path see it. To torch the tensors are those of a device of its own: storages on npu:0, dispatch by
 way of PrivateUse1 and its autograd and autocast keys, a random state apart from the CPU's. Only the arithmetic is the
-CPU's, so nothing here speaks of CANN kernels, HCCL, streams or memory.
+CPU's, so nothing here speaks of CANN kernels, HCCL, streams or memory. What torch asks of an allocator, a generator
+object or pinned memory, a back end in Python cannot give: `copy.deepcopy` of a tensor of the device crashes.
 
 `ran` counts the operations that ran on the device, by name and by type of their first tensor, and "drawn" those among
 them that drew from its random state.
