@@ -1,10 +1,12 @@
 """The verb `bench infer`: where the time of an answer goes, and how much of it fewer visual tokens can save."""
 
 import io
+import os
 import statistics
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ NOTE = "gain of model: vit, projector and prefill; its limit: their FLOPs at the
 def infer(
     model: str = "2b",
     ratios: str = "1,2,4",
-    batch: int = 8,
+    batch: int | str = 8,
     questions: int = 8,
     prompt: int = 80,
     new_tokens: int = 17,
@@ -59,7 +61,7 @@ def infer(
     Args:
         model: Size (100m, 1b, 2b, 8b) or a model folder, whose configuration alone is used.
         ratios: How many visual tokens become one, a list; gains are over the first.
-        batch: Pages of the larger batch.
+        batch: Pages of the larger batch, or of several such as 8,32.
         questions: Questions that are asked together about a single page; 1 to leave that out.
         prompt: Text tokens of the prompt.
         new_tokens: Tokens of an answer, two or more; the first is part of the prefill.
@@ -74,7 +76,7 @@ def infer(
         json: File for the results, - for the standard output.
         plot: File for a picture of them.
     """
-    place, each = find_device(device), numbers(ratios)
+    place, each, batches = find_device(device), numbers(ratios), numbers(str(batch))
     size = page_size(page)
     if min(prompt, new_tokens) < 2:
         raise UserError(f"prompt is {prompt}, new_tokens {new_tokens}.\nGive two tokens or more of each.")
@@ -102,11 +104,11 @@ def infer(
         if questions > 1:
             found["one_page"] = count_all(folder, each, found["tiles"], prompt, questions, compressor)
         if place.type != "meta":
-            kinds = [(1, False), (batch, False), (questions, True)]
+            kinds = [(1, False), *((size, False) for size in batches), (questions, True)]
             kinds = [kind for number, kind in enumerate(kinds) if number == 0 or kind[0] > 1]
             found |= measure(folder, each, kinds, found, place, repeats)
             if reducers:
-                found["reducers"] = beside_reducers(folder, each[0], reducers, found, place, batch, repeats)
+                found["reducers"] = beside_reducers(folder, each[0], reducers, found, place, max(batches), repeats)
     publish(found, tables(found), json, notes(found), plot=plot, panels=panels(found))
 
 
@@ -200,9 +202,10 @@ def answer(
     """
     side = pair.student.config.vision_config.image_size[0]
     meter = Meter(lambda: seconds(device))
-    images = [Image.open(io.BytesIO(file)).convert("RGB") for file in files]
-    meter.mark("decode image")
-    cuts = [cut(image, asked["max_tiles"], tile_size=side) for image in images]
+    with ThreadPool(min(len(files), os.cpu_count() or 1)) as threads:
+        images = threads.map(lambda file: Image.open(io.BytesIO(file)).convert("RGB"), files)
+        meter.mark("decode image")
+        cuts = threads.map(partial(cut, max_tiles=asked["max_tiles"], tile_size=side), images)
     for number, page in enumerate(cuts):
         page[0, :, 0, 0] = number  # pages that are the same would be read once
     tiles = torch.cat(cuts * (len(pages) // len(cuts)))

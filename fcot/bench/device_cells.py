@@ -1,0 +1,86 @@
+"""What `bench device` measures, in order of worth."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import fcot.tiny
+
+SIZES = ("full", "tiny")
+TINY = str(Path(fcot.tiny.__file__).parent / "teacher")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement, made by a command in a process of its own.
+
+    Attributes:
+        name: Its name in the results.
+        words: What follows `fcot` on the command line; beginning with "pytest", what follows `python -m`.
+        seconds: Most seconds that it may take.
+        accelerator: Whether it needs one.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    seconds: float
+    accelerator: bool = False
+
+
+def cells(size: str, tests: Path | None) -> list[Cell]:
+    """Return the cells in order of worth: correctness, steps, answers, all else.
+
+    Args:
+        size: "full" for models of 2B and 8B, "tiny" for the same commands on a tiny one.
+        tests: Folder of this project's tests, None if it is not there.
+    """
+    first = []
+    if tests is not None:
+        files = sorted(str(file) for file in tests.rglob("test_*.py") if "mark.gpu" in file.read_text(encoding="utf-8"))
+        words = ("pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "--continue-on-collection-errors", *files)
+        first.append(Cell("tests", words, 150, accelerator=True))
+    return [*first, *(tiny() if size == "tiny" else full())]
+
+
+def full() -> Iterator[Cell]:
+    """Give the cells of models at real shapes."""
+    yield _bench("rates", "rates", 30)
+    for name in ("8b", "2b"):
+        for ratio in ("2", "4"):
+            yield _bench(f"step {name} ratio {ratio}", f"step --model {name} --ratio {ratio}", 60)
+    yield _bench("answer 8b", "infer --model 8b --batch 8,32 --questions 4 --repeats 3", 90)
+    yield _bench("answer 2b", "infer --model 2b --batch 8,32,64 --questions 4 --repeats 3", 90)
+    yield _bench("post-training 2b", "sft --model 2b --ratio 2", 60)
+    yield _bench("step kernels 8b", "kernels --of step --model 8b --ratio 2", 40)
+    yield _bench("answer kernels 8b", "kernels --of answer --model 8b --ratio 4", 40)
+    for name in ("8b", "2b"):
+        yield _bench(f"step {name} ratios 2 and 4", f"step --model {name} --ratios 2,4 --repeats 3", 60)
+    yield _bench("answer 8b batch 64", "infer --model 8b --batch 64 --questions 1 --repeats 2", 90)
+    yield _bench("step 2b compiled", "step --model 2b --ratio 2 --naive false --compile true", 120)
+    yield _bench("loss", "loss --rows 4096 --width 4096", 30)
+    yield _bench("preprocess", "preprocess", 30)
+    yield _bench("data", "data --resume false", 60)
+    yield _bench("merge", "merge --parameters 2e8", 90)
+
+
+def tiny() -> Iterator[Cell]:
+    """Give the same commands on a tiny model, with as little work as they take."""
+    step = f"step --model {TINY} --tiles 1 --prompt 4 --answer 4 --repeats 1"
+    answer = f"infer --model {TINY} --prompt 4 --new_tokens 2 --max_tiles 2 --page 200,100 --repeats 1"
+    kernels = f"kernels --model {TINY} --tiles 1 --prompt 4 --answer 4"
+    yield _bench("rates", f"rates --model {TINY} --tiles 1 --tokens 64 --copy_bytes 1000000 --repeats 1", 30)
+    for ratio in ("2", "4"):
+        yield _bench(f"step tiny ratio {ratio}", f"{step} --ratio {ratio}", 30)
+    yield _bench("answer tiny", f"{answer} --batch 2 --questions 2", 30)
+    yield _bench("post-training tiny", f"sft --model {TINY} --tiles 1 --prompt 4 --answer 4 --repeats 1", 30)
+    yield _bench("step kernels tiny", f"{kernels} --of step", 30)
+    yield _bench("answer kernels tiny", f"{kernels} --of answer", 30)
+    yield _bench("step tiny ratios 2 and 4", f"{step} --ratios 2,4", 30)
+    yield _bench("loss", "loss --rows 16 --width 16 --vocabulary 64 --repeats 1", 30)
+    yield _bench("preprocess", "preprocess --width 200 --height 100 --max_tiles 2 --repeats 1", 30)
+    yield _bench("data", "data --samples 8 --repeats 1 --resume false", 30)
+    yield _bench("merge", "merge --parameters 1e6 --checkpoints 2 --width 64 --vocabulary 256", 60)
+
+
+def _bench(name: str, words: str, seconds: float) -> Cell:
+    return Cell(name, ("bench", *words.split()), seconds)
