@@ -47,7 +47,7 @@ class Run:
         return sum(self.ran.get(f"{name}, torch.{dtype}", 0) for name in operations)
 
 
-def words(folder, shards, accelerator="npu", config="realign_tiny", steps=2, **options):
+def words(folder, shards, accelerator="npu", configs=("realign_tiny",), steps=2, **options):
     """Words of a run on few and small pages, with losses written for every step."""
     given = {
         "trainer.accelerator": accelerator,
@@ -69,8 +69,8 @@ def words(folder, shards, accelerator="npu", config="realign_tiny", steps=2, **o
         "data.num_workers": "0",
         **options,
     }
-    pairs = (each for name, value in given.items() for each in (f"--{name}", value))
-    return ["fit", "--config", str(ROOT / "configs" / f"{config}.yaml"), *pairs]
+    files = [("config", str(ROOT / "configs" / f"{name}.yaml")) for name in configs]
+    return ["fit", *(word for name, value in (*files, *given.items()) for word in (f"--{name}", value))]
 
 
 def start(answer, all_words, **environment):
@@ -104,16 +104,16 @@ def run_all(root, shards, runs):
 def runs(tmp_path_factory, tiny_shards):
     """The same two steps on the device and on the CPU, by precision; on the device also resumed, under DDP."""
     root = tmp_path_factory.mktemp("npu")
-    mixed, halfway = {"trainer.precision": "bf16-mixed"}, str(root / "npu/checkpoints/step-000001.ckpt")
+    halfway = str(root / "npu/checkpoints/step-000001.ckpt")
     return run_all(
         root,
         tiny_shards,
         {
             "npu": VALIDATED,
-            "npu ddp": {"trainer.strategy": DDP, "ckpt_path": halfway},
-            "npu mixed": mixed,
+            "npu ddp": {"accelerator": "auto", "trainer.strategy": DDP, "ckpt_path": halfway},
+            "npu mixed": {"configs": ["realign_tiny", "trainer/npu"]},
             "cpu": {"accelerator": "cpu"},
-            "cpu mixed": {"accelerator": "cpu", **mixed},
+            "cpu mixed": {"accelerator": "cpu", "trainer.precision": "bf16-mixed"},
         },
     )
 
@@ -160,7 +160,7 @@ def test_the_end_of_a_run_gives_memory_back(runs):
 def test_both_stages_resume_to_the_last_bit_with_randomness_drawn_on_the_device(tmp_path, tiny_shards):
     realigned = {"steps": 20}
     trained = {
-        "config": "sft_tiny",
+        "configs": ["sft_tiny"],
         "steps": 6,
         "model.checkpoint": str(tmp_path / "realigned/student"),
         "model.drop_path": "0.3",
