@@ -17,7 +17,12 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers side by side share the cores; read when torch is first imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# cuBLAS repeats a product bit for bit only so; read when its first product is made
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
 if TYPE_CHECKING:
+    import torch
+
     from fcot.batch import Batch
     from fcot.runtime.trainer import Trainer
     from shards.feed.datamodule import Shards
@@ -27,6 +32,21 @@ if TYPE_CHECKING:
 def lightning_is_imported() -> None:
     """Lightning keeps the stderr that it finds when it is first imported: the session's, not that of a test."""
     import lightning.pytorch  # noqa: F401
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """The CUDA device, in fp32 as precise as a CPU; FCOT_GPU_TESTS_ON names another one, to try the tests without."""
+    import torch
+
+    if named := os.environ.get("FCOT_GPU_TESTS_ON"):
+        return torch.device(named)
+    found = torch.accelerator.current_accelerator(check_available=True)
+    if found is None or found.type != "cuda":
+        pytest.skip("needs a CUDA device")
+    for library in (torch.backends.cudnn, torch.backends.cuda.matmul):
+        monkeypatch.setattr(library, "allow_tf32", False)
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -99,11 +119,10 @@ def trainer() -> Callable[..., Trainer]:
 
     def make(folder: Path, *callbacks: Any, **options: Any) -> Trainer:
         return Trainer(
-            accelerator="cpu",
             default_root_dir=folder,
             callbacks=list(callbacks),
             enable_progress_bar=False,
-            **{"logger": False, "limit_val_batches": 0, "checkpoint_every_n_steps": 0, **options},
+            **{"accelerator": "cpu", "logger": False, "limit_val_batches": 0, "checkpoint_every_n_steps": 0, **options},
         )
 
     return make
