@@ -104,7 +104,7 @@ def test_correctness_comes_first_and_every_cell_is_a_command_of_fcot():
     first = cells("full", ROOT / "tests")[0]
     files = {str(Path(word).relative_to(ROOT)) for word in first.words if word.endswith(".py")}
     assert first.name == "tests" and "tests/reduce/test_gpu.py" in files
-    assert not any("shards/factory" in file or "serve" in file for file in files)  # which need the extras data and serve
+    assert not any("shards/factory" in file or "serve" in file for file in files)  # need more extras
     for cell in (*full(), *tiny()):
         assert " ".join(cell.words[:2]) in VERBS
         assert cell.seconds <= 120
