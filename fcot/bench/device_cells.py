@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import fcot.tiny
-
 SIZES = ("full", "tiny")
-TINY = str(Path(fcot.tiny.__file__).parent / "teacher")
+TINY = str(Path(__file__).parents[1] / "tiny" / "teacher")
 
 
 @dataclass(frozen=True)

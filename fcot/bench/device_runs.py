@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -76,11 +77,10 @@ def work(words: tuple[str, ...], said: str) -> None:
     os.dup2(file, 2)
     if words[0] == "pytest":
         sys.exit(subprocess.call([sys.executable, "-m", *words]))
-    from fcot.cli.main import main
-
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False, buffering=1)
+    sys.argv = ["fcot", *words]
     try:
-        main(list(words))
+        runpy.run_module("fcot", run_name="__main__")  # as a user does, for this room knows no verbs
     finally:
         sys.stdout.flush()
