@@ -1,6 +1,5 @@
 """Rows at answer positions are those of transformers' own forward pass, packed or padded."""
 
-import shutil
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
@@ -175,7 +174,9 @@ def test_a_variable_length_kernel_attends_within_each_sample(monkeypatch, device
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("token_budget", [None, 10**6, 73])
-@pytest.mark.parametrize("kernel", ["default", "one by one", "FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION"])
+@pytest.mark.parametrize(
+    "kernel", ["default", "one by one", "FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION"]
+)
 def test_rows_on_a_device_are_those_of_a_cpu_by_each_way_to_attend(
     pair, make_batch, device, monkeypatch, kernel, token_budget
 ):
@@ -192,8 +193,11 @@ def test_rows_on_a_device_are_those_of_a_cpu_by_each_way_to_attend(
         torch.testing.assert_close(rows.detach().cpu().float(), expected, rtol=0, atol=atol)
 
 
-def same_when_compiled(pair, batches):
+@pytest.mark.slow
+def test_compiled_layers_give_the_same(tiny_checkpoint_of_three_layers, make_batch):
+    pair = StudentTeacher(tiny_checkpoint_of_three_layers, compressor="conv", ratio=2)
     pair.train_parts("projector")
+    batches = [make_batch(*SAMPLES[:count], token_budget=budget) for count in (3, 4) for budget in (None, 10**6)]
     expected = [step(pair, batch) for batch in batches]
     pair.compile_layers()
     for batch, (_, ce_rows, gradients) in zip(batches, expected, strict=True):
@@ -201,17 +205,3 @@ def same_when_compiled(pair, batches):
         torch.testing.assert_close(found, ce_rows, rtol=1e-4, atol=1e-5)
         for name in gradients:
             assert (gradients[name] - same[name]).norm() <= 1e-4 * gradients[name].norm(), name
-
-
-@pytest.mark.slow
-def test_compiled_layers_give_the_same(tiny_checkpoint_of_three_layers, make_batch):
-    pair = StudentTeacher(tiny_checkpoint_of_three_layers, compressor="conv", ratio=2)
-    same_when_compiled(pair, [make_batch(*SAMPLES[:n], token_budget=most) for n in (3, 4) for most in (None, 10**6)])
-
-
-@pytest.mark.gpu
-def test_compiled_layers_on_a_device_give_the_same(tiny_checkpoint_of_three_layers, make_batch, device):
-    if not (shutil.which("gcc") or shutil.which("cc")):
-        pytest.skip("torch.compile needs a compiler of C")
-    pair = StudentTeacher(tiny_checkpoint_of_three_layers, compressor="conv", ratio=2).to(device)
-    same_when_compiled(pair, [make_batch(*SAMPLES, token_budget=most).to(device) for most in (None, 10**6)])

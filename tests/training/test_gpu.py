@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from copy import deepcopy
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fcot.bench.measure import peak_memory
+from fcot.compress import COMPRESSORS
 from fcot.training.base_task import BaseTask
 from fcot.training.realign import Realign
 from fcot.training.sft import SFT
@@ -93,6 +95,32 @@ def test_post_training_is_that_of_a_cpu(student_folder, make_batch, device, opti
     same(step(module.to(device), batch), expected, EXACT)
 
 
+@pytest.fixture
+def deterministic():
+    """Only algorithms that repeat bit for bit, as `trainer.deterministic` asks for."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("name", sorted(COMPRESSORS.keys() - {"identity"}))
+def test_every_compressor_learns_as_on_a_cpu_and_repeats_bit_for_bit(
+    tiny_checkpoint, make_batch, device, deterministic, name
+):
+    module = task(tiny_checkpoint, Realign, compressor=name, ratio=4, placement=COMPRESSORS[name].places[0])
+    module.pair.train_parts("vision", "projector")  # the gradient passes through the compressor, too
+    for part in module.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0  # devices draw differently
+    batch = batch_of(make_batch, module, "packs")
+    expected = step(module, batch)
+    module.to(device)
+    first, second = (step(module, batch) for _ in range(2))
+    same(first, expected, EXACT)
+    assert first[0] == second[0]
+    assert [each for each, gradient in first[1].items() if not gradient.equal(second[1][each])] == []
+
+
 @pytest.mark.parametrize("kind", [Realign, SFT])
 def test_packed_samples_are_those_of_padded_rows(tiny_checkpoint, student_folder, make_batch, device, kind):
     module = task(student_folder if kind is SFT else tiny_checkpoint, kind).to(device)
@@ -158,3 +186,17 @@ def test_activations_computed_again_take_less_memory(deep_checkpoint, make_batch
 
     peak(False)  # what libraries take for good is not counted
     assert peak(True) < 0.6 * peak(False)
+
+
+def test_compiled_layers_give_the_same(deep_checkpoint, make_batch, device):
+    """The last of all, for it takes the longest."""
+    if not (shutil.which("gcc") or shutil.which("cc")):
+        pytest.skip("torch.compile needs a compiler of C")
+    module = task(deep_checkpoint, Realign).to(device)
+    layers = module.pair.student.model.language_model.layers
+    del layers[:-3]  # all are alike, and each is compiled
+    batches = [batch_of(make_batch, module, layout) for layout in ("padded", "one pack")]
+    expected = [step(module, batch) for batch in batches]
+    module.pair.compile_layers()
+    for batch, known in zip(batches, expected, strict=True):
+        same(step(module, batch), known, EXACT)
