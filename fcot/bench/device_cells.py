@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 SIZES = ("full", "tiny")
@@ -32,10 +33,11 @@ def cells(size: str, tests: Path | None) -> list[Cell]:
         size: "full" for models of 2B and 8B, "tiny" for the same commands on a tiny one.
         tests: Folder of this project's tests, None if it is not there.
     """
-    first = []
+    first, side_by_side = [], ("-n", "4") if find_spec("xdist") else ()
     if tests is not None:
         files = sorted(str(file) for file in tests.rglob("test_*.py") if "mark.gpu" in file.read_text(encoding="utf-8"))
-        words = ("pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "--continue-on-collection-errors", *files)
+        words = ("pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "--continue-on-collection-errors")
+        words = (*words, *side_by_side, *files)
         first.append(Cell("tests", words, 150, accelerator=True))
     return [*first, *(tiny() if size == "tiny" else full())]
 
@@ -46,15 +48,17 @@ def full() -> Iterator[Cell]:
     for name in ("8b", "2b"):
         for ratio in ("2", "4"):
             yield _bench(f"step {name} ratio {ratio}", f"step --model {name} --ratio {ratio}", 60)
-    yield _bench("answer 8b", "infer --model 8b --batch 8,32 --questions 4 --repeats 3", 90)
-    yield _bench("answer 2b", "infer --model 2b --batch 8,32,64 --questions 4 --repeats 3", 90)
+    yield _bench("answer 8b", "infer --model 8b --batch 8,32 --questions 4 --repeats 3", 110)
+    yield _bench("answer 2b", "infer --model 2b --batch 8,32,64 --questions 4 --repeats 3", 110)
+    yield _bench("step 8b compiled", "step --model 8b --ratio 2 --naive false --compile true --repeats 3", 120)
+    compiled = "infer --model 8b --compile true --batch 8 --questions 1 --repeats 3"
+    yield _bench("answer 8b compiled", compiled, 90)
     yield _bench("post-training 2b", "sft --model 2b --ratio 2", 60)
     yield _bench("step kernels 8b", "kernels --of step --model 8b --ratio 2", 40)
     yield _bench("answer kernels 8b", "kernels --of answer --model 8b --ratio 4", 40)
     for name in ("8b", "2b"):
         yield _bench(f"step {name} ratios 2 and 4", f"step --model {name} --ratios 2,4 --repeats 3", 60)
     yield _bench("answer 8b batch 64", "infer --model 8b --batch 64 --questions 1 --repeats 2", 90)
-    yield _bench("step 2b compiled", "step --model 2b --ratio 2 --naive false --compile true", 120)
     yield _bench("loss", "loss --rows 4096 --width 4096", 30)
     yield _bench("preprocess", "preprocess", 30)
     yield _bench("data", "data --resume false", 60)

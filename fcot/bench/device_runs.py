@@ -79,8 +79,8 @@ def work(words: tuple[str, ...], said: str) -> None:
         sys.exit(subprocess.call([sys.executable, "-m", *words]))
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False, buffering=1)
-    sys.argv = ["fcot", *words]
     try:
-        runpy.run_module("fcot", run_name="__main__")  # as a user does, for this room knows no verbs
+        sys.argv = ["fcot", *words]
+        runpy.run_module("fcot", run_name="__main__")
     finally:
         sys.stdout.flush()

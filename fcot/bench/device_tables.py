@@ -119,9 +119,10 @@ def answers(found: Found) -> Iterator[Table]:
                     f"{row['share_of_matmul_rate']:.0%}",
                 ]
             )
-        title = f"Answers of {each['model'].rpartition('/')[2]}, {each['precision']}: a page of {each['tiles']} tiles, "
-        title += f"{each['prompt']} prompt and {each['new_tokens']} answer tokens; ms, medians of "
-        title += f"{each['measured'][0]['total']['repeats']} runs in turn"
+        tower = ", tower compiled" if each["compile"] else ""
+        title = f"Answers of {each['model'].rpartition('/')[2]}, {each['precision']}{tower}: "
+        title += f"a page of {each['tiles']} tiles, {each['prompt']} prompt and {each['new_tokens']} answer tokens; "
+        title += f"ms, medians of {each['measured'][0]['total']['repeats']} runs in turn"
         columns = (
             "questions",
             *PARTS,

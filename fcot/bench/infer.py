@@ -45,6 +45,7 @@ def infer(
     page: str = "1700x2200",
     max_tiles: int = 12,
     compressor: str = "conv",
+    compile: bool = False,
     reduce: str | None = None,
     reduce_options: dict[str, Any] | None = None,
     device: str | None = None,
@@ -68,6 +69,7 @@ def infer(
         page: Size of the page in pixels, WIDTHxHEIGHT or WIDTH,HEIGHT.
         max_tiles: Most tiles of the page, thumbnail not counted.
         compressor: Short name of the students' compressor.
+        compile: Compile the layers of the vision tower with torch.compile.
         reduce: Short names of training-free reducers to measure at the first ratio, a list such as fastv,dart.
         reduce_options: Options of each of them; --reduce.keep 0.5 sets one.
         device: Such as cpu; meta counts FLOPs only (default: this machine's accelerator, or its CPU).
@@ -94,6 +96,7 @@ def infer(
         "page": list(size),
         "max_tiles": max_tiles,
         "compressor": compressor,
+        "compile": compile,
         "device": str(place),
         "precision": "bf16" if half else "fp32",
     }
@@ -135,6 +138,8 @@ def measure(
     dtype = torch.bfloat16 if asked["precision"] == "bf16" else torch.float32
     pair = random_pair(folder, device, dtype).to(device, dtype).eval()
     pair.student.generation_config = GenerationConfig(pad_token_id=0)  # no end token: answers have full length
+    if asked["compile"]:
+        pair.compile_tower()
     students = {ratio: with_ratio(pair, asked["compressor"], ratio, device, dtype) for ratio in ratios}
     file = io.BytesIO()
     page_image(*asked["page"]).save(file, "jpeg", quality=90)

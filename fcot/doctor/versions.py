@@ -39,8 +39,9 @@ class Installed:
             return f"{self.name} is not installed. Install it: pip install '{self.wanted}'"
         # a local build such as 2.13.0+cpu counts as its release; a pre-release was installed on purpose
         if not self.allowed.contains(self.found, prereleases=True):
-            found = f"{self.name} {self.found}"
-            return f"{found} is not among the versions allowed ({self.allowed}). Install '{self.wanted}'."
+            return (
+                f"{self.name} {self.found} is not among the versions allowed ({self.allowed}). Install '{self.wanted}'."
+            )
         return None
 
 

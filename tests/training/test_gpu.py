@@ -62,7 +62,7 @@ def step(module: BaseTask, batch: Any, dtype: torch.dtype | None = None) -> tupl
         found = module.losses(batch)
     found["loss"].backward()
     means = {name: value.item() for name, value in found.items() if value.ndim == 0}
-    return means, {name: parameter.grad.float().cpu() for name, parameter in module.pair.trainable()}
+    return means, {name: parameter.grad.float().cpu().clone() for name, parameter in module.pair.trainable()}
 
 
 def same(found: Any, expected: Any, tolerance: dict[str, float]) -> None:
