@@ -55,7 +55,7 @@ def wheels(index, tmp_path):
     (tmp_path / ".ci").mkdir()
     shutil.copy(SCRIPT, tmp_path / ".ci")
     (tmp_path / "pyproject.toml").write_text(PROJECT)
-    (tmp_path / "constraints.txt").write_text("# tested\nstale==2.0\nabsent==0.9\n")
+    (tmp_path / "constraints.txt").write_text("# tested with 1==1\nstale==2.0\nabsent==0.9\n")
 
     def run(*options, have="torch==2.11.0a0+cu130\nkept==1.5\nstale==1.0\n"):
         (tmp_path / "freeze.txt").write_text(have)
