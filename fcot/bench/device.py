@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fcot.bench.device_cells import SIZES, Cell, cells
+from fcot.bench.device_cells import ROOT, SIZES, Cell, cells
 from fcot.bench.device_runs import context, run
 from fcot.bench.device_tables import as_markdown, panels, tables
 from fcot.bench.output import publish
@@ -101,13 +101,13 @@ def chosen_cells(known: list[Cell], only: list[str] | None) -> list[Cell]:
 
 def tests_folder() -> Path | None:
     """Return this project's tests if fcot runs from a checkout."""
-    folder = Path(__file__).parents[2] / "tests"
+    folder = ROOT / "tests"
     return folder if (folder / "test_layers.py").is_file() else None
 
 
 def not_run(cell: Cell, reason: str) -> dict[str, Any]:
     """Return the record of a cell that did not run."""
-    return {"name": cell.name, "command": " ".join(cell.words), "status": "not run", "reason": reason, "found": None}
+    return {"name": cell.name, "command": cell.command, "status": "not run", "reason": reason, "found": None}
 
 
 def save(output: Path, found: dict[str, Any]) -> None:

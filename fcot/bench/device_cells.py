@@ -6,7 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 SIZES = ("full", "tiny")
-TINY = str(Path(__file__).parents[1] / "tiny" / "teacher")
+ROOT = Path(__file__).parents[2]
+TINY = str(ROOT / "fcot" / "tiny" / "teacher")
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,12 @@ class Cell:
     words: tuple[str, ...]
     seconds: float
     accelerator: bool = False
+
+    @property
+    def command(self) -> str:
+        """Its command as a user types it in a clone."""
+        program = "python -m" if self.words[0] == "pytest" else "fcot"
+        return " ".join((program, *self.words)).replace(f"{ROOT}/", "")
 
 
 def cells(size: str, tests: Path | None) -> list[Cell]:
@@ -48,20 +55,27 @@ def full() -> Iterator[Cell]:
     for name in ("8b", "2b"):
         for ratio in ("2", "4"):
             yield _bench(f"step {name} ratio {ratio}", f"step --model {name} --ratio {ratio}", 60)
-    yield _bench("answer 8b", "infer --model 8b --batch 8,32 --questions 4 --repeats 3", 110)
-    yield _bench("answer 2b", "infer --model 2b --batch 8,32,64 --questions 4 --repeats 3", 110)
-    yield _bench("step 8b compiled", "step --model 8b --ratio 2 --naive false --compile true --repeats 3", 120)
-    compiled = "infer --model 8b --compile true --batch 8 --questions 1 --repeats 3"
-    yield _bench("answer 8b compiled", compiled, 90)
+    # a cell for each batch: one that runs out of time has nothing to show
+    for name in ("8b", "2b"):
+        yield _bench(f"answers {name}", f"infer --model {name} --batch 1 --questions 4 --repeats 3", 60)
+        yield _bench(f"answers {name} batch 8", f"infer --model {name} --batch 8 --questions 1 --repeats 3", 60)
+    for name in ("2b", "8b"):
+        step = f"step --model {name} --ratio 2 --naive false --compile true --repeats 3"
+        yield _bench(f"step {name} compiled", step, 90)
+    for size in ("32", "64"):
+        for name in ("2b", "8b"):
+            words = f"infer --model {name} --batch {size} --questions 1 --repeats 2"
+            yield _bench(f"answers {name} batch {size}", words, 90)
+    yield _bench("answers 2b compiled", "infer --model 2b --compile true --questions 1 --repeats 3", 90)
     yield _bench("post-training 2b", "sft --model 2b --ratio 2", 60)
-    yield _bench("step kernels 8b", "kernels --of step --model 8b --ratio 2", 40)
-    yield _bench("answer kernels 8b", "kernels --of answer --model 8b --ratio 4", 40)
+    for name in ("2b", "8b"):
+        yield _bench(f"kernels of a step {name}", f"kernels --of step --model {name} --ratio 2", 40)
+        yield _bench(f"kernels of an answer {name}", f"kernels --of answer --model {name} --ratio 4", 40)
     for name in ("8b", "2b"):
         yield _bench(f"step {name} ratios 2 and 4", f"step --model {name} --ratios 2,4 --repeats 3", 60)
-    yield _bench("answer 8b batch 64", "infer --model 8b --batch 64 --questions 1 --repeats 2", 90)
     yield _bench("loss", "loss --rows 4096 --width 4096", 30)
     yield _bench("preprocess", "preprocess", 30)
-    yield _bench("data", "data --resume false", 60)
+    yield _bench("data", "data --resume false --recipe letters", 60)
     yield _bench("merge", "merge --parameters 2e8", 90)
 
 
@@ -73,14 +87,14 @@ def tiny() -> Iterator[Cell]:
     yield _bench("rates", f"rates --model {TINY} --tiles 1 --tokens 64 --copy_bytes 1000000 --repeats 1", 30)
     for ratio in ("2", "4"):
         yield _bench(f"step tiny ratio {ratio}", f"{step} --ratio {ratio}", 30)
-    yield _bench("answer tiny", f"{answer} --batch 2 --questions 2", 30)
+    yield _bench("answers tiny", f"{answer} --batch 1,2 --questions 2", 30)
     yield _bench("post-training tiny", f"sft --model {TINY} --tiles 1 --prompt 4 --answer 4 --repeats 1", 30)
-    yield _bench("step kernels tiny", f"{kernels} --of step", 30)
-    yield _bench("answer kernels tiny", f"{kernels} --of answer", 30)
+    yield _bench("kernels of a step tiny", f"{kernels} --of step", 30)
+    yield _bench("kernels of an answer tiny", f"{kernels} --of answer", 30)
     yield _bench("step tiny ratios 2 and 4", f"{step} --ratios 2,4", 30)
     yield _bench("loss", "loss --rows 16 --width 16 --vocabulary 64 --repeats 1", 30)
     yield _bench("preprocess", "preprocess --width 200 --height 100 --max_tiles 2 --repeats 1", 30)
-    yield _bench("data", "data --samples 8 --repeats 1 --resume false", 30)
+    yield _bench("data", "data --samples 8 --repeats 1 --resume false --recipe letters", 30)
     yield _bench("merge", "merge --parameters 1e6 --checkpoints 2 --width 64 --vocabulary 256", 60)
 
 

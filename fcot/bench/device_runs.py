@@ -59,7 +59,7 @@ def run(cell: Cell, processes: ForkServerContext, folder: Path, seconds: float) 
         found = json.loads(results.read_text(encoding="utf-8"))
     return {
         "name": cell.name,
-        "command": " ".join(("python -m" if cell.words[0] == "pytest" else "fcot", *cell.words)),
+        "command": cell.command,
         "status": status,
         "exit_code": None if late else process.exitcode,
         "seconds": round(time.monotonic() - begun, 1),

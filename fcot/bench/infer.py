@@ -38,7 +38,7 @@ NOTE = "gain of model: vit, projector and prefill; its limit: their FLOPs at the
 def infer(
     model: str = "2b",
     ratios: str = "1,2,4",
-    batch: int | str = 8,
+    batch: int | str = "1,8",
     questions: int = 8,
     prompt: int = 80,
     new_tokens: int = 17,
@@ -54,7 +54,7 @@ def infer(
     json: str | None = None,
     plot: Path | None = None,
 ) -> None:
-    """Time the parts of answering a question on a page, at batch 1 and N, and several on one page, at several ratios.
+    """Time the parts of answering a question on each page of a batch, and several on one page, at several ratios.
 
     The gain of fewer visual tokens stands beside the most that FLOPs allow: the vision tower costs the same at every
     ratio. Weights are random, shapes real (FCoT-VL, Table 5).
@@ -62,7 +62,7 @@ def infer(
     Args:
         model: Size (100m, 1b, 2b, 8b) or a model folder, whose configuration alone is used.
         ratios: How many visual tokens become one, a list; gains are over the first.
-        batch: Pages of the larger batch, or of several such as 8,32.
+        batch: Pages of a batch, a list.
         questions: Questions that are asked together about a single page; 1 to leave that out.
         prompt: Text tokens of the prompt.
         new_tokens: Tokens of an answer, two or more; the first is part of the prefill.
@@ -107,8 +107,7 @@ def infer(
         if questions > 1:
             found["one_page"] = count_all(folder, each, found["tiles"], prompt, questions, compressor)
         if place.type != "meta":
-            kinds = [(1, False), *((size, False) for size in batches), (questions, True)]
-            kinds = [kind for number, kind in enumerate(kinds) if number == 0 or kind[0] > 1]
+            kinds = [*((size, False) for size in batches), *([(questions, True)] if questions > 1 else [])]
             found |= measure(folder, each, kinds, found, place, repeats)
             if reducers:
                 found["reducers"] = beside_reducers(folder, each[0], reducers, found, place, max(batches), repeats)

@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fcot.models.autocast import without_autocast
 from fcot.training.distillation import check_chunk_rows
-from fcot.training.logits import cast, logits_of
 
 
 class _Chunked(torch.autograd.Function):
@@ -33,12 +33,12 @@ class _Chunked(torch.autograd.Function):
         for start in range(0, len(rows), chunk_rows):
             chunk = slice(start, start + chunk_rows)
             part, target, weight = rows[chunk], labels[chunk, None], weights[chunk, None].to(ce_rows.dtype)
-            d_z = logits_of(part, head).to(ce_rows.dtype).log_softmax(-1)
+            d_z = functional.linear(part, head).to(ce_rows.dtype).log_softmax(-1)
             ce_rows[chunk] = -d_z.gather(1, target)[:, 0]
             if not any(learns):
                 continue
             d_z.exp_().mul_(weight).scatter_add_(1, target, -weight)
-            d_z = cast(d_z, dtype)
+            d_z = d_z.to(dtype)
             if d_rows is not None:
                 d_rows[chunk] = d_z @ head
             if d_head is not None and d_head.dtype == dtype:

@@ -14,7 +14,6 @@ from torch.nn import functional
 from fcot.errors import UserError
 from fcot.internvl.tokens import IGNORED
 from fcot.models.autocast import without_autocast
-from fcot.training.logits import cast, logits_of
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,8 @@ def _chunk(
 
     At most four fp32 tensors `[rows, vocabulary]` exist at a time: each is reused or freed as soon as possible.
     """
-    z_s = logits_of(student, head).float()
-    z_t = logits_of(teacher, head).float()
+    z_s = functional.linear(student, head).float()
+    z_t = functional.linear(teacher, head).float()
     agreed = (z_s.argmax(-1) == z_t.argmax(-1)).sum()
     log_s = z_s.log_softmax(-1)
     ce = -log_s.gather(1, target)[:, 0]
@@ -68,7 +67,7 @@ def _chunk(
     kl = log_t.sub_(log_s).mul_(p_t).nan_to_num_(0.0).sum()
     d_z.add_(log_s.exp_().sub_(p_t), alpha=kl_weight * temperature)
     del log_s, log_t, p_t
-    return functional.linear(cast(d_z, head.dtype), head.T), kl, agreed, ce
+    return functional.linear(d_z.to(head.dtype), head.T), kl, agreed, ce
 
 
 class _Chunked(torch.autograd.Function):
