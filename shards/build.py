@@ -1,6 +1,5 @@
 """Build the drawn sets of the tiny world."""
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from rich.progress import track
 
 from fcot.errors import UserError, nearest
+from shards.engines import Engine, Local
 from shards.format.manifest import read_manifest
 from shards.format.writer import write_set
 from shards.render.recipes import RECIPES, SPLITS, Draw
@@ -22,6 +22,7 @@ def build_set(
     seed: int = 0,
     shard_size: int = 1000,
     workers: int | None = None,
+    engine: Engine | None = None,
     keep: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -37,6 +38,7 @@ def build_set(
         seed: Seed of all choices.
         shard_size: Pages in a shard.
         workers: Processes that draw (default: one a core).
+        engine: What draws (default: these processes).
         keep: Leave a set that is there as it is: another process may have drawn it in the meantime.
         overwrite: Replace a set that was not drawn, too.
 
@@ -54,13 +56,12 @@ def build_set(
     def progress(rows: Iterable[Any], total: int) -> Iterable[Any]:
         return track(rows, f"Drawing {samples} pages for {root / split}", total=total)
 
-    shards = -(-samples // shard_size)
     return write_set(
         root / split,
         Draw(recipe, split, seed, samples),
         samples,
         shard_size=shard_size,
-        workers=min(workers or os.cpu_count() or 1, shards),
+        engine=engine or Local(workers=workers),
         describe={"recipe": recipe, "split": split, "seed": seed},
         progress=progress,
         keep=keep,

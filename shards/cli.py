@@ -14,6 +14,8 @@ def build(
     test: int = 400,
     seed: int = 0,
     workers: int | None = None,
+    engine: str = "local",
+    address: str | None = None,
     overwrite: bool = False,
 ) -> None:
     """Draw pages of the tiny world and write them as webdataset shards.
@@ -26,17 +28,22 @@ def build(
         test: Pages that are scored at the end.
         seed: Seed of all choices.
         workers: Processes that draw (default: one a core).
+        engine: What they work on: local (this machine), ray or dask (a cluster; see shards/SPREADING.md).
+        address: Where the cluster is: auto or HOST:PORT of ray, tcp://HOST:PORT of dask; without it, ray and dask work
+            on this machine.
         overwrite: Replace sets that were imported or written elsewhere, too; drawn ones always are.
 
     Raises:
         UserError: If there is no such recipe, or a set is there that was not drawn.
     """
     from shards.build import build_set
+    from shards.engines import executor
 
-    for split, samples in (("train", train), ("dev", dev), ("test", test)):
-        if samples:
-            manifest = build_set(output, recipe, split, samples, seed=seed, workers=workers, overwrite=overwrite)
-            print(told(output / split, manifest))
+    with executor(engine, address, workers) as opened:
+        for split, samples in (("train", train), ("dev", dev), ("test", test)):
+            if samples:
+                manifest = build_set(output, recipe, split, samples, seed=seed, engine=opened, overwrite=overwrite)
+                print(told(output / split, manifest))
 
 
 def import_(
@@ -52,6 +59,8 @@ def import_(
     options: dict[str, Any] | None = None,
     shard_size: int = 1000,
     workers: int | None = None,
+    engine: str = "local",
+    address: str | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write data of another format as verified webdataset shards; called again, it goes on where it was stopped.
@@ -70,6 +79,9 @@ def import_(
         options: Options of an importer that comes from a plugin.
         shard_size: Samples in a shard.
         workers: Processes that read (default: one a core).
+        engine: What they work on: local (this machine), ray or dask (a cluster; see shards/SPREADING.md).
+        address: Where the cluster is: auto or HOST:PORT of ray, tcp://HOST:PORT of dask; without it, ray and dask work
+            on this machine.
         overwrite: Replace a finished set that is there.
 
     Raises:
@@ -77,63 +89,87 @@ def import_(
     """
     import time
 
+    from shards.engines import executor
     from shards.importers import Settings
     from shards.importing import import_set
 
     start = time.perf_counter()
     settings = Settings(images, task, question, dpi, markdown)
-    manifest = import_set(
-        kind,
-        source,
-        output,
-        settings,
-        options=options,
-        shard_size=shard_size,
-        workers=workers,
-        overwrite=overwrite,
-    )
+    with executor(engine, address, workers) as opened:
+        manifest = import_set(
+            kind,
+            source,
+            output,
+            settings,
+            options=options,
+            shard_size=shard_size,
+            engine=opened,
+            overwrite=overwrite,
+        )
     spent = time.perf_counter() - start
     print(told(output, manifest))
     print(f"{manifest['samples'] / spent:.1f} samples/s")
     print_changes(output, manifest)
 
 
-def index(folder: Path, *, again: bool = False, workers: int | None = None) -> None:
+def index(
+    folder: Path,
+    *,
+    again: bool = False,
+    workers: int | None = None,
+    engine: str = "local",
+    address: str | None = None,
+) -> None:
     """Index the shards of a set, whoever wrote them; called again, it goes on where it was stopped.
 
     Args:
         folder: Folder of tar files in webdataset form, or one file.
         again: Index shards anew that have an index, because they were changed on purpose.
         workers: Processes that read (default: one a core).
+        engine: What they work on: local (this machine), ray or dask (a cluster; see shards/SPREADING.md).
+        address: Where the cluster is: auto or HOST:PORT of ray, tcp://HOST:PORT of dask; without it, ray and dask work
+            on this machine.
 
     Raises:
         UserError: If there are no shards, or their folder cannot be written to.
     """
-    import os
-
     from rich.progress import track
 
+    from shards.engines import executor
     from shards.format.manifest import index_set
 
-    manifest = index_set(
-        folder,
-        again=again,
-        workers=workers or os.cpu_count() or 1,
-        progress=lambda rows, total: track(rows, f"Indexing {folder}", total=total),
-    )
+    with executor(engine, address, workers) as opened:
+        manifest = index_set(
+            folder,
+            again=again,
+            engine=opened,
+            progress=lambda rows, total: track(rows, f"Indexing {folder}", total=total),
+        )
     print(told(folder, manifest))
     if aside := manifest.get("quarantined"):
         print(f"{sum(aside.values())} samples cannot be used and are set aside: {counts(aside)}")
     print_pairs(folder)
 
 
-def verify(folder: Path, *, again: bool = False, pairs: bool = False) -> None:
+def verify(
+    folder: Path,
+    *,
+    again: bool = False,
+    pairs: bool = False,
+    workers: int | None = None,
+    engine: str = "local",
+    address: str | None = None,
+) -> None:
     """Verify every byte of a set against its index; the exit code is 1 if anything is wrong.
 
     Args:
         folder: Folder of indexed shards, or one file.
         again: Verify shards too that were verified before and not changed since.
         pairs: Samples without a conversation are image-text pairs, read with --data.pair, and not wrong.
+        workers: Processes that read (default: this one alone).
+        engine: What they work on: local (this machine), ray or dask (a cluster; see shards/SPREADING.md).
+        address: Where the cluster is: auto or HOST:PORT of ray, tcp://HOST:PORT of dask; without it, ray and dask work
+            on this machine.
 
     Raises:
         UserError: If there are no shards.
@@ -141,13 +177,20 @@ def verify(folder: Path, *, again: bool = False, pairs: bool = False) -> None:
     """
     from rich.progress import track
 
+    from shards.engines import executor
     from shards.format.shard_set import ShardSet
     from shards.format.verify import verify_set
 
     samples = ShardSet(folder, pairs=pairs)
-    found = verify_set(
-        samples, again=again, progress=lambda rows, total: track(rows, f"Verifying {folder}", total=total)
-    )
+    if engine == "local":
+        workers = workers or 1  # a set is read as fast as its disk goes, and small ones before a second process is up
+    with executor(engine, address, workers) as opened:
+        found = verify_set(
+            samples,
+            again=again,
+            engine=opened,
+            progress=lambda rows, total: track(rows, f"Verifying {folder}", total=total),
+        )
     for skip in found:
         print(f"{skip.shard} {skip.key!r}: {skip.reason}, {skip.detail}")
     if found:

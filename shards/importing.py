@@ -1,6 +1,5 @@
 """Write samples of another format as a set of shards."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from rich.progress import track
 
 from fcot.errors import UserError
+from shards.engines import Engine, Local
 from shards.format.writer import write_set
 from shards.importers import IMPORTERS, Settings
 
@@ -24,6 +24,7 @@ def import_set(
     options: Mapping[str, Any] | None = None,
     shard_size: int = 1000,
     workers: int | None = None,
+    engine: Engine | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Import a set; an interrupted import goes on with the shards that are not written yet.
@@ -36,6 +37,7 @@ def import_set(
         options: Further options of this importer alone.
         shard_size: Samples in a shard.
         workers: Processes that read (default: one a core).
+        engine: What reads (default: these processes).
         overwrite: Replace a set that is there.
 
     Returns:
@@ -57,7 +59,8 @@ def import_set(
         importer,
         len(importer),
         shard_size=shard_size,
-        workers=min(workers or os.cpu_count() or 1, -(-len(importer) // shard_size)),
+        engine=engine or Local(workers=workers),
+        reads=[source, *filter(None, [settings.images])],
         # an interrupted import goes on only where all of this is the same
         describe={
             "importer": kind,

@@ -13,6 +13,7 @@ import numpy as np
 from fcot.errors import UserError
 from fcot.internvl.tokens import SampleError
 from fcot.registry import snake_case
+from shards.engines import Local
 from shards.factory.job import Job
 from shards.factory.journal import Journal, Place, response_at
 from shards.factory.judging import Case, Judges
@@ -171,7 +172,7 @@ def write(
             Draw(job, rows),
             len(chosen),
             shard_size=shard_size,
-            workers=max(1, min(workers, -(-len(chosen) // shard_size))),
+            engine=Local(workers=workers),
             describe={"data_factory": described},
             resume=True,
             replaces=lambda manifest: overwrite or "data_factory" in manifest,

@@ -5,14 +5,13 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from itertools import chain
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from fcot.errors import UserError
 from fcot.files.lock import one_writer
+from shards.engines import Engine, Local
 from shards.feed.decode import is_image
 from shards.format.index import Index, index_path, load_index, write_whole
 from shards.format.indexing import counted, index_shard, is_companion
@@ -149,7 +148,7 @@ def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def index_set(
-    source: Path, *, again: bool = False, workers: int = 1, progress: Progress | None = None
+    source: Path, *, again: bool = False, engine: Engine | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Index every shard of a set and write its manifest; what an interrupted call has done is kept.
 
@@ -159,7 +158,7 @@ def index_set(
     Args:
         source: Folder of shards, or one tar file.
         again: Index shards again that have an index, because they were changed on purpose.
-        workers: Processes that read.
+        engine: What reads the shards (default: this process, one after the other).
         progress: Wraps the iteration over finished shards, given how many there are.
 
     Returns:
@@ -170,7 +169,7 @@ def index_set(
     """
     try:
         with one_writer(manifest_path(source).with_suffix(".lock"), f"the index of {source}"):
-            return _index_all(source, again, workers, progress or (lambda rows, _: rows))
+            return _index_all(source, again, engine or Local(workers=1), progress or (lambda rows, _: rows))
     except OSError as error:
         raise UserError(
             f"The shards at {str(source)!r} cannot be indexed ({error}).\n"
@@ -178,16 +177,13 @@ def index_set(
         ) from error
 
 
-def _index_all(source: Path, again: bool, workers: int, wrap: Progress) -> dict[str, Any]:
+def _index_all(source: Path, again: bool, engine: Engine, wrap: Progress) -> dict[str, Any]:
     paths = shard_paths(source)
     manifest = read_manifest(source) or {}
     known = {} if again else {row["name"]: row for row in manifest.get("shards", [])}
     jobs = [(path, known.get(path.name, {}).get("samples"), again) for path in paths]
-    if workers > 1 and len(jobs) > 1:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            hashes = list(wrap(pool.map(_index_one, *zip(*jobs, strict=True)), len(jobs)))
-    else:
-        hashes = list(wrap((_index_one(*job) for job in jobs), len(jobs)))
+    token = manifest_path(source).with_suffix(".driver")
+    hashes = list(wrap(engine.map(_index_one, jobs, token=token), len(jobs)))
     indexes = [load_index(index_path(path)) for path in paths]
     rows = [shard_row(index, sha256) for index, sha256 in zip(indexes, hashes, strict=True)]
     made = make_manifest(indexes, rows, manifest)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import platform
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from fcot.errors import UserError
 from fcot.internvl.tokens import SampleError
+from shards.engines import Engine, Local
 from shards.feed.ledger import Skip
 from shards.format.index import write_whole
 from shards.format.manifest import Progress
@@ -17,7 +19,9 @@ from shards.format.shard_set import ShardSet
 STAMPS = "verified.json"
 
 
-def verify_set(samples: ShardSet, *, again: bool = True, progress: Progress | None = None) -> list[Skip]:
+def verify_set(
+    samples: ShardSet, *, again: bool = True, engine: Engine | None = None, progress: Progress | None = None
+) -> list[Skip]:
     """Compare each shard with its hash, and where they differ each sample with its checksums.
 
     Shards that were found whole are noted in `verified.json` with their size and time of change, so that an
@@ -26,20 +30,29 @@ def verify_set(samples: ShardSet, *, again: bool = True, progress: Progress | No
     Args:
         samples: The set.
         again: Also verify shards that were verified before and have not changed since.
+        engine: What reads the shards (default: this process, one after the other).
         progress: Wraps the iteration over shards, given how many there are.
 
     Returns:
         What is wrong, quarantined samples included; empty if nothing is.
+
+    Raises:
+        UserError: If a worker does not see the same file as this machine.
     """
     stamps = {} if again else _stamps(samples.source)
     found = [Skip(*row) for row in samples.quarantined()]
-    places: Iterable[int] = range(len(samples.paths))
-    for place in progress(places, len(samples.paths)) if progress else places:
-        path, index = samples.paths[place], samples.indexes[place]
-        stamp = _stamp(path, index.sha256)
-        if stamp is not None and stamps.get(path.name) == stamp:
+    now = [_stamp(path, index.sha256) for path, index in zip(samples.paths, samples.indexes, strict=True)]
+    unread = [
+        stamp is not None and stamps.get(path.name) != stamp for path, stamp in zip(samples.paths, now, strict=True)
+    ]
+    jobs = [(samples.paths[place].absolute(), now[place]) for place, is_new in enumerate(unread) if is_new]
+    hashes = (engine or Local(workers=1)).map(_sha256, jobs)
+    places: Iterable[int] = range(len(now))
+    for place in progress(places, len(now)) if progress else places:
+        path, index, stamp = samples.paths[place], samples.indexes[place], now[place]
+        if stamp is not None and not unread[place]:
             continue
-        if stamp is not None and _sha256(path) == index.sha256:
+        if stamp is not None and next(hashes) == index.sha256:
             stamps[path.name] = stamp
             _write_stamps(samples.source, stamps)
             continue
@@ -76,7 +89,18 @@ def _damaged(samples: ShardSet, place: int) -> list[Skip]:
     return skips
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Path, stamp: list[int | str]) -> str:
+    """Return the hash of a file, if its size and time of change are those of a stamp.
+
+    Raises:
+        UserError: If they are not.
+    """
+    found = _stamp(path, "")
+    if found is None or found[:2] != stamp[:2]:
+        raise UserError(
+            f"{platform.node()} does not see {path} as the machine of the command does, or it has just been changed.\n"
+            "Put the set on a file system that all machines have at the same path, and let nothing write there."
+        )
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

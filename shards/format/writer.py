@@ -4,10 +4,8 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
-from multiprocessing import get_context
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -17,6 +15,7 @@ import webdataset as wds
 from fcot.errors import UserError
 from fcot.files.lock import one_writer
 from fcot.internvl.tokens import SampleError
+from shards.engines import Engine, Local
 from shards.format.index import index_path, load_index, write_whole
 from shards.format.indexing import index_shard
 from shards.format.manifest import MANIFEST, Progress, make_manifest, read_manifest, shard_row, write_manifest
@@ -31,35 +30,46 @@ class Writable(Protocol):
 
 Draw = Callable[[int], Writable]
 JOB, SKIPPED, NOTES, PARTIAL = "job.json", "skipped.jsonl", "notes.json", ".partial"
+DRIVER = "driver"  # the token of the command that fills a folder
 
 
-def _write_shard(path: Path, draw: Draw, start: int, stop: int) -> str:
-    """Write and index one shard unless an earlier call did, and return the index's hash."""
-    target = index_path(path)
-    if target.is_file():  # written last: the shard is whole
-        return hashlib.sha256(target.read_bytes()).hexdigest()
-    skipped = []
-    notes: dict[str, Counter[str]] = {}
-    # under a unique name: a worker of a killed call may still be writing the same shard
-    partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}{PARTIAL}")
-    with wds.TarWriter(str(partial), mtime=0, user="fcot", group="fcot") as tar:
-        for index in range(start, stop):
-            try:
-                sample = draw(index)
-                members = sample.members(f"{index:08d}")
-            except SampleError as error:
-                line: dict[str, str | int] = {"key": f"{index:08d}", "reason": error.reason, "detail": str(error)}
-                line |= {} if error.id is None else {"id": error.id}
-                skipped.append(json.dumps(line) + "\n")
-                continue
-            tar.write(members)
-            for kind, names in getattr(sample, "notes", {}).items():
-                notes.setdefault(kind, Counter()).update(names)
-    found = replace(index_shard(partial), name=path.name)
-    write_whole(path.with_suffix(f".{SKIPPED}"), "".join(skipped).encode())
-    write_whole(path.with_suffix(f".{NOTES}"), json.dumps(notes).encode())
-    partial.replace(path)
-    return found.save(target)
+@dataclass(frozen=True)
+class ShardWriter:
+    """The job of a shard; picklable if its draw is.
+
+    Attributes:
+        draw: Gives the sample of an index, or raises a SampleError.
+    """
+
+    draw: Draw
+
+    def __call__(self, path: Path, start: int, stop: int) -> str:
+        """Write and index one shard unless an earlier call did, and return the index's hash."""
+        target = index_path(path)
+        if target.is_file():  # written last: the shard is whole
+            return hashlib.sha256(target.read_bytes()).hexdigest()
+        skipped = []
+        notes: dict[str, Counter[str]] = {}
+        # under a unique name: a worker of a killed call may still be writing the same shard
+        partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}{PARTIAL}")
+        with wds.TarWriter(str(partial), mtime=0, user="fcot", group="fcot") as tar:
+            for index in range(start, stop):
+                try:
+                    sample = self.draw(index)
+                    members = sample.members(f"{index:08d}")
+                except SampleError as error:
+                    line: dict[str, str | int] = {"key": f"{index:08d}", "reason": error.reason, "detail": str(error)}
+                    line |= {} if error.id is None else {"id": error.id}
+                    skipped.append(json.dumps(line) + "\n")
+                    continue
+                tar.write(members)
+                for kind, names in getattr(sample, "notes", {}).items():
+                    notes.setdefault(kind, Counter()).update(names)
+        found = replace(index_shard(partial), name=path.name)
+        write_whole(path.with_suffix(f".{SKIPPED}"), "".join(skipped).encode())
+        write_whole(path.with_suffix(f".{NOTES}"), json.dumps(notes).encode())
+        partial.replace(path)
+        return found.save(target)
 
 
 def write_set(
@@ -68,7 +78,8 @@ def write_set(
     samples: int,
     *,
     shard_size: int = 1000,
-    workers: int = 1,
+    engine: Engine | None = None,
+    reads: Sequence[Path] = (),
     describe: dict[str, Any] | None = None,
     progress: Progress | None = None,
     resume: bool = False,
@@ -83,10 +94,11 @@ def write_set(
 
     Args:
         folder: The new set.
-        draw: Gives the sample of an index, or raises a SampleError; must be picklable when `workers` > 1.
+        draw: Gives the sample of an index, or raises a SampleError; must be picklable for an engine.
         samples: How many.
         shard_size: Samples in a shard.
-        workers: Processes that draw.
+        engine: What writes the shards (default: this process, one after the other).
+        reads: Files or folders that `draw` needs, which each machine must have.
         describe: More to say in the manifest: recipe, seed, split.
         progress: Wraps the iteration over finished shards, given how many there are.
         resume: Keep the shards that an interrupted call with the same `describe` finished.
@@ -115,8 +127,11 @@ def write_set(
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir(parents=True)
                 (partial / JOB).write_text(job, encoding="utf-8")
-            manifest = _fill(partial, draw, samples, shard_size, workers, told, progress or (lambda rows, _: rows))
-            _publish(partial, folder)
+            jobs = _jobs(partial, samples, shard_size)
+            hashes = (engine or Local(workers=1)).map(ShardWriter(draw), jobs, token=partial / DRIVER, reads=reads)
+            shards = [path for path, *_ in jobs]
+            manifest = _complete(partial, shards, list(progress(hashes, len(jobs)) if progress else hashes), told)
+            _publish(partial, shards, folder)
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written ({error}).\nMake room or choose another folder; no half set was left there."
@@ -147,52 +162,56 @@ def _is_of(manifest: Mapping[str, Any], samples: int, shard_size: int, told: Map
     return same and told.items() <= manifest.items()
 
 
-def _fill(
-    partial: Path, draw: Draw, samples: int, shard_size: int, workers: int, told: Mapping[str, Any], wrap: Progress
-) -> dict[str, Any]:
-    """Write the shards that are missing, and the manifest."""
-    jobs = [
-        (partial / f"shard-{number:06d}.tar", draw, start, min(start + shard_size, samples))
+def _jobs(partial: Path, samples: int, shard_size: int) -> list[tuple[Path, int, int]]:
+    """Return the arguments of a `ShardWriter` for each shard."""
+    return [
+        (partial / f"shard-{number:06d}.tar", start, min(start + shard_size, samples))
         for number, start in enumerate(range(0, samples, shard_size))
     ]
-    if workers > 1:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            hashes = list(wrap(pool.map(_write_shard, *zip(*jobs, strict=True)), len(jobs)))
-    else:
-        hashes = list(wrap((_write_shard(*each) for each in jobs), len(jobs)))
-    indexes = [load_index(index_path(path)) for path, *_ in jobs]
+
+
+def _complete(partial: Path, shards: Sequence[Path], hashes: Sequence[str], told: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the manifest of a set whose shards are all there, given the hashes of their indexes."""
+    indexes = [load_index(index_path(path)) for path in shards]
     rows = [shard_row(index, sha256) for index, sha256 in zip(indexes, hashes, strict=True)]
-    manifest = make_manifest(indexes, rows, {**told, **_gather_skipped(partial), **_gather_notes(partial)})
+    manifest = make_manifest(indexes, rows, {**told, **_gather_skipped(partial, shards), **_gather_notes(shards)})
     write_manifest(partial / MANIFEST, manifest)
     return manifest
 
 
-def _publish(partial: Path, folder: Path) -> None:
+def _publish(partial: Path, shards: Iterable[Path], folder: Path) -> None:
     """Put a set in its place; the one before makes way in one step."""
     before = folder.with_name(f"{folder.name}.before")
     shutil.rmtree(before, ignore_errors=True)
     (partial / JOB).unlink()  # first: without the files removed below, no later call could continue here
-    for leftover in (*partial.glob(f"*{PARTIAL}"), *partial.glob(f"*.{SKIPPED}"), *partial.glob(f"*.{NOTES}")):
-        leftover.unlink()
+    for leftover in (*partial.glob(f"*{PARTIAL}"), *_beside(shards, SKIPPED), *_beside(shards, NOTES)):
+        leftover.unlink(missing_ok=True)
     if folder.exists():
         folder.rename(before)
     partial.rename(folder)
     shutil.rmtree(before, ignore_errors=True)
 
 
-def _gather_notes(folder: Path) -> dict[str, dict[str, int]]:
+def _beside(shards: Iterable[Path], suffix: str) -> list[Path]:
+    """Return what the job of each shard left beside it.
+
+    By name, not by listing: NFS may list a folder without what other machines have just written there.
+    """
+    return [path.with_suffix(f".{suffix}") for path in shards]
+
+
+def _gather_notes(shards: Iterable[Path]) -> dict[str, dict[str, int]]:
     """Return what the samples note, counted: how many images were re-encoded, of which format, and the like."""
     total: dict[str, Counter[str]] = {}
-    for path in sorted(folder.glob(f"*.{NOTES}")):
+    for path in _beside(shards, NOTES):
         for kind, names in json.loads(path.read_bytes()).items():
             total.setdefault(kind, Counter()).update(names)
     return {kind: dict(sorted(names.items())) for kind, names in total.items() if names}
 
 
-def _gather_skipped(folder: Path) -> dict[str, dict[str, int]]:
+def _gather_skipped(folder: Path, shards: Iterable[Path]) -> dict[str, dict[str, int]]:
     """Put what the shards left out into one file, and return it counted by reason; {} if nothing was."""
-    paths = sorted(folder.glob(f"*.{SKIPPED}"))
-    lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [line for path in _beside(shards, SKIPPED) for line in path.read_text(encoding="utf-8").splitlines()]
     if not lines:
         return {}
     write_whole(folder / SKIPPED, ("\n".join(lines) + "\n").encode())

@@ -1,0 +1,86 @@
+"""Tasks of a Ray cluster; Ray runs a task again whose worker or machine died."""
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from fcot.errors import UserError
+from shards.engines.engine import SECONDS, TRIES, Engine, Job, WorkerDiedError, needed
+from shards.engines.local import cores
+
+T = TypeVar("T")
+
+OBJECTS_BYTES = 256 * 2**20  # shared memory of a cluster that is started here: results are hashes
+
+
+class Ray(Engine):
+    """Tasks of a Ray cluster; without an address, of one that is started on this machine for the command."""
+
+    def open(self) -> None:
+        """Connect, or start workers.
+
+        Raises:
+            UserError: If Ray is not installed, or there is no cluster at the address.
+        """
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read on import: nothing is reported to anybody
+        ray = needed("ray", "ray")
+        quiet = {"logging_level": logging.ERROR, "include_dashboard": False}
+        if self.address is None:
+            ray.init(
+                "local",
+                num_cpus=self.workers or cores(),
+                object_store_memory=OBJECTS_BYTES,
+                _node_ip_address="127.0.0.1",
+                **quiet,
+            )
+            return
+        self._reach()
+        try:
+            ray.init(self.address, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            raise self._unreachable(error) from error
+
+    def close(self) -> None:
+        """Disconnect, and end the cluster if it was started here."""
+        needed("ray", "ray").shutdown()
+
+    def run(self, function: Callable[..., T], jobs: Sequence[Job]) -> Iterator[T]:
+        """Yield the result of each job."""
+        ray = needed("ray", "ray")
+        task = ray.remote(num_cpus=1, max_retries=TRIES - 1)(call)
+        shared = ray.put(function)  # once, not with every job: an importer may hold a million records
+        waiting = [task.remote(shared, *job) for job in jobs]
+        try:
+            for each in waiting:
+                yield ray.get(each)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None  # as the job raised it; Ray's own text is a traceback
+        except ray.exceptions.RayError as error:
+            raise WorkerDiedError(str(error).strip().splitlines()[0]) from error
+        finally:
+            for each in waiting:
+                ray.cancel(each)
+
+    def _reach(self) -> None:
+        """Refuse an address where nothing listens, for which Ray itself waits much longer."""
+        host, colon, port = str(self.address).removeprefix("ray://").rpartition(":")
+        if not (colon and port.isdecimal()):
+            return  # "auto", of which Ray knows at once
+        try:
+            socket.create_connection((host, int(port)), SECONDS).close()
+        except OSError as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception) -> UserError:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return UserError(
+            f"There is no Ray cluster at {self.address} ({reason}).\n"
+            "Start one with ray start --head, on this machine or with this one among its nodes, or leave --address out."
+        )
+
+
+def call(function: Callable[..., Any], *job: Any) -> Any:
+    """Run a job in a worker."""
+    return function(*job)
