@@ -140,7 +140,7 @@ def needed(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module:
+        if error.name != module.partition(".")[0]:
             raise
         raise UserError(
             f'--engine {extra} needs {module}, which is not installed.\nInstall it: pip install "fcot[{extra}]"'

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -13,6 +14,9 @@ from shards.engines.local import cores
 T = TypeVar("T")
 
 OBJECTS_BYTES = 256 * 2**20  # shared memory of a cluster that is started here: results are hashes
+# Of a cluster that is started here, which runs whatever it is sent: it listens on the loopback address alone, as Ray's
+# do on Windows and macOS (https://github.com/ray-project/ray/issues/18730), and obeys this process alone.
+PRIVATE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 
 
 class Ray(Engine):
@@ -25,17 +29,18 @@ class Ray(Engine):
             UserError: If Ray is not installed, or there is no cluster at the address.
         """
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read on import: nothing is reported to anybody
-        ray = needed("ray", "ray")
-        quiet = {"logging_level": logging.ERROR, "include_dashboard": False}
         if self.address is None:
-            ray.init(
+            os.environ.update(PRIVATE, RAY_AUTH_TOKEN=secrets.token_hex(32))
+            os.environ.setdefault("RAY_worker_niceness", "0")  # 15 otherwise, where others compute all but a halt
+            needed("ray", "ray").init(
                 "local",
                 num_cpus=self.workers or cores(),
                 object_store_memory=OBJECTS_BYTES,
-                _node_ip_address="127.0.0.1",
-                **quiet,
+                include_dashboard=False,
+                logging_level=logging.ERROR,
             )
             return
+        ray = needed("ray", "ray")
         self._reach()
         try:
             ray.init(self.address, logging_level=logging.ERROR)
