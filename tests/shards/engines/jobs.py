@@ -33,3 +33,8 @@ def fails(path, number):
 
 def where(path):
     return Path.cwd(), Path(path).read_text(encoding="utf-8")
+
+
+def rest(path):
+    path.write_text(str(os.getpid()), encoding="utf-8")
+    time.sleep(300)
