@@ -30,7 +30,8 @@ class Ray(Engine):
         """
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read on import: nothing is reported to anybody
         if self.address is None:
-            os.environ.update(PRIVATE, RAY_AUTH_TOKEN=secrets.token_hex(32))
+            os.environ.update(PRIVATE)
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it once in a process
             os.environ.setdefault("RAY_worker_niceness", "0")  # 15 otherwise, where others compute all but a halt
             needed("ray", "ray").init(
                 "local",
