@@ -41,7 +41,7 @@ class Dask(Engine):
             self.close()
             what = "a Dask scheduler" if self._client is None else "a Dask worker"
             raise UserError(
-                f"There is no {what.removeprefix('a ')} at {self.address} after {SECONDS:.0f} s ({error}).\n"
+                f"There is no {what.removeprefix('a ')} at {self.address} ({error}).\n"
                 "Start dask scheduler and dask worker, and give the address that the scheduler prints, "
                 "such as tcp://HOST:8786."
             ) from error

@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fcot.errors import UserError
@@ -14,6 +15,7 @@ from shards.engines.local import cores
 T = TypeVar("T")
 
 OBJECTS_BYTES = 256 * 2**20  # shared memory of a cluster that is started here: results are hashes
+CURRENT = Path("/tmp/ray/ray_current_cluster")  # where `ray start` leaves its address
 # Of a cluster that is started here, which runs whatever it is sent: it listens on the loopback address alone, as Ray's
 # do on Windows and macOS (https://github.com/ray-project/ray/issues/18730), and obeys this process alone.
 PRIVATE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
@@ -70,10 +72,13 @@ class Ray(Engine):
                 ray.cancel(each)
 
     def _reach(self) -> None:
-        """Refuse an address where nothing listens, for which Ray itself waits much longer."""
-        host, colon, port = str(self.address).removeprefix("ray://").rpartition(":")
+        """Refuse an address where nothing listens, for which Ray itself waits many minutes."""
+        address = str(self.address)
+        if address == "auto":  # where Ray looks itself; the file outlives a cluster that was killed
+            address = os.environ.get("RAY_ADDRESS") or (CURRENT.read_text("utf-8") if CURRENT.is_file() else "")
+        host, colon, port = address.strip().removeprefix("ray://").rpartition(":")
         if not (colon and port.isdecimal()):
-            return  # "auto", of which Ray knows at once
+            return  # of which Ray knows at once
         try:
             socket.create_connection((host, int(port)), SECONDS).close()
         except OSError as error:

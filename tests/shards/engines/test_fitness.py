@@ -27,8 +27,10 @@ def sent(tmp_path, monkeypatch):
         yield pickle.loads(pickle.dumps(job))
 
 
-def test_a_job_runs_where_everything_is_as_on_the_machine_of_the_command(sent, tmp_path):
-    assert sent(tmp_path / "page") == (Path.cwd(), "read")
+def test_a_job_runs_in_the_folder_of_the_command(sent, tmp_path, monkeypatch):
+    folder = Path.cwd()
+    monkeypatch.chdir(tmp_path)  # as a worker may have been started anywhere
+    assert sent(tmp_path / "page") == (folder, "read")
 
 
 def test_a_worker_that_does_not_see_the_folder_is_refused(sent, tmp_path):
