@@ -102,9 +102,13 @@ def test_a_page_is_uploaded_asked_about_and_answers_are_compared(visit):
         "24 visual tokens",
     ]
     assert page.locator("#views .whole .tile").count() == 4 and page.locator("#views .small .tile").count() == 2
-    assert page.get_by_role("deletion").last.inner_text().strip() == "[lacking: Chanpatia]"
-    assert page.get_by_role("insertion").last.inner_text().strip() == "[added: Chanpitia]"
-    for words in ("24 of 50 tokens read", "GFLOP (−4 %)", "Where it looked: 42 % of its attention is on the page"):
+    assert page.get_by_role("deletion").last.text_content().strip() == "[lacking: Chanpatia]"
+    assert page.get_by_role("insertion").last.text_content().strip() == "[added: Chanpitia]"
+    for words in (
+        "24 of 50 tokens read",
+        "GFLOP (−4\u00a0%)",
+        "Where it looked: 42\u00a0% of its attention was on the page",
+    ):
         assert page.get_by_text(words).is_visible(), words
     loaded = "images => images.every(image => image.complete && image.naturalWidth > 0 && image.alt)"
     page.wait_for_load_state("networkidle")

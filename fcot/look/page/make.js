@@ -10,7 +10,7 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-export const percent = (share) => `${Math.round(100 * share)} %`;
+export const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
 export const number = (value) => value.toLocaleString("en");
 export const many = (count, word) => `${number(count)} ${word}${count === 1 ? "" : "s"}`;
 
@@ -100,25 +100,26 @@ function marked(answer) {
   return said;
 }
 
-function looked(answer, grid, size) {
+function looked(answer, first, grid, size) {
   const tiles = answer.on_tiles.map((share, tile) => [share, tile]).sort((a, b) => b[0] - a[0]).slice(0, 3);
-  const most = tiles.map(([share, tile]) => `${percent(share)} ${tileName(tile, grid)}`).join(", ");
-  const whole = `Where it looked: ${percent(answer.on_page)} of its attention is on the page; of that ${most}.`;
-  const overlap = answer.overlap === null ? "" : ` It shares ${percent(answer.overlap)} of the hottest tenth of the page with the first.`;
+  const most = tiles.map(([share, tile]) => `${percent(share)} on ${tile < grid[0] * grid[1] ? "" : "the "}${tileName(tile, grid)}`).join(", ");
+  const whole = `Where it looked: ${percent(answer.on_page)} of its attention was on the page; of that, ${most}.`;
+  const overlap = ` Its hottest tenth of the page is ${percent(answer.overlap)} the same as ${first.name}’s.`;
   const pictures = make("div", { class: "pictures" });
-  pictures.append(figure("whole", answer.look.page.slice(1), "The page, coloured where the answer looked", whole + overlap, size));
-  if (answer.look.thumbnail) {
+  const [page, thumbnail] = [answer.look.page, answer.look.thumbnail].map((address) => address?.slice(1));
+  pictures.append(figure("whole", page, "The page, coloured where the answer looked", "page", size));
+  if (thumbnail) {
     const alt = "The thumbnail, coloured where the answer looked";
-    pictures.append(figure("small", answer.look.thumbnail.slice(1), alt, "thumbnail", [1, 1]));
+    pictures.append(figure("small", thumbnail, alt, "thumbnail", [1, 1]));
   }
-  return pictures;
+  return [pictures, make("p", { class: "note" }, answer === first ? whole : whole + overlap)];
 }
 
 // What one model answered, what it cost, and where it looked.
 export function answerCard(answer, first, page) {
   const sum = ({ vision, prompt, answer: text }) => vision + prompt + text;
-  const share = sum(answer.flops) / sum(first.flops) - 1;
-  const beside = answer === first ? "" : ` (${share > 0 ? "+" : "−"}${percent(Math.abs(share))})`;
+  const more = Math.round(100 * (sum(answer.flops) / sum(first.flops) - 1));
+  const beside = answer === first ? "" : ` (${more > 0 ? "+" : more < 0 ? "−" : "±"}${Math.abs(more)}\u00a0%)`;
   const { vision, prompt, answer: text } = answer.flops;
   const [all, seeing, reading, writing, unit] = flops(sum(answer.flops), vision, prompt, text);
   const parts = `vision ${seeing}, prompt ${reading}, answer ${writing}`;
@@ -130,11 +131,11 @@ export function answerCard(answer, first, page) {
     ["FLOPs", `${all} ${unit}${beside}`, parts],
   ];
   const figures = make("dl");
-  for (const [name, value, more] of rows) {
-    const small = more ? make("small", {}, `: ${more}`) : null;
+  for (const [name, value, detail] of rows) {
+    const small = detail ? make("small", {}, `: ${detail}`) : null;
     figures.append(make("dt", {}, name), make("dd", {}, value, small));
   }
   const card = make("article", { class: "card" }, make("h4", {}, answer.name), marked(answer), figures);
-  card.append(looked(answer, seen.grid, page.size));
+  card.append(...looked(answer, first, seen.grid, page.size));
   return card;
 }
