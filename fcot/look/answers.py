@@ -63,7 +63,8 @@ def answer_all(
                 on_token=check,
             )
         except UserError as error:
-            raise RefusalError(400, f"{reader.name}: {' '.join(str(error).splitlines())}", "") from None
+            wrong, *advice = str(error).splitlines()
+            raise RefusalError(400, f"{reader.name}: {wrong}", " ".join(advice)) from None
         check()
         looks.append(look)
     heats = [heat_of(look) for look in looks]

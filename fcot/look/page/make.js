@@ -82,7 +82,7 @@ export function view(page, seen) {
 
 // An answer with its differences from the first model's marked, in words too for who does not see the marks.
 function marked(answer) {
-  const said = make("p", { class: "answer" });
+  const said = make("p", { class: "answer", dir: "auto" });
   if (!answer.differences) {
     said.append(answer.answer || "(nothing)");
     return said;
