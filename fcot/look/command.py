@@ -22,7 +22,8 @@ def look(
     this machine. SIGTERM or Ctrl-C ends it.
 
     Args:
-        models: Folders of students or native InternVLs, such as the teacher and a student (default: the tiny ones).
+        models: Folders of students or native InternVLs, given first, such as the teacher and a student (default: the
+            tiny ones).
         host: Address to listen at; only this machine reaches the default.
         port: Port to listen at; 0 takes a free one.
         max_tiles: Most tiles of a page, thumbnail not counted (default: each model's).

@@ -19,6 +19,7 @@ from fcot.look.reader import load_readers
 from fcot.models.device import device_of
 from fcot.serve.connections import Crowd, most_connections
 from fcot.serve.running import LOCAL, listen
+from fcot.serve.steady_memory import keep_memory_steady
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def run(models: Sequence[Path], settings: Settings, limits: Limits) -> None:
         UserError: If a folder, device, host or port cannot be used.
     """
     listening = listen(settings.host, settings.port)
+    keep_memory_steady()
     torch.set_num_threads(settings.threads)
     disable_progress_bar()
     desk = load(models, settings, limits)
