@@ -20,7 +20,7 @@ libc.malloc.restype = ctypes.c_void_p
 libc.free.argtypes = [ctypes.c_void_p]
 libc.free(libc.malloc(30_000_000))  # by default this raises the threshold
 before = libc.mallinfo2().hblks
-held = libc.malloc(1_000_000)
+held = libc.malloc(10_000_000)
 print(libc.mallinfo2().hblks - before)
 """
 
