@@ -9,9 +9,9 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fcot.look.desk import Desk
+from fcot.look.headers import SafeHeaders
 from fcot.serve.app import refused
 from fcot.serve.refusal import RefusalError, failed
 
@@ -23,43 +23,6 @@ KINDS = {
     ".svg": "image/svg+xml",
     ".png": "image/png",
 }
-# Nothing is fetched from elsewhere, no other page shows or reads this one, and what an answer says is never code.
-POLICY = "; ".join(
-    [
-        "default-src 'none'",
-        *(f"{kind}-src 'self'" for kind in ("script", "style", "img", "connect")),
-        *(f"{kind} 'none'" for kind in ("base-uri", "form-action", "frame-ancestors")),
-    ]
-)
-HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
-
-
-class SafeHeaders:
-    """Adds `HEADERS` to every reply.
-
-    Args:
-        app: What replies.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request be replied to."""
-
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] += [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-            await send(message)
-
-        await self.app(scope, receive, with_headers)
 
 
 def make_app(desk: Desk) -> FastAPI:
@@ -82,19 +45,8 @@ def make_app(desk: Desk) -> FastAPI:
     async def on_http(_: Request, error: HTTPException) -> Response:
         return refused(RefusalError(error.status_code, f"{error.detail}.", "Start from the address /."))
 
-    def add(address: str, handle: Callable[[Request], Awaitable[dict[str, Any]]]) -> None:
-        async def reply(request: Request) -> Response:
-            try:
-                return JSONResponse(await handle(request))
-            except RefusalError:
-                raise
-            except Exception as error:
-                raise failed(error) from None  # or the log would have what was asked
-
-        app.post(address, response_model=None)(reply)
-
-    add("/page", desk.upload)
-    add("/ask", desk.ask)
+    app.post("/page", response_model=None)(replying(desk.upload))
+    app.post("/ask", response_model=None)(replying(desk.ask))
 
     @app.get("/models")
     async def models() -> dict[str, Any]:
@@ -124,3 +76,17 @@ def make_app(desk: Desk) -> FastAPI:
         return Response(files[name], media_type=KINDS[Path(name).suffix])
 
     return app
+
+
+def replying(handle: Callable[[Request], Awaitable[dict[str, Any]]]) -> Callable[[Request], Awaitable[Response]]:
+    """Return what replies with the JSON that a function returns, or with a refusal."""
+
+    async def reply(request: Request) -> Response:
+        try:
+            return JSONResponse(await handle(request))
+        except RefusalError:
+            raise
+        except Exception as error:
+            raise failed(error) from None  # or the log would have what was asked
+
+    return reply
