@@ -18,6 +18,15 @@ from fcot.models.vision import vision_features
 PARTS_OF_A_POSITION = 2**20  # engines keep positions as integers, and a visual token may stand between two
 
 
+def needs_more_than_a_page(compressor: Compressor) -> str | None:
+    """Return why engines that see pages before prompts, and count tokens by size, cannot serve it; None if they can."""
+    if compressor.reads_text:
+        return "reads the question"
+    if compressor.varies and not isinstance(compressor, Elastic):
+        return "gives tiles different numbers of visual tokens"
+    return None
+
+
 class CompressedInternVLModel(InternVLModel):  # type: ignore[misc]
     """A student without its head; an elastic one reads every tile at its own ratio.
 
@@ -39,9 +48,7 @@ class CompressedInternVLModel(InternVLModel):  # type: ignore[misc]
         require_api(BASE)
         super().__init__(config)
         self.multi_modal_projector = projector_of(config)
-        compressor = self.compressor
-        if compressor.reads_text or (compressor.varies and not isinstance(compressor, Elastic)):
-            what = "reads the question" if compressor.reads_text else "gives tiles different numbers of visual tokens"
+        if what := needs_more_than_a_page(self.compressor):
             raise UserError(
                 f"The compressor {config.compressor} {what}, which this engine cannot serve.\n"
                 "Serve the student with `fcot serve`."

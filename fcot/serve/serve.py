@@ -120,6 +120,6 @@ def serve_by_vllm(given: Mapping[str, Any]) -> None:
             f"--{' and --'.join(others)} can only be given to fcot's own server.\n"
             "Leave them out, or use vLLM's own by --engine_options."
         )
-    options = {**(given["engine_options"] or {})}
+    options = {name.replace("_", "-"): value for name, value in (given["engine_options"] or {}).items()}
     key = os.environ.get(given["key_variable"], "")
     start(given["model"], VllmSettings(**{each: given[each] for each in VLLM_TAKES}, key=key, engine_options=options))

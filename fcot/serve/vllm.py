@@ -12,7 +12,9 @@ from fcot.convert.auto_convert import native_folder
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import PROCESSOR_FILE, ModelFolder
 from fcot.internvl.tokens import page_tokens, tokens_per_tile
+from fcot.models.base_model import needs_more_than_a_page
 from fcot.models.processor import CompressedInternVLProcessor
+from fcot.models.student import CompressedInternVL  # noqa: F401 - registers the student with transformers's Auto classes
 from fcot.models.token_counts import TokenCounts
 from fcot.serve.vllm_versions import KNOWN_VERSIONS, has_plugin, installed_vllm
 
@@ -78,10 +80,9 @@ def require_servable(folder: ModelFolder) -> None:
             f"Export it first: fcot export {folder.path} exported/{folder.path.name}"
         )
     compressor = TokenCounts(folder.config).compressor
-    if compressor is not None and (compressor.reads_text or (compressor.varies and not folder.config.ratios)):
+    if compressor is not None and (what := needs_more_than_a_page(compressor)):
         raise UserError(
-            f"The compressor {folder.config.compressor} needs the question or counts tokens for each tile, which vLLM "
-            "cannot serve.\nLeave --engine out."
+            f"The compressor {folder.config.compressor} {what}, which vLLM cannot serve.\nLeave --engine out."
         )
     if not has_plugin():
         raise UserError(
