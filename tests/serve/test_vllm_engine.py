@@ -1,12 +1,17 @@
 """Exported students answer in vLLM, token by token, as transformers' generate does. Run by `.ci/vllm`."""
 
+import base64
 import json
 import os
+import signal
+import socket
 import subprocess
-import sys
 import tarfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx2 as httpx
 import pytest
 import torch
 from PIL import Image
@@ -21,6 +26,7 @@ from shards.build import build_set
 PYTHON = os.environ.get("FCOT_VLLM_PYTHON")  # of an environment with vLLM
 ROOT = Path(__file__).parents[2]
 PAGES, NEW_TOKENS = 32, 24
+STUDENTS = [(2, True, "window"), (2, False, "window"), (4, True, "step"), (4, False, "step")]  # ratio, positions kept
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not PYTHON, reason="vLLM is in an environment of its own: run .ci/vllm FOLDER"),
@@ -59,7 +65,7 @@ def teacher(tmp_path_factory):
 
 @pytest.fixture(
     scope="module",
-    params=[(2, True, "window"), (2, False, "window"), (4, True, "step"), (4, False, "step")],
+    params=STUDENTS,
     ids=lambda each: f"ratio {each[0]}, {f'positions kept by {each[2]}' if each[1] else 'consecutive positions'}",
 )
 def exported(request, teacher, tmp_path_factory):
@@ -131,4 +137,72 @@ def test_every_answer_is_that_of_generate(exported, rounds, expected, fcot, tmp_
     assert [each["answer"] for each in found] == [each["answer"] for each in expected]
     assert len({tuple(each["answer"]) for each in expected}) > PAGES * 0.9  # they depend on the page
     assert found[PAGES]["cached"] > 0  # the first page's rows were there already
-    print(f"{len(found)} equal, {sys.version.split()[0]}")
+
+
+class Listener:
+    """An address that records whether it was asked for anything."""
+
+    def __init__(self):
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.socket.settimeout(1)
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/page.png"
+
+    def was_asked(self):
+        try:
+            self.socket.accept()
+        except TimeoutError:
+            return False
+        return True
+
+
+@pytest.fixture
+def server(exported, tmp_path):
+    """`fcot serve --engine vllm` in vLLM's environment; returns its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    quick = json.dumps({"enforce-eager": True, "block-size": 32})
+    words = ["--port", str(port), "--max_pictures", "2", "--max_rows", "16", "--engine_options", quick]
+    path = as_installed(tmp_path)
+    env = {**os.environ, "PYTHONPATH": path, "FCOT_API_KEY": "key", "VLLM_CPU_KVCACHE_SPACE": "1"}
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [PYTHON, "-m", "fcot", "serve", str(exported), "--engine", "vllm", *words],
+            env={**env, "OMP_NUM_THREADS": "1"},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    address, end = f"http://127.0.0.1:{port}", time.monotonic() + 400
+    while True:
+        try:
+            httpx.get(f"{address}/health").raise_for_status()
+            break
+        except httpx.HTTPError:
+            assert process.poll() is None and time.monotonic() < end, log.read_text()[-6000:]
+            time.sleep(1)
+    yield address
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) is not None
+
+
+@pytest.mark.parametrize("exported", [STUDENTS[0]], indirect=True)
+def test_the_server_answers_who_has_the_key_and_fetches_nothing(server, exported, pages, expected):
+    client = httpx.Client(base_url=f"{server}/v1", timeout=120, headers={"Authorization": "Bearer key"})
+
+    def ask(page, question, client=client):
+        if not page.startswith("http"):
+            page = f"data:image/png;base64,{base64.b64encode(Path(page).read_bytes()).decode()}"
+        content = [{"type": "image_url", "image_url": {"url": page}}, {"type": "text", "text": question}]
+        talk = [{"role": "user", "content": content}]
+        body = {"model": "exported", "messages": talk, "temperature": 0, "max_tokens": NEW_TOKENS}
+        return client.post("/chat/completions", json={**body, "return_token_ids": True})
+
+    with ThreadPoolExecutor(8) as pool:
+        replies = [*pool.map(lambda each: ask(*each), pages)]
+    assert [reply.json()["choices"][0]["token_ids"] for reply in replies] == [
+        each["answer"] for each in expected[:PAGES]
+    ]
+    listener = Listener()
+    reply = ask(listener.url, "What is it?")
+    assert reply.status_code == 400 and "domain" in reply.text and not listener.was_asked()
+    assert ask(*pages[0], httpx.Client(base_url=f"{server}/v1")).status_code == 401
