@@ -33,6 +33,7 @@ def data(
     repeats: int = 5,
     resume: bool = True,
     pairs: int = 0,
+    recipe: str = "questions",
     json: str | None = None,
 ) -> None:
     """Time reading shards verified and shuffled beside plain webdataset, and starting at sample 100,000.
@@ -46,10 +47,11 @@ def data(
         repeats: How often each is timed.
         resume: Time the resume too; a set of 120,000 short texts is written for it.
         pairs: Stream so many plain pairs too, in turn with the same samples as conversations; 0 leaves it out.
+        recipe: Of the pages that are drawn; letters needs no extra.
         json: File for the results, - for the standard output.
     """
     with scratch() as folder:
-        source = shards or drawn(folder, samples)
+        source = shards or drawn(folder, samples, recipe)
         ways: list[Callable[[], int]] = [lambda: ours(source), lambda: plain(source)]
         counts = [way() for way in ways]
         times = timed_in_turn(ways, CPU, repeats)
@@ -92,9 +94,9 @@ def scratch() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def drawn(folder: Path, samples: int) -> Path:
+def drawn(folder: Path, samples: int, recipe: str = "questions") -> Path:
     """Draw pages of the tiny world."""
-    build_set(folder, "questions", "train", samples, shard_size=500)
+    build_set(folder, recipe, "train", samples, shard_size=500)
     return folder / "train"
 
 

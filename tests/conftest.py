@@ -8,7 +8,7 @@ import pty
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,12 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers side by side share the cores; read when torch is first imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# cuBLAS repeats a product bit for bit only so; read when its first product is made
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
 if TYPE_CHECKING:
+    import torch
+
     from fcot.batch import Batch
     from fcot.runtime.trainer import Trainer
     from shards.feed.datamodule import Shards
@@ -27,6 +32,25 @@ if TYPE_CHECKING:
 def lightning_is_imported() -> None:
     """Lightning keeps the stderr that it finds when it is first imported: the session's, not that of a test."""
     import lightning.pytorch  # noqa: F401
+
+
+@pytest.fixture
+def device() -> Iterator[torch.device]:
+    """The CUDA device, in fp32 as precise as a CPU; FCOT_GPU_TESTS_ON names another one, to try the tests without."""
+    import torch
+
+    named = os.environ.get("FCOT_GPU_TESTS_ON")
+    found = torch.device(named) if named else torch.accelerator.current_accelerator(check_available=True)
+    if found is None or not (named or found.type == "cuda"):
+        pytest.skip("needs a CUDA device")
+    libraries = torch.backends.cudnn, torch.backends.cuda.matmul
+    # pytest's monkeypatch cannot put back what is no plain attribute
+    before = [library.allow_tf32 for library in libraries]
+    for library in libraries:
+        library.allow_tf32 = False
+    yield found
+    for library, allowed in zip(libraries, before, strict=True):
+        library.allow_tf32 = allowed
 
 
 @pytest.fixture(scope="session")
@@ -99,11 +123,10 @@ def trainer() -> Callable[..., Trainer]:
 
     def make(folder: Path, *callbacks: Any, **options: Any) -> Trainer:
         return Trainer(
-            accelerator="cpu",
             default_root_dir=folder,
             callbacks=list(callbacks),
             enable_progress_bar=False,
-            **{"logger": False, "limit_val_batches": 0, "checkpoint_every_n_steps": 0, **options},
+            **{"accelerator": "cpu", "logger": False, "limit_val_batches": 0, "checkpoint_every_n_steps": 0, **options},
         )
 
     return make

@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "callbacks": "errors batch files route merge models runtime training shards",
     "reproduce": "errors environment batch files internvl compress route reduce convert statistics merge models "
     "evaluation training bench look report shards",
-    "cli": "errors batch files internvl route merge models export runtime training shards callbacks",
+    "cli": "errors batch files internvl route merge models export doctor runtime training shards callbacks",
     "old names": "models training",
     "front": "cli",  # __init__, __main__
 }

@@ -1,10 +1,12 @@
 """The verb `bench infer`: where the time of an answer goes, and how much of it fewer visual tokens can save."""
 
 import io
+import os
 import statistics
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +38,14 @@ NOTE = "gain of model: vit, projector and prefill; its limit: their FLOPs at the
 def infer(
     model: str = "2b",
     ratios: str = "1,2,4",
-    batch: int = 8,
+    batch: int | str = "1,8",
     questions: int = 8,
     prompt: int = 80,
     new_tokens: int = 17,
     page: str = "1700x2200",
     max_tiles: int = 12,
     compressor: str = "conv",
+    compile: bool = False,
     reduce: str | None = None,
     reduce_options: dict[str, Any] | None = None,
     device: str | None = None,
@@ -51,7 +54,7 @@ def infer(
     json: str | None = None,
     plot: Path | None = None,
 ) -> None:
-    """Time the parts of answering a question on a page, at batch 1 and N, and several on one page, at several ratios.
+    """Time the parts of answering a question on each page of a batch, and several on one page, at several ratios.
 
     The gain of fewer visual tokens stands beside the most that FLOPs allow: the vision tower costs the same at every
     ratio. Weights are random, shapes real (FCoT-VL, Table 5).
@@ -59,13 +62,14 @@ def infer(
     Args:
         model: Size (100m, 1b, 2b, 8b) or a model folder, whose configuration alone is used.
         ratios: How many visual tokens become one, a list; gains are over the first.
-        batch: Pages of the larger batch.
+        batch: Pages of a batch, a list.
         questions: Questions that are asked together about a single page; 1 to leave that out.
         prompt: Text tokens of the prompt.
         new_tokens: Tokens of an answer, two or more; the first is part of the prefill.
         page: Size of the page in pixels, WIDTHxHEIGHT or WIDTH,HEIGHT.
         max_tiles: Most tiles of the page, thumbnail not counted.
         compressor: Short name of the students' compressor.
+        compile: Compile the layers of the vision tower with torch.compile.
         reduce: Short names of training-free reducers to measure at the first ratio, a list such as fastv,dart.
         reduce_options: Options of each of them; --reduce.keep 0.5 sets one.
         device: Such as cpu; meta counts FLOPs only (default: this machine's accelerator, or its CPU).
@@ -74,7 +78,7 @@ def infer(
         json: File for the results, - for the standard output.
         plot: File for a picture of them.
     """
-    place, each = find_device(device), numbers(ratios)
+    place, each, batches = find_device(device), numbers(ratios), numbers(str(batch))
     size = page_size(page)
     if min(prompt, new_tokens) < 2:
         raise UserError(f"prompt is {prompt}, new_tokens {new_tokens}.\nGive two tokens or more of each.")
@@ -92,6 +96,7 @@ def infer(
         "page": list(size),
         "max_tiles": max_tiles,
         "compressor": compressor,
+        "compile": compile,
         "device": str(place),
         "precision": "bf16" if half else "fp32",
     }
@@ -102,11 +107,10 @@ def infer(
         if questions > 1:
             found["one_page"] = count_all(folder, each, found["tiles"], prompt, questions, compressor)
         if place.type != "meta":
-            kinds = [(1, False), (batch, False), (questions, True)]
-            kinds = [kind for number, kind in enumerate(kinds) if number == 0 or kind[0] > 1]
+            kinds = [*((size, False) for size in batches), *([(questions, True)] if questions > 1 else [])]
             found |= measure(folder, each, kinds, found, place, repeats)
             if reducers:
-                found["reducers"] = beside_reducers(folder, each[0], reducers, found, place, batch, repeats)
+                found["reducers"] = beside_reducers(folder, each[0], reducers, found, place, max(batches), repeats)
     publish(found, tables(found), json, notes(found), plot=plot, panels=panels(found))
 
 
@@ -133,6 +137,8 @@ def measure(
     dtype = torch.bfloat16 if asked["precision"] == "bf16" else torch.float32
     pair = random_pair(folder, device, dtype).to(device, dtype).eval()
     pair.student.generation_config = GenerationConfig(pad_token_id=0)  # no end token: answers have full length
+    if asked["compile"]:
+        pair.compile_tower()
     students = {ratio: with_ratio(pair, asked["compressor"], ratio, device, dtype) for ratio in ratios}
     file = io.BytesIO()
     page_image(*asked["page"]).save(file, "jpeg", quality=90)
@@ -200,9 +206,10 @@ def answer(
     """
     side = pair.student.config.vision_config.image_size[0]
     meter = Meter(lambda: seconds(device))
-    images = [Image.open(io.BytesIO(file)).convert("RGB") for file in files]
-    meter.mark("decode image")
-    cuts = [cut(image, asked["max_tiles"], tile_size=side) for image in images]
+    with ThreadPool(min(len(files), os.cpu_count() or 1)) as threads:
+        images = threads.map(lambda file: Image.open(io.BytesIO(file)).convert("RGB"), files)
+        meter.mark("decode image")
+        cuts = threads.map(partial(cut, max_tiles=asked["max_tiles"], tile_size=side), images)
     for number, page in enumerate(cuts):
         page[0, :, 0, 0] = number  # pages that are the same would be read once
     tiles = torch.cat(cuts * (len(pages) // len(cuts)))

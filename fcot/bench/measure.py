@@ -122,12 +122,15 @@ def peak_memory(work: Callable[[], Any], device: torch.device) -> int:
     them, which leaves out what an operation allocates and frees within itself.
     """
     if on_accelerator(device):
+        module = torch.get_device_module(device)
+        # torch.accelerator's fail with torch_npu's allocator: https://github.com/vllm-project/speculators/pull/1025
+        memory = module if hasattr(module, "max_memory_allocated") else torch.accelerator
         torch.accelerator.synchronize(device)
-        before = torch.accelerator.memory_allocated(device)
-        torch.accelerator.reset_peak_memory_stats(device)
+        before = memory.memory_allocated(device)
+        memory.reset_peak_memory_stats(device)
         work()
         torch.accelerator.synchronize(device)
-        return int(torch.accelerator.max_memory_allocated(device) - before)
+        return int(memory.max_memory_allocated(device) - before)
     with LiveTensors() as live:
         work()
     peak: int = live.peak

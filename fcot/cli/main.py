@@ -1,6 +1,7 @@
 """The command line: `fcot VERB …`, or `python -m fcot VERB …`."""
 
 import os
+import shlex
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,11 +37,12 @@ def main(args: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader has seen enough, as `fcot --help | head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
         raise SystemExit(1) from None
-    except ImportError:
-        hidden = hidden_by()
-        if hidden is None:
-            raise
-        fail(f"{hidden} is imported in place of fcot's own {hidden.stem}.\nRename it, or change PYTHONPATH.")
+    except ImportError as error:
+        if hidden := hidden_by():
+            fail(f"{hidden} is imported in place of fcot's own {hidden.stem}.\nRename it, or change PYTHONPATH.")
+        if unsuitable := packages_in_need():
+            fail(f"{error}. {unsuitable}")
+        raise
 
 
 def dispatch(words: list[str]) -> None:
@@ -88,6 +90,18 @@ def hidden_by() -> Path | None:
             if place.resolve() != home / name:
                 return place
     return None
+
+
+def packages_in_need() -> str:
+    """Say which packages that fcot needs are missing or of another version, and how to install them; "" if none is."""
+    from fcot.doctor.versions import installed
+
+    packages = [package for package in installed() if package.problem]
+    if not packages:
+        return ""
+    found = ", ".join(f"{package.name} ({package.found or 'not installed'})" for package in packages)
+    wanted = " ".join(shlex.quote(package.wanted) for package in packages)
+    return f"Missing or of another version than fcot needs: {found}.\nInstall them: pip install {wanted}"
 
 
 def fail(message: str) -> NoReturn:

@@ -86,6 +86,22 @@ def regnet_stage(width: int, out: int, depth: int) -> nn.Sequential:
     return stage
 
 
+def average_pooling(side: int, pooled: tuple[int, int]) -> nn.Module:
+    """Return the average pooling of a raster to rows and columns.
+
+    Where these divide its side, as in every compressor here, it is the plain one: the adaptive one gives the same, but
+    has no deterministic backward pass on CUDA, and `trainer.deterministic` refuses it
+    (https://docs.pytorch.org/docs/stable/generated/torch.use_deterministic_algorithms.html).
+
+    Args:
+        side: Rows and columns of the raster.
+        pooled: Rows and columns of the result.
+    """
+    if any(side % each for each in pooled):
+        return nn.AdaptiveAvgPool2d(pooled)
+    return nn.AvgPool2d((side // pooled[0], side // pooled[1]))
+
+
 class Abstractor(nn.Module):
     """The module as published: positions, blocks, adaptive average pooling, blocks, an MLP.
 
@@ -118,7 +134,7 @@ class Abstractor(nn.Module):
         self.pos_emb = nn.Parameter(torch.empty(1, tokens, width))
         self.eos_tokens = nn.Parameter(torch.empty(1, eos_tokens, out)) if eos_tokens else None
         self.prenorm = nn.LayerNorm(width, eps=1e-6) if prenorm else nn.Identity()
-        pooling = nn.AdaptiveAvgPool2d(pooled)
+        pooling = average_pooling(int(tokens**0.5), pooled)
         if depth:
             self.net: nn.Module = nn.Sequential(
                 regnet_stage(width, inner, depth), pooling, regnet_stage(inner, inner, depth)

@@ -18,6 +18,7 @@ class Devices:
         processor: Name of the processor.
         cores: Its cores.
         ram: Memory of the machine.
+        kind: Type of device that training would run on, as torch names it: cpu, cuda, npu, …
         accelerator: Name of the accelerator, "none" without one.
         count: How many accelerators there are.
         memory: Memory of one accelerator.
@@ -27,6 +28,7 @@ class Devices:
     processor: str
     cores: int
     ram: int
+    kind: str
     accelerator: str
     count: int
     memory: int
@@ -49,6 +51,7 @@ def devices() -> Devices:
         processor=processor(),
         cores=os.cpu_count() or 0,
         ram=_ram(),
+        kind="cpu" if device is None else device.type,
         accelerator=accelerator(),
         count=0 if device is None else torch.accelerator.device_count(),
         memory=memory,

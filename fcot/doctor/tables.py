@@ -32,6 +32,8 @@ def version_lines(packages: Sequence[Installed], here: Devices, vllm: Found | No
     yield f"  {here.processor}, {here.cores} cores, {here.ram / GIB:.1f} GiB of memory"
     memory = f", {here.memory / GIB:.1f} GiB each" if here.memory else ""
     yield f"  accelerators: {f'{here.count} x {here.accelerator}{memory}' if here.count else 'none'}"
+    if here.kind == "npu":
+        yield "  Ascend NPUs are experimental: fcot/runtime/README.md says what was tested without one"
     yield f"  {here.disk / GIB:.1f} GiB free in this folder"
 
 
@@ -70,5 +72,6 @@ def memory_lines(
             f"  {'':<10}  of it weights {step.weights / GIB:.2f}, kept for the backward pass {step.kept / GIB:.2f}, "
             f"logits {step.loss / GIB:.2f}"
         )
-    yield f"  ! is more than a device here has ({here.room / GIB:.1f} GiB)"
+    if here.room:
+        yield f"  ! is more than a device here has ({here.room / GIB:.1f} GiB)"
     yield COUNTED

@@ -28,14 +28,20 @@ class Installed:
     allowed: SpecifierSet
 
     @property
+    def wanted(self) -> str:
+        """What pip is asked for, such as "lightning>=2.6.6"."""
+        return f"{self.name}{self.allowed}"
+
+    @property
     def problem(self) -> str | None:
         """What is wrong and what to do; None if nothing is."""
-        wanted = f"{self.name}{self.allowed}"
         if self.found is None:
-            return f"{self.name} is not installed. Install it: pip install '{wanted}'"
+            return f"{self.name} is not installed. Install it: pip install '{self.wanted}'"
         # a local build such as 2.13.0+cpu counts as its release; a pre-release was installed on purpose
         if not self.allowed.contains(self.found, prereleases=True):
-            return f"{self.name} {self.found} is not among the versions allowed ({self.allowed}). Install '{wanted}'."
+            return (
+                f"{self.name} {self.found} is not among the versions allowed ({self.allowed}). Install '{self.wanted}'."
+            )
         return None
 
 

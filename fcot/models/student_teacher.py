@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from fcot.batch import Batch, Sequences
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import check_placeholders, normalize, raster_side
+from fcot.models.autocast import without_autocast
 from fcot.models.branches import TEACHER, student_branches
 from fcot.models.decoder import allow_packing, answer_rows
 from fcot.models.generation import answer
@@ -175,7 +177,13 @@ class StudentTeacher(nn.Module):
 
     def compile_layers(self) -> None:
         """Compile the layers of vision tower and language model with torch.compile, when they first run."""
-        for layer in (*self.student.model.vision_tower.encoder.layer, *self.student.model.language_model.layers):
+        self.compile_tower()
+        for layer in self.student.model.language_model.layers:
+            layer.compile(dynamic=True)
+
+    def compile_tower(self) -> None:
+        """Compile the layers of the vision tower alone, as for answers: the others would see their caches grow."""
+        for layer in self.student.model.vision_tower.encoder.layer:
             layer.compile(dynamic=True)
 
     def frozen_digest(self) -> str:
@@ -208,9 +216,11 @@ class StudentTeacher(nn.Module):
                 width = model.multi_modal_projector.linear_1.in_features * (1 + len(self.levels))
                 return self.mean.new_zeros(0, raster_side(model.config) ** 2, width)
             tiles = tiles.new_zeros(1, *tiles.shape[1:])
-        with torch.set_grad_enabled(learns):
-            pixels = normalize(tiles, self.mean, self.std)
-            return vision_features(model, pixels.to(next(tower.parameters()).dtype), self.levels)[:count]
+        dtype = next(tower.parameters()).dtype
+        # autocast would turn a bf16 tower's norms into fp32 and back; answers are read without it, too
+        plain = without_autocast(tiles.device.type) if not learns and dtype != torch.float32 else nullcontext()
+        with torch.set_grad_enabled(learns), plain:
+            return vision_features(model, normalize(tiles, self.mean, self.std).to(dtype), self.levels)[:count]
 
     def teacher_rows(self, batch: Batch, features: Tensor | None = None) -> Tensor:
         """Return the teacher's final hidden rows at answer positions `[answers, width]`, without gradient.

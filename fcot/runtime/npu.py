@@ -25,7 +25,8 @@ class NPUAccelerator(Accelerator):
 
     def teardown(self) -> None:
         """Give cached memory back."""
-        torch.accelerator.empty_cache()
+        # torch.accelerator's fails with torch_npu's allocator: https://github.com/vllm-project/speculators/pull/1025
+        torch.get_device_module(NAME).empty_cache()
 
     @staticmethod
     def parse_devices(devices: int | str | list[int]) -> list[int]:

@@ -135,7 +135,9 @@ class BaseTask(PageReader):
                 f"{type(self).__name__} trains few parameters, and trainer.strategy would shard all of them.\n"
                 "Set --trainer.strategy auto; fsdp2 is for SFT."
             )
-        self.pair = self.build().train()  # from_pretrained leaves evaluation mode, and Lightning keeps it
+        # Lightning calls this with the run's device as torch's default, for which transformers would want `accelerate`
+        with torch.device("cpu"):
+            self.pair = self.build().train()  # from_pretrained leaves evaluation mode, and Lightning keeps it
         if self.control_tokens is not None:  # what it learned so is asked so
             for student in self.pair.students().values():
                 student.config.control_tokens = self.control_tokens

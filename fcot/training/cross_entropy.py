@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fcot.training.distillation import check_chunk_rows, without_autocast
+from fcot.models.autocast import without_autocast
+from fcot.training.distillation import check_chunk_rows
 
 
 class _Chunked(torch.autograd.Function):

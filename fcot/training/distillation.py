@@ -4,7 +4,6 @@ Full logits are never stored: the head is applied to a few rows at a time, and t
 is formed in the same pass.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch.nn import functional
 
 from fcot.errors import UserError
 from fcot.internvl.tokens import IGNORED
+from fcot.models.autocast import without_autocast
 
 
 @dataclass(frozen=True)
@@ -177,8 +177,3 @@ def check_chunk_rows(count: int) -> int:
     if count < 1:
         raise UserError(f"chunk_rows is {count}.\nSet it to at least 1; 256 is a good start.")
     return count
-
-
-def without_autocast(device: str) -> AbstractContextManager[Any]:
-    """Turn autocast off on a type of device; the meta device has none."""
-    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()

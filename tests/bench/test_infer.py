@@ -35,7 +35,7 @@ def test_each_ratio_is_measured_by_part_at_both_batch_sizes(tiny_checkpoint, tmp
     infer(
         str(tiny_checkpoint),
         ratios="1,2",
-        batch=2,
+        batch="1,2",
         questions=3,
         prompt=6,
         new_tokens=3,

@@ -1,10 +1,13 @@
 """Rows at answer positions are those of transformers' own forward pass, packed or padded."""
 
+from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fcot.batch import Segments
 from fcot.models import decoder as trunk
@@ -158,8 +161,7 @@ def test_how_attention_is_computed_is_not_saved(pair, tmp_path):
 
 
 @pytest.mark.gpu
-def test_a_variable_length_kernel_attends_within_each_sample(monkeypatch):
-    device = torch.accelerator.current_accelerator()
+def test_a_variable_length_kernel_attends_within_each_sample(monkeypatch, device):
     query, key, value = (torch.randn(1, heads, 60, 64, device=device).bfloat16() for heads in (4, 2, 2))
     if trunk.varlen_kernel(query) is None:
         pytest.skip("transformers finds no variable-length flash attention here")
@@ -168,6 +170,27 @@ def test_a_variable_length_kernel_attends_within_each_sample(monkeypatch):
     monkeypatch.setattr(trunk, "varlen_kernel", lambda query: None)
     exact, _ = trunk.packed_attention(layer, query, key, value, None, segments=segments, scaling=0.125)
     torch.testing.assert_close(fast, exact, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("token_budget", [None, 10**6, 73])
+@pytest.mark.parametrize(
+    "kernel", ["default", "one by one", "FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION"]
+)
+def test_rows_on_a_device_are_those_of_a_cpu_by_each_way_to_attend(
+    pair, make_batch, device, monkeypatch, kernel, token_budget
+):
+    batch = make_batch(*SAMPLES, token_budget=token_budget)
+    expected = pair.student_rows(batch).detach()
+    there = deepcopy(pair).to(device)
+    if kernel != "default":  # which is a variable-length kernel where there is one
+        monkeypatch.setattr(trunk, "varlen_kernel", lambda query: None)
+    for dtype, atol in ((torch.float32, 1e-4), (torch.bfloat16, 0.1)):  # rows go up to 4, and 2^-7 off in bf16
+        there.to(dtype)
+        # what a backend cannot do, such as flash attention a mask, is left to the plain one
+        with sdpa_kernel([getattr(SDPBackend, kernel), SDPBackend.MATH]) if kernel.isupper() else nullcontext():
+            rows = there.student_rows(batch.to(device))
+        torch.testing.assert_close(rows.detach().cpu().float(), expected, rtol=0, atol=atol)
 
 
 @pytest.mark.slow

@@ -1,10 +1,12 @@
 """Pages of any length, and questions that share one, are answered as one at a time, and nothing is read twice."""
 
 from contextlib import contextmanager
+from copy import deepcopy
 
 import pytest
 import torch
 
+from fcot.models.sampling import Sampling
 from fcot.models.student_teacher import StudentTeacher
 
 # the fixture's pages are noise seeded by the length of the question: these are three pages and a sample without any
@@ -77,3 +79,32 @@ def test_another_page_or_another_start_is_not_shared(pair, make_batch):
         batch.sequences["student"].prompt_ids.copy_(ids)
         pair.answer(batch, "student", max_new_tokens=1)
     assert seen == [2, 4, 4]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("branch", ["teacher", "student", "student-r4"])
+def test_answers_on_a_device_are_those_of_a_cpu_together_and_alone(pair, make_batch, device, branch):
+    samples, there = [*ON_ONE_PAGE[:1], *OTHERS, *ON_ONE_PAGE[1:]], deepcopy(pair).to(device)
+    batch = make_batch(*samples, more=(4,))
+    sampling = Sampling(temperature=1.0, top_p=0.9, num_answers=2)
+    for drawn in (None, sampling):
+        expected = pair.answer(batch, branch, drawn, max_new_tokens=8)
+        assert there.answer(batch.to(device), branch, drawn, max_new_tokens=8) == expected
+    alone = [make_batch(sample, more=(4,)).to(device) for sample in samples]
+    together = there.answer(batch.to(device), branch, max_new_tokens=8)
+    assert [there.answer(each, branch, max_new_tokens=8)[0] for each in alone] == together
+
+
+@pytest.mark.gpu
+def test_a_students_own_generate_on_a_device_gives_the_tokens_of_a_cpu(pair, make_batch, device):
+    sequences = make_batch(*ON_ONE_PAGE).sequences["student"]
+    draw = torch.Generator().manual_seed(0)
+    given = {
+        "input_ids": sequences.prompt_ids,
+        "attention_mask": sequences.prompt_mask,
+        "pixel_values": torch.randn(6, 3, 56, 56, generator=draw),
+    }
+    expected = pair.student.generate(**given, max_new_tokens=8, do_sample=False)
+    there = deepcopy(pair.student).to(device)
+    found = there.generate(**{name: each.to(device) for name, each in given.items()}, max_new_tokens=8, do_sample=False)
+    assert found.cpu().equal(expected)

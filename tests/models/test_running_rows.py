@@ -1,5 +1,6 @@
 """Rows that join and leave at any token are answered as a conversation with each alone."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def in_conversation(pair, folder, reducer, questions, answers, pages):
         torch.cat([nothing, *(each.tiles for each in pages)]),
         torch.cat([torch.empty(0, dtype=torch.int64), *(each.counts for each in pages)]),
     )
-    talk = Conversation(pair, tiles, counts, reducer=reducer, grids=[each.grid for each in pages])
+    talk = Conversation(pair, tiles.to(pair.mean.device), counts, reducer=reducer, grids=[each.grid for each in pages])
     for turn in range(len(questions)):
         ids = prompt(folder, questions[: turn + 1], answers[:turn], pages).ids
         new = talk.answer(ids, max_new_tokens=NEW)
@@ -147,3 +148,22 @@ def test_pages_are_not_confused_with_each_other_where_a_reducer_draws(pair, fold
     for shown, expected in zip(both, each, strict=True):
         assert all(torch.equal(*places) for places in zip(shown.places, expected.places, strict=True))
         torch.testing.assert_close(shown.rows, expected.rows)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("name", "options"), REDUCERS, ids=lambda each: str(each))
+def test_rows_and_turns_on_a_device_are_answered_as_on_a_cpu(pair, folder, device, name, options):
+    reducer, asked, there = reducer_of(name, options), cases(folder), deepcopy(pair).to(device)
+    expected = [in_conversation(pair, folder, reducer, *case) for case in asked]
+    assert [in_conversation(there, folder, reducer, *case) for case in asked] == expected
+    assert in_rows(there, folder, reducer, asked) == expected
+
+
+@pytest.mark.gpu
+def test_a_page_that_is_remembered_on_a_device_is_the_page_looked_at_anew(pair, folder, device):
+    there, one = deepcopy(pair).to(device), page(folder, 1, 4)
+    seen = SeenPages(there, None, 10**8)
+    first, again, anew = (each.look([([], [one])])[0].rows for each in (seen, seen, SeenPages(there, None, 10**8)))
+    assert (seen.misses, seen.hits) == (1, 1)
+    assert first.device.type == device.type
+    assert again.equal(first) and anew.equal(first)

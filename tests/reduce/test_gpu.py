@@ -28,16 +28,6 @@ ROUNDED = {"rtol": 0, "atol": 0.1}  # logits go up to 2.4, and a CPU's in bf16 a
 
 
 @pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> torch.device:
-    """The CUDA device, with convolutions in fp32 as precise as a CPU's."""
-    found = torch.accelerator.current_accelerator(check_available=True)
-    if found is None or found.type != "cuda":
-        pytest.skip("needs a CUDA device")
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    return found
-
-
-@pytest.fixture
 def kernel(device: torch.device) -> str:
     """A flash attention that is installed, by transformers' name."""
     found = decoder.varlen_kernel(torch.zeros(1, device=device, dtype=torch.bfloat16))

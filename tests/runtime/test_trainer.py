@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
@@ -12,7 +11,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 from fcot.errors import UserError
 from fcot.runtime.checkpoints.folder import newest_valid, read_checkpoint
 from fcot.runtime.checkpoints.last_checkpoint import LastCheckpoint, newest_of_run
-from fcot.runtime.npu import NPUAccelerator, NPUDDPStrategy, npu_precision
+from fcot.runtime.npu import NPUAccelerator
 from fcot.runtime.trainer import Trainer, listed
 
 QUIET = {"accelerator": "cpu", "limit_val_batches": 0, "enable_progress_bar": False}
@@ -89,19 +88,6 @@ def test_npu_is_known_and_says_what_is_missing():
 @pytest.mark.parametrize(("devices", "indices"), [(2, [0, 1]), ("2", [0, 1]), ("0,3", [0, 3]), ([1], [1])])
 def test_npu_devices_are_counted_or_listed(devices, indices):
     assert NPUAccelerator.parse_devices(devices) == indices
-
-
-def test_ddp_on_npus_opens_no_cuda_stream():
-    strategy = NPUDDPStrategy()
-    assert strategy.determine_ddp_device_ids() is None
-    assert strategy.process_group_backend == "hccl"
-
-
-@pytest.mark.parametrize(("asked", "cast"), [("bf16-mixed", torch.bfloat16), ("16", torch.float16), ("32-true", None)])
-def test_mixed_precision_casts_on_the_npu(asked, cast, monkeypatch):
-    monkeypatch.setattr(torch, "autocast", lambda device, dtype, **_: (device, dtype))
-    plugin = npu_precision(asked)
-    assert (plugin and plugin.autocast_context_manager()) == (cast and ("npu", cast))
 
 
 def test_no_module_names_one_vendor_in_code():

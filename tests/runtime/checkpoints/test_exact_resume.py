@@ -5,11 +5,14 @@ import signal
 from functools import partial
 
 import pytest
+import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelCheckpoint
+from transformers import AutoConfig, InternVLForConditionalGeneration
 
 from fcot.errors import UserError
 from fcot.runtime.checkpoints.folder import newest_valid, read_checkpoint
+from fcot.tiny import write_architecture
 from fcot.training.sft import SFT
 
 # 8 batches a pass and 3 to a step: each pass ends with a short step; a validation after each 5th batch
@@ -82,7 +85,18 @@ def test_a_run_killed_after_its_last_step_still_gets_the_work_of_its_end(forks, 
     assert forks.same(folder, straight)
 
 
-def test_a_checkpoint_of_any_moment_resumes_exactly(tmp_path, tiny_checkpoint, pages, trainer):
+@pytest.fixture(scope="module")
+def tower_of_two(tmp_path_factory):
+    """A model whose second layer drop path acts on: of a single layer it drops nothing, and nothing would be random."""
+    place = tmp_path_factory.mktemp("two") / "tiny"
+    folder = write_architecture(place, tile_size=56, width=32, vision_layers=2, text_layers=1, heads=2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        InternVLForConditionalGeneration(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
+    return folder
+
+
+def test_a_checkpoint_of_any_moment_resumes_exactly(tmp_path, tower_of_two, pages, trainer):
     """Within gradient accumulation, after a validation, at the end of a pass: wherever somebody else saves."""
     seen = {}
 
@@ -97,12 +111,12 @@ def test_a_checkpoint_of_any_moment_resumes_exactly(tmp_path, tiny_checkpoint, p
                 trainer.save_checkpoint(tmp_path / f"validated-{trainer.callbacks[0].total}.ckpt")
 
     options = {"max_steps": 5, "accumulate_grad_batches": 3, "limit_val_batches": 1, "num_sanity_val_steps": 0}
-    trainer(tmp_path / "run", Saves(tmp_path), **options).fit(SFT(tiny_checkpoint, drop_path=0.2), pages)
+    trainer(tmp_path / "run", Saves(tmp_path), **options).fit(SFT(tower_of_two, drop_path=0.2), pages)
     assert "gradients" in read_checkpoint(tmp_path / "after-4.ckpt")
     assert "gradients" not in read_checkpoint(tmp_path / "after-8.ckpt")
     for name in ("after-4", "after-6", "after-8", "validated-8"):
         run = trainer(tmp_path / "again", Saves(tmp_path / "none"), **options)
-        run.fit(SFT(tiny_checkpoint, drop_path=0.2), pages, ckpt_path=tmp_path / f"{name}.ckpt")
+        run.fit(SFT(tower_of_two, drop_path=0.2), pages, ckpt_path=tmp_path / f"{name}.ckpt")
         assert run.global_step == 5
     assert len(seen) == 14
     assert all(len(found) == 1 for found in seen.values())
