@@ -18,7 +18,7 @@ COUNTED = """\
   process holds while it loads them. Re-alignment, which trains few parameters, has no need of FSDP2."""
 
 
-def version_lines(packages: Sequence[Installed], here: Devices, vllm: Found | None) -> Iterator[str]:
+def version_lines(packages: Sequence[Installed], here: Devices, vllm: Found | None = None) -> Iterator[str]:
     """Yield what is installed and what there is to run on."""
     yield "Versions"
     width = max(len(package.name) for package in packages)
