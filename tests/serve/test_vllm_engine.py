@@ -9,6 +9,8 @@ import subprocess
 import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import httpx2 as httpx
@@ -18,6 +20,8 @@ from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, InternVLForConditionalGeneration
 
 from fcot.cli.main import main
+from fcot.compress import COMPRESSORS
+from fcot.models.spec import StudentSpec
 from fcot.models.student_folder import save_student
 from fcot.models.student_teacher import StudentTeacher
 from fcot.tiny import write_architecture
@@ -26,7 +30,22 @@ from shards.build import build_set
 PYTHON = os.environ.get("FCOT_VLLM_PYTHON")  # of an environment with vLLM
 ROOT = Path(__file__).parents[2]
 PAGES, NEW_TOKENS = 32, 24
-STUDENTS = [(2, True, "window"), (2, False, "window"), (4, True, "step"), (4, False, "step")]  # ratio, positions kept
+STUDENTS = {
+    "ratio 2, positions kept": StudentSpec("conv", 2, keep_positions=True),  # which are halves
+    "ratio 2, counted up": StudentSpec("conv", 2),
+    "ratio 4, positions kept": StudentSpec("conv", 4, keep_positions=True, position_rule="step"),
+    "ratio 4, counted up": StudentSpec("conv", 4),
+}
+COMPRESSORS_SERVED = {
+    **{
+        name: replace(StudentSpec.of(name, 4), keep_positions=True)
+        for name, kind in COMPRESSORS.items()
+        if name != "identity" and not kind.reads_text
+    },
+    "layers of the tower": StudentSpec("token_packer", 4, keep_positions=True, options={"levels": [1]}),
+    "elastic": StudentSpec("conv", 2, keep_positions=True, ratios=(2, 4)),
+    "after the projector": StudentSpec("conv", 2, keep_positions=True, placement="after"),
+}
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not PYTHON, reason="vLLM is in an environment of its own: run .ci/vllm FOLDER"),
@@ -63,51 +82,55 @@ def teacher(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(
-    scope="module",
-    params=STUDENTS,
-    ids=lambda each: f"ratio {each[0]}, {f'positions kept by {each[2]}' if each[1] else 'consecutive positions'}",
-)
-def exported(request, teacher, tmp_path_factory):
-    ratio, keep, rule = request.param
-    folder = tmp_path_factory.mktemp("student")
-    with torch.random.fork_rng():
+def export_student(teacher, folder, spec, *, noise=0.0):
+    """Export a student of random weights, those of its projector and compressor moved from where they start."""
+    with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(1)
-        student = StudentTeacher(teacher, compressor="conv", ratio=ratio, keep_positions=keep).student
-    student.config.position_rule = rule
+        student = StudentTeacher(teacher, spec).student
+        for parameter in student.model.multi_modal_projector.parameters():
+            parameter += noise * torch.randn_like(parameter)
     save_student(student, folder / "student", teacher)
     main(["export", str(folder / "student"), str(folder / "exported")])
     return folder / "exported"
 
 
-@pytest.fixture(scope="module")
-def rounds(exported, pages):
-    """What is asked: every page; then the first again, two pages at once, a page in two ways, and text alone."""
-    processor = AutoProcessor.from_pretrained(exported)
-
-    def asked(question, *files):
-        turn = [*({"type": "image"} for _ in files), {"type": "text", "text": question}]
-        message = [{"role": "user", "content": turn}]
-        return {"prompt": processor.apply_chat_template(message, add_generation_prompt=True), "pages": files}
-
-    (first, question), (second, other) = pages[:2]
-    again = [asked(question, first), asked(other, first), asked(question, first, second), asked("Who is it?")]
-    return [[asked(question, page) for page, question in pages], again]
+def asked(processor, question, *files):
+    """A question about pages as vLLM takes it."""
+    turn = [*({"type": "image"} for _ in files), {"type": "text", "text": question}]
+    prompt = processor.apply_chat_template([{"role": "user", "content": turn}], add_generation_prompt=True)
+    return {"prompt": prompt, "pages": files}
 
 
-@pytest.fixture(scope="module")
-def expected(exported, rounds):
-    processor = AutoProcessor.from_pretrained(exported)
-    model = AutoModelForImageTextToText.from_pretrained(exported).eval()
+def by_generate(folder, rounds):
+    """What is asked and answered, as ids, by transformers."""
+    processor = AutoProcessor.from_pretrained(folder)
+    model = AutoModelForImageTextToText.from_pretrained(folder).eval()
     found = []
     for each in (each for asked in rounds for each in asked):
-        inputs = processor(
-            images=[Image.open(page) for page in each["pages"]] or None, text=each["prompt"], return_tensors="pt"
-        )
+        pages = [Image.open(page) for page in each["pages"]] or None
+        inputs = processor(images=pages, text=each["prompt"], return_tensors="pt")
         prompt = inputs["input_ids"][0].tolist()
         ids = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)[0].tolist()
         found.append({"prompt": prompt, "answer": ids[len(prompt) :]})
+    assert len({tuple(each["answer"]) for each in found}) > 0.8 * len(found)  # they depend on the page
     return found
+
+
+def by_vllm(folder, rounds, fcot, scratch):
+    """The same by vLLM, and how many tokens of each prompt were in its prefix cache."""
+    (scratch / "cases.json").write_text(json.dumps(rounds))
+    path = as_installed(scratch) if fcot == "with" else ""
+    done = subprocess.run(
+        [PYTHON, str(Path(__file__).with_name("vllm_answers.py")), str(folder), "cases.json", "answers.json", fcot],
+        env={**os.environ, "PYTHONPATH": path, "HF_MODULES_CACHE": str(scratch / "modules"), "OMP_NUM_THREADS": "1"},
+        cwd=scratch,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-6000:]
+    found = json.loads((scratch / "answers.json").read_text())
+    return [{name: each[name] for name in ("prompt", "answer")} for each in found], [each["cached"] for each in found]
 
 
 def as_installed(folder):
@@ -119,24 +142,39 @@ def as_installed(folder):
     return f"{folder}{os.pathsep}{ROOT}"
 
 
+@pytest.fixture(scope="module", params=STUDENTS.values(), ids=STUDENTS.keys())
+def exported(request, teacher, tmp_path_factory):
+    return export_student(teacher, tmp_path_factory.mktemp("student"), request.param)
+
+
+@pytest.fixture(scope="module")
+def rounds(exported, pages):
+    """What is asked: every page; then the first again, two pages at once, a page in two ways, and text alone."""
+    ask = partial(asked, AutoProcessor.from_pretrained(exported))
+    (first, question), (second, other) = pages[:2]
+    again = [ask(question, first), ask(other, first), ask(question, first, second), ask("Who is it?")]
+    return [[ask(question, page) for page, question in pages], again]
+
+
+@pytest.fixture(scope="module")
+def expected(exported, rounds):
+    return by_generate(exported, rounds)
+
+
 @pytest.mark.parametrize("fcot", ["with", "without"])
 def test_every_answer_is_that_of_generate(exported, rounds, expected, fcot, tmp_path):
-    (tmp_path / "cases.json").write_text(json.dumps(rounds))
-    path = as_installed(tmp_path) if fcot == "with" else ""
-    done = subprocess.run(
-        [PYTHON, str(Path(__file__).with_name("vllm_answers.py")), str(exported), "cases.json", "answers.json", fcot],
-        env={**os.environ, "PYTHONPATH": path, "HF_MODULES_CACHE": str(tmp_path / "modules"), "OMP_NUM_THREADS": "1"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-6000:]
-    found = json.loads((tmp_path / "answers.json").read_text())
-    assert [each["prompt"] for each in found] == [each["prompt"] for each in expected]
-    assert [each["answer"] for each in found] == [each["answer"] for each in expected]
-    assert len({tuple(each["answer"]) for each in expected}) > PAGES * 0.9  # they depend on the page
-    assert found[PAGES]["cached"] > 0  # the first page's rows were there already
+    found, cached = by_vllm(exported, rounds, fcot, tmp_path)
+    assert found == expected
+    assert cached[PAGES] > 0  # the first page's rows were there already
+
+
+@pytest.mark.parametrize("spec", COMPRESSORS_SERVED.values(), ids=COMPRESSORS_SERVED.keys())
+def test_every_compressor_is_served(teacher, pages, spec, tmp_path):
+    folder = export_student(teacher, tmp_path, spec, noise=0.05)
+    processor = AutoProcessor.from_pretrained(folder)
+    rounds = [[asked(processor, question, page) for page, question in pages[:4]]]
+    found, _ = by_vllm(folder, rounds, "without", tmp_path)
+    assert found == by_generate(folder, rounds)
 
 
 class Listener:
@@ -185,7 +223,7 @@ def server(exported, tmp_path):
     assert process.wait(60) is not None
 
 
-@pytest.mark.parametrize("exported", [STUDENTS[0]], indirect=True)
+@pytest.mark.parametrize("exported", [STUDENTS["ratio 2, positions kept"]], indirect=True)
 def test_the_server_answers_who_has_the_key_and_fetches_nothing(server, exported, pages, expected):
     client = httpx.Client(base_url=f"{server}/v1", timeout=120, headers={"Authorization": "Bearer key"})
 
