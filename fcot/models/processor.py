@@ -159,7 +159,8 @@ class CompressedInternVLProcessor(ProcessorMixin):
                 router chooses; one, or one for each page (default: those of the student's own ratio).
             budget: Most visual tokens of each text's pages, instead, shared out by the router; without one, all tiles
                 have the same number.
-            kwargs: Options of tiling and of the tokenizer, by name.
+            kwargs: Options of tiling and of the tokenizer, by name. Serving engines give
+                `return_text_replacement_offsets`, and get what has replaced each placeholder of each text.
 
         Returns:
             `input_ids` and `attention_mask` `[texts, length]`, and `pixel_values` `[tiles, 3, S, S]` of all pages; with
