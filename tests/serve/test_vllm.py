@@ -13,7 +13,7 @@ from fcot.errors import UserError
 from fcot.export.folder import write_export
 from fcot.export.origin import Origin
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.serve.vllm import VllmSettings, longest, require_servable
+from fcot.serve.vllm import VllmSettings, command, longest, require_servable
 from fcot.serve.vllm_versions import has_plugin, installed_vllm
 
 ROOT = Path(__file__).parents[2]
@@ -108,6 +108,15 @@ def test_no_prompt_that_vllm_takes_has_a_position_beyond_the_context(exported, t
             assert most * ratio >= context
     (tmp_path / "config.json").write_text(json.dumps({**config, "keep_positions": False}))
     assert longest(ModelFolder(tmp_path), settings()) == context
+
+
+def test_a_batch_has_room_for_the_largest_page(exported):
+    def batch(tiles):
+        words = command(ModelFolder(exported), settings(max_tiles=tiles), "reader")
+        return int(words[words.index("--max-num-batched-tokens") + 1]) if "--max-num-batched-tokens" in words else None
+
+    assert batch(1022) is None  # with its thumbnail 1023 tiles of 2 tokens, and 2 around them
+    assert batch(1023) == 1024 * 2 + 2
 
 
 @pytest.mark.parametrize(
