@@ -26,6 +26,7 @@ from fcot.serve.connections import Crowd, most_connections
 from fcot.serve.engine import Engine
 from fcot.serve.preparing import Limits, Preparer, refuse_penalties
 from fcot.serve.server import Door, Server
+from fcot.serve.steady_memory import keep_memory_steady
 from fcot.serve.tallies import Tallies
 
 LOCAL = ("127.0.0.1", "localhost")
@@ -63,6 +64,7 @@ def run(model: Path, settings: Settings, reduce: tuple[str | None, Mapping[str, 
     """
     listening = listen(settings.host, settings.port)
     torch.set_num_threads(settings.threads)
+    keep_memory_steady()
     disable_progress_bar()
     server = load(model, settings, reduce)
     web = web_server(server, settings)

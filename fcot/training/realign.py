@@ -18,7 +18,7 @@ from fcot.models.student_teacher import StudentTeacher, answer_labels
 from fcot.models.token_counts import TokenCounts
 from fcot.route.fit import MixedPages
 from fcot.training.base_task import BaseTask
-from fcot.training.distillation import DistillationLoss, check_chunk_rows, distillation_loss
+from fcot.training.distillation import DistillationLoss, check_chunk_rows, distillation_losses
 from fcot.training.mixed_log import pages_of_step
 
 
@@ -177,13 +177,13 @@ class Realign(BaseTask):
         features = self.pair.features(batch.tiles)
         teacher = self.pair.teacher_rows(batch, features)
         students = {branch: self._student_rows(batch, features, branch, labels) for branch in self.branches}
-        results = {ratio: self._compare(students[branch], teacher, labels) for branch, ratio in self.branches.items()}
-        more = {}
         if self.mixing:
-            mixed = self._student_rows(batch, features, MIXED, labels)
-            more["mixed"] = self._compare(mixed, teacher, labels)
+            students[MIXED] = self._student_rows(batch, features, MIXED, labels)
             if self.on_mixed_pages is not None:
-                self.on_mixed_pages(pages_of_step(self.pair, batch, features, mixed, teacher))
+                self.on_mixed_pages(pages_of_step(self.pair, batch, features, students[MIXED], teacher))
+        compared = dict(zip(students, self._compare(list(students.values()), teacher, labels), strict=True))
+        results = {ratio: compared[branch] for branch, ratio in self.branches.items()}
+        more = {"mixed": compared[MIXED]} if self.mixing else {}
         counted = torch.tensor(float(len(labels)), device=labels.device)
         weighted = [self.ratio_weight(ratio) * result.loss for ratio, result in results.items()]
         loss = torch.stack([*weighted, *(result.loss for result in more.values())]).sum()
@@ -204,9 +204,9 @@ class Realign(BaseTask):
             raise RuntimeError(f"Teacher and {branch} differ in their answer tokens in batch {batch.keys[:3]} …")
         return self.pair.student_rows(batch, features, branch)
 
-    def _compare(self, student: Tensor, teacher: Tensor, labels: Tensor) -> DistillationLoss:
-        return distillation_loss(
-            student,
+    def _compare(self, students: list[Tensor], teacher: Tensor, labels: Tensor) -> list[DistillationLoss]:
+        return distillation_losses(
+            students,
             teacher,
             self.pair.head_weight,
             labels,

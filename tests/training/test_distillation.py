@@ -3,7 +3,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fcot.errors import UserError
-from fcot.training.distillation import distillation_loss
+from fcot.training.distillation import distillation_loss, distillation_losses
 
 ROWS, WIDTH, VOCABULARY = 13, 16, 50
 
@@ -184,3 +184,19 @@ def test_rows_of_different_numbers_are_refused():
 def test_an_impossible_option_is_refused_by_name(option, value):
     with pytest.raises((ValueError, UserError), match=f"{option} is {value}"):
         distillation_loss(*random_rows(), **{option: value})
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_students_that_are_compared_together_have_the_losses_of_each_alone(temperature):
+    first, teacher, head, labels = random_rows()
+    second = (first.detach() + 1).requires_grad_()
+    options = {"temperature": temperature, "chunk_rows": 2, "kl_weight": 0.5}
+    found = distillation_losses([first, second], teacher, head, labels, **options)
+    (found[0].loss + 3 * found[1].loss).backward()
+    for student, weight, both in zip((first, second), (1, 3), found, strict=True):
+        rows = student.detach().requires_grad_()
+        alone = distillation_loss(rows, teacher, head, labels, **options)
+        (weight * alone.loss).backward()
+        for name in ("loss", "kl", "ce", "agreement", "ce_rows"):
+            assert getattr(both, name).equal(getattr(alone, name)), name
+        assert student.grad.equal(rows.grad)
