@@ -32,10 +32,10 @@ MAY_IMPORT = {
     "training": "errors batch files internvl compress route reduce convert metrics models runtime evaluation",
     "bench": "errors environment batch files internvl reduce convert models evaluation training merge",
     "serve": "errors internvl route reduce convert models bench",
-    "look": "errors batch internvl compress reduce models serve",
+    "look": "errors batch internvl compress reduce convert models bench serve",
     "report": "errors environment files internvl compress convert metrics models evaluation merge bench look",
     "export": "errors environment files internvl compress models runtime",
-    "doctor": "errors environment internvl convert models",
+    "doctor": "errors environment internvl convert models serve",
     "shards": "errors registry statistics metrics batch files internvl convert models runtime bench",
     "callbacks": "errors batch files route merge models runtime training shards",
     "reproduce": "errors environment batch files internvl compress route reduce convert statistics merge models "

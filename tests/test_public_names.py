@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -49,3 +50,12 @@ def test_names_of_0_1_0_that_are_written_in_folders_of_users_are_kept():
     for name in ("fcot.student.CompressedInternVL", "fcot.sft.SFT", "fcot.realign.Realign"):
         module, _, attribute = name.rpartition(".")
         assert getattr(import_module(module), attribute) is getattr(fcot, attribute)
+
+
+def test_what_other_programs_look_for_is_there():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = project["entry-points"] | {"scripts": project["scripts"]}
+    assert set(groups) == {"lmms_eval.models", "vllm.general_plugins", "scripts"}
+    for target in (target for group in groups.values() for target in group.values()):
+        module, _, attribute = target.partition(":")
+        assert callable(getattr(import_module(module), attribute)), target

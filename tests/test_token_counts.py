@@ -22,7 +22,9 @@ from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.decode import open_image
 from fcot.internvl.tiling import cut
 from fcot.internvl.tokens import denormalize, normalize, token_steps
-from fcot.models.student_folder import load_student, save_student
+from fcot.models.base_model import CompressedInternVLModel
+from fcot.models.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
+from fcot.models.student_folder import load_student, said_of_tokens, save_student
 from fcot.models.student_teacher import StudentTeacher
 from fcot.models.token_counts import TokenCounts
 from fcot.serve.dialogue import Dialogue
@@ -200,6 +202,15 @@ def test_forward_needs_the_counts_of_its_processor(saved):
     with pytest.raises(UserError, match="Pass on tile_tokens"):
         model(input_ids=ids, pixel_values=torch.zeros(1, 3, 112, 112))
     assert model(input_ids=ids, pixel_values=torch.zeros(1, 3, 112, 112), tile_tokens=torch.tensor([8])).logits.shape
+
+
+def test_serving_engines_refuse_it_before_they_answer(saved):
+    with pytest.raises(UserError, match="gives tiles different numbers of visual tokens, which this engine cannot"):
+        CompressedInternVLModel(saved.config)
+    cutter = CompressedInternVLImageProcessor(size={"height": 112, "width": 112})
+    processor = CompressedInternVLProcessor(cutter, saved.tokenizer, **said_of_tokens(saved.config))
+    with pytest.raises(UserError, match=r"tiles have different numbers of visual tokens.*\n.*`fcot serve`"):
+        processor._get_num_multimodal_tokens(image_sizes=[(112, 112)])
 
 
 def test_tiles_come_back_from_their_normalised_values():

@@ -48,16 +48,17 @@ class Pages:
             if getattr(self, name) < least:
                 raise UserError(f"{name} is {getattr(self, name)}.\nGive at least {least}.")
 
-    def of(self, configs: dict[str, Any]) -> Batch:
+    def of(self, configs: dict[str, Any], tokens: dict[str, Tensor] | None = None) -> Batch:
         """Return the batch on the CPU.
 
         Args:
             configs: Configuration of the model that reads each branch: `{"teacher": …, "student": …}`.
+            tokens: Visual tokens of each tile by branch `[tiles]` (default: what the configuration gives).
         """
         side = next(iter(configs.values())).vision_config.image_size[0]
         random = torch.Generator().manual_seed(0)
         pixels = torch.randint(0, 256, (self.batch * self.tiles, 3, side, side), generator=random, dtype=torch.uint8)
-        counts = {name: TokenCounts(config)(pixels) for name, config in configs.items()}
+        counts = tokens or {name: TokenCounts(config)(pixels) for name, config in configs.items()}
         return Batch(
             keys=[f"page {number}" for number in range(self.batch)],
             tasks=["text"] * self.batch,

@@ -45,6 +45,7 @@ VERBS = {
     "router show": Verb("Show costs and ratios of a page's tiles", "fcot.cli.router:show"),
     "chat": Verb("Ask a model about pages, in a terminal", "fcot.serve.chat:chat"),
     "serve": Verb("Answer OpenAI requests over HTTP, many together", "fcot.serve.serve:serve"),
+    "look": Verb("Show in a browser what compression does to a page", "fcot.look.command:look"),
     "reproduce paper": Verb("The paper's tables and figures, run again", "fcot.reproduce.paper.paper:paper"),
     "reproduce peers": Verb("Trained compressors beside each other, a few steps each", "fcot.reproduce.peers:peers"),
     "reproduce budgets": Verb("Whether a router helps, at equal visual tokens", "fcot.reproduce.budgets:budgets"),
@@ -170,12 +171,16 @@ def repeatable(function: Callable[..., Any], words: list[str]) -> list[str]:
 
 
 def one_list(function: Callable[..., Any], words: list[str]) -> list[str]:
-    """Let a verb take any number of first words, `evaluate A B --root DATA`: the parser is given one list."""
-    first = next(iter(signature(function).parameters.values()))
+    """Let a verb take any number of first words, `evaluate A B --root DATA`: the parser is given one list.
+
+    Where the list may be left out, as in `look A B`, it is an option for the parser.
+    """
+    name, first = next(iter(signature(function).parameters.items()))
     taken = list(takewhile(lambda word: not word.startswith("-"), words))
-    if not taken or first.default is not Parameter.empty or "list[" not in str(first.annotation):
+    if not taken or "list[" not in str(first.annotation):
         return words
-    return [json.dumps(taken), *words[len(taken) :]]
+    option = [] if first.default is Parameter.empty else [f"--{name}"]
+    return [*option, json.dumps(taken), *words[len(taken) :]]
 
 
 def underscored(word: str) -> str:

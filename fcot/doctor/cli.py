@@ -57,12 +57,13 @@ def doctor(
     from fcot.internvl.checkpoint import ModelFolder
     from fcot.internvl.page_size import page_size
     from fcot.models.transformers_api import DECODER, STUDENT, require_api
+    from fcot.serve.vllm_versions import installed_vllm
 
     width, height = page_size(page)
     packages = list(installed())
     wrong = [package.problem for package in packages if package.problem]
     here = devices()
-    print("\n".join(version_lines(packages, here)))
+    print("\n".join(version_lines(packages, here, installed_vllm())))
     try:
         require_api((*STUDENT, *DECODER))
         with described(checkpoint) as given:

@@ -4,10 +4,8 @@ from dataclasses import dataclass
 
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tiling import grid, num_tiles
-from fcot.internvl.tokens import page_tokens, tokens_per_tile
+from fcot.internvl.tokens import AROUND, page_tokens, tokens_per_tile
 from fcot.models.token_counts import TokenCounts
-
-AROUND = 2  # <img> and </img>
 
 
 @dataclass(frozen=True)

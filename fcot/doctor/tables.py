@@ -8,6 +8,7 @@ from fcot.doctor.memory import STRATEGIES, parameters_by_part, training_steps
 from fcot.doctor.page import PageCost
 from fcot.doctor.versions import Installed
 from fcot.internvl.checkpoint import ModelFolder
+from fcot.serve.vllm_versions import Found
 
 GIB = 2**30
 COUNTED = """\
@@ -17,7 +18,7 @@ COUNTED = """\
   process holds while it loads them. Re-alignment, which trains few parameters, has no need of FSDP2."""
 
 
-def version_lines(packages: Sequence[Installed], here: Devices) -> Iterator[str]:
+def version_lines(packages: Sequence[Installed], here: Devices, vllm: Found | None = None) -> Iterator[str]:
     """Yield what is installed and what there is to run on."""
     yield "Versions"
     width = max(len(package.name) for package in packages)
@@ -25,6 +26,8 @@ def version_lines(packages: Sequence[Installed], here: Devices) -> Iterator[str]
         mark = "  <- not allowed" if package.problem else ""
         yield f"  {package.name:<{width}}  {package.found or 'missing':<14} {package.allowed}{mark}"
     yield "  torchvision is not needed"
+    here_or_not = f"{vllm.version:<14} {vllm.remark}" if vllm else "not installed; only `serve --engine vllm` needs it"
+    yield f"  {vllm.name if vllm else 'vllm':<{width}}  {here_or_not}"
     yield "\nDevices"
     yield f"  {here.processor}, {here.cores} cores, {here.ram / GIB:.1f} GiB of memory"
     memory = f", {here.memory / GIB:.1f} GiB each" if here.memory else ""

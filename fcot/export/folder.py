@@ -17,6 +17,7 @@ from fcot.internvl.chat_template import chat_template
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import tokens_per_tile
 from fcot.internvl.video_token import mend_video_token
+from fcot.models.base_model import CompressedInternVLModel
 from fcot.models.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
 from fcot.models.student import CompressedInternVL
 from fcot.models.student_config import CompressedInternVLConfig
@@ -42,7 +43,12 @@ def write_export(source: ModelFolder, folder: Path, origin: Origin, name: str) -
         is_weights = file.suffix == ".safetensors" or file.name.endswith(".safetensors.index.json")
         if is_weights or (file.suffix in COPIED and file.name not in WRITTEN_HERE):
             shutil.copyfile(file, folder / file.name)
-    kinds: list[type] = [CompressedInternVLConfig, CompressedInternVL, COMPRESSORS[source.config.compressor]]
+    kinds: list[type] = [
+        CompressedInternVLConfig,
+        CompressedInternVLModel,
+        CompressedInternVL,
+        COMPRESSORS[source.config.compressor],
+    ]
     kinds += [CompressedInternVLImageProcessor, CompressedInternVLProcessor]
     title = f"InternVL with 1/{source.config.ratio} of its visual tokens: model and processor, for transformers."
     (folder / f"{CODE}.py").write_text(single_file(title, *kinds), encoding="utf-8")
@@ -62,8 +68,11 @@ def write_settings(source: ModelFolder, folder: Path) -> None:
     """
     told = said_of_tokens(source.config)
     written = read_json(source.path / "config.json")
-    models = ("AutoModel", "AutoModelForImageTextToText")
-    auto = {"AutoConfig": CompressedInternVLConfig, **dict.fromkeys(models, CompressedInternVL)}
+    auto = {
+        "AutoConfig": CompressedInternVLConfig,
+        "AutoModel": CompressedInternVLModel,  # vLLM takes the first model that it finds
+        "AutoModelForImageTextToText": CompressedInternVL,
+    }
     settings = {"architectures": [CompressedInternVL.__name__], "image_seq_length": told["image_seq_length"]}
     write_json(folder / "config.json", {**written, **settings, "auto_map": auto_map(auto)})
     tiling = {

@@ -14,6 +14,7 @@ from fcot.internvl.prompts import IMAGE, Segment, Template
 
 IGNORED = -100  # label of a token without loss, PyTorch's default
 START, CONTEXT, END = "<img>", "<IMG_CONTEXT>", "</img>"
+AROUND = 2  # START and END, around a page's visual tokens
 
 # Visual tokens per tile: one number for all, or a function from uint8 `[tiles, 3, S, S]` to int64 `[tiles]`
 TileTokens: TypeAlias = Callable[[Tensor], Tensor] | int

@@ -1,5 +1,6 @@
 """The heat of an answer over its page, and how far two models look at the same places."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from fcot.look.look import Look
 TOP_AREA = 0.1  # share of a page's area in which two models' highest heat is compared
 COOL, HOT = (255, 196, 0), (214, 22, 22)  # colours of a little and of much heat
 OPACITY = 0.8  # of the most heat
+FULL_COLOR = 0.995  # share of all models' cells that are less hot than the full colour
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,12 @@ def highest(heat: np.ndarray) -> np.ndarray:
     above, equal = heat > last, heat == last
     belongs: np.ndarray = above + equal * ((wanted - above.sum()) / equal.sum())
     return belongs
+
+
+def full_color(heats: Sequence[Heat]) -> float:
+    """Return the heat that has the full colour, the same for all models and for thumbnails."""
+    maps = [each.ravel() for heat in heats for each in (heat.cells, heat.thumbnail) if each is not None]
+    return max(1.0, float(np.quantile(np.concatenate(maps), FULL_COLOR)))
 
 
 def overlay(page: Image.Image, heat: np.ndarray, most: float) -> Image.Image:

@@ -49,6 +49,13 @@ class TileTokens:
                 boxes[self.lead + number] = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
         return boxes
 
+    def borders(self) -> list[tuple[int, int, int, int]]:
+        """Return the lines between cells of different tokens, in cells: x, y, and how far it goes right and down."""
+        if self.windows is None:
+            return []
+        right, below = (np.argwhere(np.diff(self.windows, axis=axis)) for axis in (1, 0))
+        return [(int(x) + 1, int(y), 0, 1) for y, x in right] + [(int(x), int(y) + 1, 1, 0) for y, x in below]
+
 
 def tile_tokens(compressor: Compressor | None, side: int, count: int) -> TileTokens:
     """Return what the visual tokens of a tile stand for.

@@ -12,14 +12,14 @@ from typing import Any, ClassVar
 import torch
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.image_utils import is_pil_image
-from transformers.processing_utils import ProcessorMixin
+from transformers.processing_utils import MultiModalData, ProcessorMixin
 
 from fcot.compress import Elastic, make_compressor
 from fcot.errors import UserError
 from fcot.internvl.arrays import flat, picture_of
 from fcot.internvl.prompts import IMAGE
 from fcot.internvl.tiling import cut, grid, num_tiles
-from fcot.internvl.tokens import CONTEXT, END, START, denormalize, normalize, page_tokens, sums_by_sample
+from fcot.internvl.tokens import AROUND, CONTEXT, END, START, denormalize, normalize, page_tokens, sums_by_sample
 from fcot.models.routing import Asked, Routing, pixels_of, requests_of
 
 TILING_OPTIONS = ("max_patches", "min_patches", "crop_to_patches")
@@ -159,7 +159,8 @@ class CompressedInternVLProcessor(ProcessorMixin):
                 router chooses; one, or one for each page (default: those of the student's own ratio).
             budget: Most visual tokens of each text's pages, instead, shared out by the router; without one, all tiles
                 have the same number.
-            kwargs: Options of tiling and of the tokenizer, by name.
+            kwargs: Options of tiling and of the tokenizer, by name. Serving engines give
+                `return_text_replacement_offsets`, and get what has replaced each placeholder of each text.
 
         Returns:
             `input_ids` and `attention_mask` `[texts, length]`, and `pixel_values` `[tiles, 3, S, S]` of all pages; with
@@ -173,6 +174,8 @@ class CompressedInternVLProcessor(ProcessorMixin):
         if text is None or videos is not None or audio is not None:
             raise UserError("This model reads text and images. Give text=..., and images=... for its placeholders.")
         tiling = {name: kwargs.pop(name) for name in TILING_OPTIONS if name in kwargs} | dict(images_kwargs or {})
+        return_spans = kwargs.pop("return_text_replacement_offsets", False)
+        kwargs.pop("return_mm_token_type_ids", None)  # serving engines ask for it and find placeholders without it
         texts = [text] if isinstance(text, str) else list(text)
         if not self.elastic and (budget is not None or visual_tokens not in (None, self.image_seq_length)):
             raise UserError(
@@ -202,6 +205,8 @@ class CompressedInternVLProcessor(ProcessorMixin):
             self._check_whole(prompts, encoded["input_ids"])
         found = BatchFeature({**encoded, **pixels}, tensor_type=return_tensors)
         found.data |= later
+        if return_spans:
+            found.data["text_replacement_offsets"] = self._spans(texts, counts)
         return found
 
     def _check_whole(self, prompts: Sequence[str], rows: Sequence[Any]) -> None:
@@ -274,6 +279,46 @@ class CompressedInternVLProcessor(ProcessorMixin):
             compressor = make_compressor(**dict(self.compressor or {}))
         return compressor.counts(denormalize(torch.as_tensor(pixel_values), mean, std))
 
+    def _get_num_multimodal_tokens(
+        self, image_sizes: Sequence[Sequence[int]] | None = None, **kwargs: Any
+    ) -> MultiModalData:
+        """Return the tokens and tiles of pages of given sizes, from which serving engines plan their memory.
+
+        The name and the result are transformers', for engines such as vLLM.
+
+        Args:
+            image_sizes: Height and width of each page in pixels.
+            kwargs: Options of tiling.
+
+        Returns:
+            `num_image_tokens`, those around a page included, and `num_image_patches`, one number a page.
+
+        Raises:
+            UserError: If tiles differ in number of visual tokens, so that a page's size does not say how many it has.
+        """
+        if image_sizes is None:
+            return MultiModalData()
+        if self.compressor is not None and not self.elastic:
+            raise UserError(
+                "This student's tiles have different numbers of visual tokens, which serving engines cannot plan for.\n"
+                "Serve it with `fcot serve` instead."
+            )
+        tiles = [self.image_processor.get_number_of_image_patches(*size, kwargs) for size in image_sizes]
+        tokens = [page_tokens(each, self.image_seq_length) + AROUND for each in tiles]
+        return MultiModalData(num_image_tokens=tokens, num_image_patches=tiles)
+
+    def _spans(self, texts: Sequence[str], counts: Sequence[int]) -> list[list[dict[str, str]]]:
+        """Return what has replaced each placeholder of each text, in the form that serving engines ask for."""
+        pages, placeholder = iter(counts), self._placeholder(texts)
+        return [
+            [{"type": "image", "replacement": self._span(each)} for each in islice(pages, text.count(placeholder))]
+            for text in texts
+        ]
+
+    def _span(self, count: int) -> str:
+        """Return the text of a page of so many visual tokens."""
+        return START + self.image_token * count + END
+
     def _expand(self, texts: list[str], counts: Sequence[int]) -> list[str]:
         """Repeat each page's placeholder for every visual token."""
         placeholder = self._placeholder(texts)
@@ -285,5 +330,5 @@ class CompressedInternVLProcessor(ProcessorMixin):
             )
         if not counts:
             return texts
-        spans = iter([START + self.image_token * count + END for count in counts])
+        spans = iter([self._span(count) for count in counts])
         return [re.sub(re.escape(placeholder), lambda _: next(spans), text) for text in texts]

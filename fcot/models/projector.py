@@ -31,6 +31,7 @@ class CompressedProjector(InternVLMultiModalProjector):
         super().__init__(config)
         self.compressor = compressor_of(config)
         self.placement = config.placement
+        self.width = self.linear_1.in_features  # vLLM replaces the layer by one of its own, which does not say
 
     def forward(
         self, image_features: Tensor, counts: Sequence[int] | None = None, text: tuple[Tensor, Tensor] | None = None
@@ -62,7 +63,7 @@ class CompressedProjector(InternVLMultiModalProjector):
     def _compressed(
         self, compressor: Compressor, features: Tensor, text: tuple[Tensor, Tensor] | None, *counts: Any
     ) -> Tensor:
-        own, levels = split_levels(features, compressor.levels, self.linear_1.in_features)
+        own, levels = split_levels(features, compressor.levels, self.width)
         tokens = super().forward(own) if self.placement == "after" else own
         seen = Features(tokens, levels, *(text or ())) if compressor.reads_features else tokens
         compressed: Tensor = compressor(seen, *counts)
@@ -124,7 +125,7 @@ class ElasticProjector(CompressedProjector):
         for ratio, its in tiles.items():
             features = image_features if len(its) == len(counts) else image_features[its]
             if ratio == 1:
-                own = features[..., : self.linear_1.in_features]
+                own = features[..., : self.width]
                 rows[ratio] = self.whole(own.to(self.whole.linear_1.weight.dtype))
             else:
                 rows[ratio] = self.rows_of(self._compressed(self.compressor.part(ratio), features, None))

@@ -17,6 +17,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from fcot.compress import Compressor, Elastic
 from fcot.errors import UserError
 from fcot.internvl.tokens import positions
+from fcot.models.base_model import CompressedInternVLModel
 from fcot.models.positions import teacher_positions
 from fcot.models.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
 from fcot.models.projector import projector_of
@@ -29,6 +30,7 @@ from fcot.models.transformers_api import CACHE, STUDENT, refusal, require_api, r
 from fcot.models.vision import vision_features
 
 
+@CompressedInternVLModel.register_head
 class CompressedInternVL(InternVLForConditionalGeneration):
     """An InternVL whose language model reads 1/ratio of the visual tokens (FCoT-VL, section 3.1).
 
@@ -332,7 +334,7 @@ def _length(cache: Any) -> int:
 
 
 AutoConfig.register("fcot_internvl", CompressedInternVLConfig)
-AutoModel.register(CompressedInternVLConfig, CompressedInternVL)  # with its head, as InternVL2's own AutoModel is
+AutoModel.register(CompressedInternVLConfig, CompressedInternVLModel)
 AutoModelForImageTextToText.register(CompressedInternVLConfig, CompressedInternVL)
 AutoProcessor.register(CompressedInternVLConfig, CompressedInternVLProcessor)
 AutoImageProcessor.register(

@@ -42,6 +42,15 @@ class CompressedInternVLConfig(InternVLConfig):
     ratios: list[int] | None = None
     router: dict[str, Any] | None = None
 
+    @property
+    def mrope_section(self) -> list[int] | None:
+        """Tells serving engines to ask the model for positions, see `CompressedInternVLModel.get_rope_index`.
+
+        The numbers are those of ordinary RoPE. Engines that rotate rows by themselves would read them; here the
+        model's own layers do.
+        """
+        return [1, 0, 0] if self.keep_positions else None
+
 
 def student_config(teacher: Any, spec: StudentSpec) -> CompressedInternVLConfig:
     """Return the configuration of a student, given its teacher's."""

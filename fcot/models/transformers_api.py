@@ -48,6 +48,11 @@ STUDENT = (  # what a student overrides or calls
     Expected(InternVLMultiModalProjector, "forward", ("image_features",)),
     Expected(Cache, "get_seq_length", ()),
 )
+BASE = (  # what serving engines build without the head; their versions of transformers may be older
+    Expected(InternVLModel, "forward", ("input_ids", "position_ids", "inputs_embeds"), True),
+    Expected(InternVLModel, "get_image_features", ("pixel_values",)),
+    Expected(InternVLMultiModalProjector, "forward", ("image_features",)),
+)
 DECODER = (  # what the packed decoder calls; `segments` of a packed row is one of the arguments passed on
     *(Expected(layer, "forward", ("position_embeddings", "position_ids", "cache"), True)
       for layer in (LlamaDecoderLayer, Qwen2DecoderLayer)),

@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from fcot.evaluation.records import Record
+from fcot.look.differences import visible
 from fcot.report.cells import Picture, png_of
 from fcot.report.rows import final, with_role
 from fcot.report.runs import TestedModel
@@ -143,8 +144,3 @@ def matcher(reference: str, prediction: str) -> "SequenceMatcher[str]":
 def shown_breaks(text: str) -> str:
     """Return missing text with its line breaks as symbols, so that it does not break the lines of the answer."""
     return text.replace("\n", "↵")
-
-
-def visible(text: str) -> str:
-    """Return a text with characters that a browser would not show replaced: models may generate any byte."""
-    return "".join(letter if letter == "\n" or letter.isprintable() else "�" for letter in text)

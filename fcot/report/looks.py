@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from fcot.look.heat import Agreement, Heat, enlarged, overlay
+from fcot.look.heat import Agreement, Heat, enlarged, full_color, overlay
 from fcot.look.look import Look
 from fcot.merge.picture import GREY, INK
 from fcot.report.plots import new_figure, png
@@ -23,7 +23,6 @@ MOST_LINES = 5  # of an answer
 TALLEST = 1.4  # height of a page in widths of its panel; a taller page is drawn narrower
 BESIDE = 0.24  # width of a thumbnail in widths of a panel
 THUMBNAIL = 224  # pixels of its side as drawn
-FULL_COLOR = 0.995  # share of all models' cells that are less hot than the full colour
 
 
 @dataclass(frozen=True)
@@ -91,12 +90,6 @@ def size_in(page: tuple[int, int], panel: float) -> tuple[float, float]:
     shape = page[1] / page[0]
     width = most * min(1.0, TALLEST / shape)
     return width, width * shape
-
-
-def full_color(heats: Sequence[Heat]) -> float:
-    """Return the heat that has the full colour, the same for all models and for thumbnails."""
-    maps = [each.ravel() for heat in heats for each in (heat.cells, heat.thumbnail) if each is not None]
-    return max(1.0, float(np.quantile(np.concatenate(maps), FULL_COLOR)))
 
 
 def draw_heat(

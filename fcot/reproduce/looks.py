@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fcot.errors import UserError
+from fcot.look.names import names_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -145,21 +146,6 @@ def look_all(
                 its.append(Seen(look, heat, agreement(its[0].heat, heat) if its else None))
         del looker  # or two models would be held while the next one is loaded
     return names, [PageLooks(*each, its) for each, its in zip(asked, seen, strict=True)]
-
-
-def names_of(models: Sequence[Path]) -> list[str]:
-    """Return short names of model folders: as much of the end of each path as tells them apart.
-
-    Raises:
-        UserError: If one is given twice.
-    """
-    parts = [model.resolve().parts for model in models]
-    for length in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(each[-length:]) for each in parts]
-        if len(set(names)) == len(names):
-            return names
-    twice = next(model for number, model in enumerate(models) if parts[number] in parts[:number])
-    raise UserError(f"The model {twice} is given twice.\nGive each model once.")
 
 
 def as_numbers(models: Sequence[str], page: "PageLooks") -> dict[str, Any]:

@@ -7,11 +7,14 @@ from typing import Literal
 from fcot.errors import UserError
 from fcot.files.markdown import table
 from fcot.reproduce.demo import CONFIGS
+from fcot.reproduce.peers_costs import Cost, costs
 from fcot.reproduce.runner import Command, Runner
 
 PAGES = {"train": 4096, "dev": 192}
 BATCH = 32  # pages in a step and in a dev batch, as the configuration has it
 RATIOS = (2, 4)
+TEACHER = Path("fcot/tiny/teacher")
+GIGA = 1e9
 Cell = tuple[str, str, int]  # name, placement and ratio
 
 
@@ -24,9 +27,10 @@ def peers(
 ) -> None:
     """Re-align a student by each trained compressor for a few steps, and write a table of what that gave.
 
-    Each is trained at ratios 2 and 4, in every place where it may stand, on the same pages in the same order, with kept
-    positions. Every step is an ordinary command, printed before it runs, and is left out if its result is there: a run
-    that was stopped goes on. About an hour on 2 cores; run it from the folder that holds `configs/`.
+    Each is trained at ratios 2 and 4, in every place where it may stand, on the same pages in the same order, with
+    kept positions. The cost of a step is counted, and timed in turn for all. Every step is an ordinary command,
+    printed before it runs, and is left out if its result is there: a run that was stopped goes on. About an hour on
+    2 cores; run it from the folder that holds `configs/`.
 
     Args:
         output: Folder of the runs.
@@ -52,7 +56,7 @@ def peers(
     runner = Runner(1 + sum(map(len, work.values())))
     runner.run([Command("Draw the pages", draw, data / "dev" / "manifest.json")])
     runner.run_chains(work)
-    text = table_of(every, output, steps)
+    text = table_of(every, costs(TEACHER, every), output, steps)
     (output / "table.md").write_text(text + "\n", encoding="utf-8")
     print(f"\n{text}\n\nDone in {runner.clock()}.")
 
@@ -103,12 +107,14 @@ def measured(file: Path) -> dict[str, float]:
     return {name: float(value) for name, value in rows[-1].items() if name.startswith("val/") and value}
 
 
-def table_of(every: list[Cell], output: Path, steps: int) -> str:
-    """Return a Markdown table: KL before and after, agreement with the teacher after."""
+def table_of(every: list[Cell], costs: list[Cost], output: Path, steps: int) -> str:
+    """Return a Markdown table: what a step costs, KL before and after, agreement with the teacher after."""
     rows = []
-    for cell in every:
+    for cell, cost in zip(every, costs, strict=True):
         start, end = (measured(folder_of(cell, output) / when / "metrics.csv") for when in ("start", "end"))
         figures = (start["val/kl"], end["val/kl"], end["val/agreement"])
-        rows.append([*map(str, cell), *(f"{figure:.3f}" for figure in figures)])
-    heads = ["compressor", "place", "ratio", "KL at the start", f"KL after {steps} steps", "agreement"]
-    return table(heads, rows)
+        spent = (f"{cost.parameters:,}", f"{cost.flops / GIGA:.1f}", f"{cost.seconds:.2f}")
+        rows.append([*map(str, cell), *spent, *(f"{figure:.3f}" for figure in figures)])
+    columns = ["compressor", "place", "ratio", "trainable", "GFLOP a step", "s a step"]
+    heads = [*columns, "KL at the start", f"KL after {steps} steps", "agreement"]
+    return table(heads, rows, [":--", ":--", *["--:"] * (len(heads) - 2)])

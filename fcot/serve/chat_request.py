@@ -4,7 +4,7 @@ import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -20,6 +20,9 @@ class Strict(BaseModel):
     """An object without fields that would be ignored: what is not known might change the answer."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Asked = TypeVar("Asked", bound=Strict)
 
 
 class TextPart(Strict):
@@ -102,14 +105,14 @@ class Talk:
     system: str | None
 
 
-def parse(body: bytes | bytearray) -> ChatRequest:
-    """Parse a body.
+def parse(body: bytes | bytearray, kind: type[Asked]) -> Asked:
+    """Parse a body of some kind, such as `ChatRequest`.
 
     Raises:
         RefusalError: If it is no JSON, or a field is unknown or out of range.
     """
     try:
-        return ChatRequest.model_validate_json(body)
+        return kind.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))[:SHOWN]

@@ -1,7 +1,11 @@
 """The verb `serve`."""
 
+from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
+
+VLLM_TAKES = ("host", "port", "name", "max_tiles", "max_rows", "max_pictures", "dtype")  # what means the same there
 
 
 def serve(
@@ -25,6 +29,8 @@ def serve(
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     threads: int = 1,
+    engine: Literal["fcot", "vllm"] = "fcot",
+    engine_options: dict[str, Any] | None = None,
 ) -> None:
     """Answer OpenAI's chat completions over HTTP: many requests together, pictures in the request itself.
 
@@ -51,12 +57,16 @@ def serve(
         device: Where to run: auto (an accelerator if there is one), cpu, cuda, …
         dtype: Type of the weights; auto keeps the stored type.
         threads: Threads of computation on the CPU; on a machine with other work, 1 is fastest.
+        engine: What answers: fcot's own server, or vLLM's, which must be installed where this runs.
+        engine_options: Further options of vLLM by name, such as {"tensor-parallel-size": 2}.
     """
+    given = dict(locals())
     import os
 
     from fcot.errors import UserError
-    from fcot.serve.running import Settings, run
 
+    if engine == "vllm":
+        return serve_by_vllm(given)
     try:
         import fastapi  # noqa: F401
         import uvicorn  # noqa: F401
@@ -64,6 +74,8 @@ def serve(
         raise UserError(
             f"{error.name} is not installed.\nInstall what serving needs: pip install 'fcot[serve]'"
         ) from error
+    from fcot.serve.running import Settings, run
+
     at_least = {"max_new_tokens": max_new_tokens, "max_rows": max_rows, "max_body_mb": max_body_mb, "threads": threads}
     for option, value in {**at_least, "max_pixels": max_pixels, "max_seconds": max_seconds}.items():
         if value < 1:
@@ -88,3 +100,26 @@ def serve(
         threads=threads,
     )
     run(model, settings, (reduce, reduce_options))
+
+
+def serve_by_vllm(given: Mapping[str, Any]) -> None:
+    """Start vLLM with the options of `serve`.
+
+    Raises:
+        UserError: If an option is given that vLLM has not, or vLLM cannot serve the model.
+    """
+    import os
+
+    from fcot.errors import UserError
+    from fcot.serve.vllm import VllmSettings, start
+
+    changed = [name for name, each in signature(serve).parameters.items() if given[name] != each.default]
+    others = sorted({*changed} - {*VLLM_TAKES, "model", "key_variable", "engine", "engine_options"})
+    if others:
+        raise UserError(
+            f"--{' and --'.join(others)} can only be given to fcot's own server.\n"
+            "Leave them out, or use vLLM's own by --engine_options."
+        )
+    options = {name.replace("_", "-"): value for name, value in (given["engine_options"] or {}).items()}
+    key = os.environ.get(given["key_variable"], "")
+    start(given["model"], VllmSettings(**{each: given[each] for each in VLLM_TAKES}, key=key, engine_options=options))

@@ -11,9 +11,9 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
-from starlette.requests import ClientDisconnect
 
-from fcot.serve.chat_request import parse
+from fcot.serve.body import BODY_SECONDS, read_body
+from fcot.serve.chat_request import ChatRequest, parse
 from fcot.serve.engine import Engine, Piece, Ticket
 from fcot.serve.held_bytes import HeldBytes, Share
 from fcot.serve.preparing import Preparer, Ready
@@ -21,7 +21,6 @@ from fcot.serve.refusal import RefusalError, failed, left, too_slow
 from fcot.serve.streaming import Streamed, events, usage_of
 from fcot.serve.tallies import Tallies
 
-BODY_SECONDS = 60.0  # within which a body has come; one that drips would hold a place for as long as an answer
 PREPARERS = 2  # threads that decode pictures, each one whole picture at a time
 
 
@@ -110,11 +109,12 @@ class Server:
 
     async def _reply(self, request: Request, visit: Visit) -> Response:
         """Let the engine answer, and reply at once or piece by piece."""
-        body = await self._body(request, visit)
+        seconds = min(BODY_SECONDS, visit.seconds_left)
+        body = await read_body(request, ("application/json",), self.door.max_bytes, seconds, visit.share)
         loop, pieces = asyncio.get_running_loop(), asyncio.Queue[Piece]()
 
         def prepare() -> tuple[Ready, bool, bool]:
-            asked = parse(body)
+            asked = parse(body, ChatRequest)
             usage = asked.stream_options is not None and asked.stream_options.include_usage
             ready = self.preparer.ready(asked)
             body.clear()
@@ -142,27 +142,6 @@ class Server:
         if stream:
             return Streamed(events(head, pieces, usage=usage), over)
         return await self._whole(head, pieces, over)
-
-    async def _body(self, request: Request, visit: Visit) -> bytearray:
-        """Read a body."""
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise RefusalError(415, "The body is not said to be JSON.", "Set Content-Type: application/json.")
-        most, body = self.door.max_bytes, bytearray()
-        too_large = RefusalError(413, f"The body has more than {most} bytes.", "Send smaller pictures, or fewer.")
-        if int(request.headers.get("content-length", "0")) > most:
-            raise too_large
-        try:
-            async with asyncio.timeout(min(BODY_SECONDS, visit.seconds_left)):
-                async for part in request.stream():
-                    body += part
-                    if len(body) > most:
-                        raise too_large
-                    visit.share.set(len(body))
-        except TimeoutError:
-            raise RefusalError(408, "The body came too slowly.", "Send it again.") from None
-        except ClientDisconnect:
-            raise left() from None
-        return body
 
     async def _whole(
         self, head: dict[str, Any], pieces: "asyncio.Queue[Piece]", over: Callable[[int], None]

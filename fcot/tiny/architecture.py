@@ -37,6 +37,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
             "start_image_token": "<img>",
             "end_image_token": "</img>",
             "context_image_token": "<IMG_CONTEXT>",
+            "video_token": "<|endoftext|>",  # transformers' processor needs one, and vLLM one that is no image's
         },
     )
 
@@ -48,7 +49,7 @@ def write_architecture(
     width: int = 160,
     vision_layers: int = 4,
     text_layers: int = 4,
-    heads: int = 4,
+    heads: int = 5,
     max_tiles: int = 6,
     context: int = 1024,
 ) -> Path:
@@ -63,7 +64,7 @@ def write_architecture(
         width: Hidden width of the vision tower and of the language model.
         vision_layers: Layers of the vision tower.
         text_layers: Layers of the language model.
-        heads: Attention heads of both.
+        heads: Attention heads of both. Serving engines have attention kernels for heads of width 32, 64, 80 and so on.
         max_tiles: Most tiles an image is cut into, thumbnail not counted.
         context: Longest sequence in tokens.
 

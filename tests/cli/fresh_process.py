@@ -25,7 +25,9 @@ assert type(model).__module__.startswith("transformers_modules" if options else 
 idiom = AutoModel.from_pretrained(folder, **options)  # how InternVL2 itself is loaded
 assert type(idiom).__name__ == type(model).__name__ and idiom.can_generate(), type(idiom)
 assert all(torch.equal(each, model.state_dict()[name]) for name, each in idiom.state_dict().items())
-assert AutoConfig.from_pretrained(folder, **options).image_seq_length == processor.image_seq_length
+config = AutoConfig.from_pretrained(folder, **options)
+assert config.image_seq_length == processor.image_seq_length
+assert not AutoModel.from_config(config, **options).can_generate()  # serving engines build it so, without its head
 
 
 def conversation(name: str) -> list[dict[str, object]]:

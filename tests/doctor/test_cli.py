@@ -2,10 +2,15 @@ import json
 import shutil
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from fcot.cli.main import main
 from fcot.convert.auto_convert import native_folder
 from fcot.convert.original import convert_to_original
+from fcot.doctor.devices import devices
+from fcot.doctor.tables import version_lines
+from fcot.doctor.versions import Installed
+from fcot.serve.vllm_versions import Found
 
 
 def test_it_says_versions_devices_costs_and_finds_nothing(tiny_checkpoint, capsys):
@@ -14,6 +19,7 @@ def test_it_says_versions_devices_costs_and_finds_nothing(tiny_checkpoint, capsy
     assert "2x1 tiles of 56 pixels and a thumbnail: 3 tiles" in out
     assert "14 tokens before compression, 5 at ratio 4" in out
     assert "lightning" in out and "cores" in out and "fsdp2 x4" in out
+    assert "not installed; only `serve --engine vllm` needs it" in out
     assert [
         line.split()[0] for line in out.splitlines() if line.startswith("  re-align") or line.startswith("  sft")
     ] == [
@@ -21,6 +27,16 @@ def test_it_says_versions_devices_costs_and_finds_nothing(tiny_checkpoint, capsy
         "sft",
     ]
     assert out.endswith("What would fail later\n  nothing was found\n")
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [("0.32.0+cpu", "known to serve exported students"), ("0.99.1", "not among the versions known to serve")],
+)
+def test_it_says_whether_the_vllm_here_is_known_to_serve_students(version, said):
+    lines = version_lines([Installed("torch", "2.13.0", SpecifierSet(">=2.9"))], devices(), Found("vllm", version))
+    (line,) = [line for line in lines if "vllm" in line]
+    assert version in line and said in line
 
 
 def test_a_size_is_reckoned_with_before_its_weights_are_here(capsys):

@@ -95,3 +95,16 @@ def test_what_is_divided_among_cells_adds_up():
     page, thumbnail = places_of(compressor_of("1x2"), (2, 1), (80, 40)).rasters(values)
     assert page.shape == (SIDE, 2 * SIDE) and thumbnail.shape == (SIDE, SIDE)
     assert page.sum() == pytest.approx(values[:16].sum()) and thumbnail.sum() == pytest.approx(values[16:].sum())
+
+
+def test_borders_run_between_cells_of_different_tokens():
+    (squares,) = places_of(compressor_of("2x2"), (1, 1), (TILE, TILE)).tiles
+    down, right = [(2, y, 0, 1) for y in range(SIDE)], [(x, 2, 1, 0) for x in range(SIDE)]
+    assert sorted(squares.borders()) == sorted(down + right)
+    (bent,) = places_of(compressor_of("a row and a half"), (1, 1), (TILE, TILE)).tiles
+    assert bent.windows is not None
+    lines = {(2 * x + right, 2 * y + down) for x, y, right, down in bent.borders()}  # middles, in half cells
+    for y, x in np.ndindex(SIDE, SIDE - 1):
+        assert ((2 * x + 2, 2 * y + 1) in lines) == (bent.windows[y, x] != bent.windows[y, x + 1])
+        assert ((2 * y + 1, 2 * x + 2) in lines) == (bent.windows[x, y] != bent.windows[x + 1, y])
+    assert tile_tokens(make_compressor("mqt", ratio=4, side=SIDE, width=8), SIDE, 4).borders() == []

@@ -8,6 +8,7 @@ from fcot.cli.train import make_cli
 from fcot.compress import COMPRESSORS
 from fcot.errors import UserError
 from fcot.reproduce.peers import cells, commands, folder_of, measured, table_of
+from fcot.reproduce.peers_costs import Cost, costs
 
 METRICS = "epoch,step,train/kl,val/agreement,val/kl\n0,0,,0.5,3.0\n0,1,2.5,,\n0,2,,0.75,{kl}\n0,2,2.0,,\n"
 
@@ -43,4 +44,13 @@ def test_the_table_has_the_kl_before_and_after(tmp_path):
         folder.mkdir(parents=True)
         (folder / "metrics.csv").write_text(METRICS.format(kl=kl))
     assert measured(folder_of(cell, tmp_path) / "end" / "metrics.csv") == {"val/agreement": 0.75, "val/kl": 0.625}
-    assert table_of([cell], tmp_path, 3).splitlines()[-1] == "| conv | before | 2 | 1.250 | 0.625 | 0.750 |"
+    last = table_of([cell], [Cost(51_200, 2.5e9, 0.25)], tmp_path, 3).splitlines()[-1]
+    assert last == "| conv | before | 2 | 51,200 | 2.5 | 0.25 | 1.250 | 0.625 | 0.750 |"
+
+
+def test_a_step_is_counted_and_timed_in_every_place(tiny_checkpoint):
+    found = costs(tiny_checkpoint, [("conv", "before", 2), ("conv", "before", 4), ("pool", "after", 4)], repeats=1)
+    conv, coarse, pool = found
+    assert conv.flops > coarse.flops > pool.flops
+    assert conv.parameters < coarse.parameters and pool.parameters < conv.parameters
+    assert all(cost.seconds > 0 for cost in found)
