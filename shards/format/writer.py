@@ -122,11 +122,7 @@ def write_set(
             if found is not None and found["samples"] and replaces and not replaces(found):
                 raise _already_there(folder, found)
             partial = folder.with_name(folder.name + PARTIAL)
-            job = json.dumps([samples, shard_size, told])
-            if not (resume and (partial / JOB).is_file() and (partial / JOB).read_text(encoding="utf-8") == job):
-                shutil.rmtree(partial, ignore_errors=True)
-                partial.mkdir(parents=True)
-                (partial / JOB).write_text(job, encoding="utf-8")
+            _begin(partial, json.dumps([samples, shard_size, told]), resume)
             jobs = _jobs(partial, samples, shard_size)
             hashes = (engine or Local(workers=1)).map(ShardWriter(draw), jobs, token=partial / DRIVER, reads=reads)
             shards = [path for path, *_ in jobs]
@@ -160,6 +156,14 @@ def _is_of(manifest: Mapping[str, Any], samples: int, shard_size: int, told: Map
     counted = manifest["samples"] + sum(manifest.get("skipped", {}).values())
     same = (counted, len(manifest["shards"])) == (samples, -(-samples // shard_size))
     return same and told.items() <= manifest.items()
+
+
+def _begin(partial: Path, job: str, resume: bool) -> None:
+    """Make the folder that a set is written in; `resume` keeps one of the same job."""
+    if not (resume and (partial / JOB).is_file() and (partial / JOB).read_text(encoding="utf-8") == job):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        (partial / JOB).write_text(job, encoding="utf-8")
 
 
 def _jobs(partial: Path, samples: int, shard_size: int) -> list[tuple[Path, int, int]]:
