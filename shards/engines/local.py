@@ -29,10 +29,14 @@ class Local(Engine):
             )
         super().__init__(None, workers)
 
+    def in_this_process(self, jobs: int) -> bool:
+        """Return whether there is one worker, or one job."""
+        return min(self.workers or cores(), jobs) < 2
+
     def run(self, function: Callable[..., T], jobs: Sequence[Job]) -> Iterator[T]:
         """Yield the result of each job; if a process dies, others take over what is not done."""
         workers = min(self.workers or cores(), len(jobs))
-        if workers < 2:
+        if self.in_this_process(len(jobs)):
             yield from (function(*job) for job in jobs)
             return
         done, tries = 0, 0

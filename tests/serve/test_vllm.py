@@ -13,8 +13,9 @@ from fcot.errors import UserError
 from fcot.export.folder import write_export
 from fcot.export.origin import Origin
 from fcot.internvl.checkpoint import ModelFolder
+from fcot.serve import vllm
 from fcot.serve.vllm import VllmSettings, command, longest, require_servable
-from fcot.serve.vllm_versions import has_plugin, installed_vllm
+from fcot.serve.vllm_versions import installed_vllm
 
 ROOT = Path(__file__).parents[2]
 SERVER = """\
@@ -131,8 +132,8 @@ def test_what_vllm_has_not_is_refused(installed, exported, capsys, words, messag
     assert message in refusal(capsys, exported, *words)
 
 
-def test_a_student_that_vllm_could_not_load_is_refused(student_folder, exported):
-    assert not has_plugin()
+def test_a_student_that_vllm_could_not_load_is_refused(student_folder, exported, monkeypatch):
+    monkeypatch.setattr(vllm, "has_plugin", lambda: False)  # as where fcot is on the path and not installed
     with pytest.raises(UserError, match=r"vLLM takes exported ones\.\nExport it first: fcot export"):
         require_servable(ModelFolder(student_folder))
     with pytest.raises(UserError, match=r"fcot is not installed here as a package"):
