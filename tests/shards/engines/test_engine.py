@@ -111,7 +111,7 @@ def test_one_worker_is_this_process_and_starts_no_job_that_nobody_waits_for(tmp_
     begun = []
     results = Local(workers=1).map(begun.append, [(1,), (2,), (3,)], token=tmp_path / "driver")
     next(results)
-    assert (tmp_path / "driver").exists()
+    assert not (tmp_path / "driver").exists()  # several commands may index a set at once, on a disk without locks
     results.close()
     assert begun == [1]
     assert not list(tmp_path.iterdir())
