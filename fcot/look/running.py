@@ -10,15 +10,13 @@ from types import FrameType
 import torch
 import uvicorn
 from PIL import Image
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from transformers.utils.logging import disable_progress_bar
 
 from fcot.look.app import make_app
 from fcot.look.desk import Desk, Limits
 from fcot.look.reader import load_readers
 from fcot.models.device import device_of
-from fcot.serve.connections import Crowd, most_connections
-from fcot.serve.running import LOCAL, listen
+from fcot.serve.running import LOCAL, listen, web_config
 from fcot.serve.steady_memory import keep_memory_steady
 
 
@@ -98,16 +96,4 @@ def load(models: Sequence[Path], settings: Settings, limits: Limits) -> Desk:
 
 def page_server(desk: Desk, host: str) -> PageServer:
     """Return what listens for requests."""
-    app = make_app(desk)
-    if host in LOCAL:
-        # or another page in the browser could ask by a name of its own that leads here
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOCAL))
-    config = uvicorn.Config(
-        app,
-        http=Crowd(most_connections()).protocol(),
-        ws="none",
-        access_log=False,  # nothing that a client sends is written
-        log_level="error",  # and no line for each request that is no HTTP
-        timeout_graceful_shutdown=int(desk.limits.seconds) + 30,
-    )
-    return PageServer(config, desk)
+    return PageServer(web_config(make_app(desk), desk.limits.seconds, only_here=host in LOCAL), desk)

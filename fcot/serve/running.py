@@ -110,19 +110,28 @@ def load(model: Path, settings: Settings, reduce: tuple[str | None, Mapping[str,
 
 def web_server(server: Server, settings: Settings) -> uvicorn.Server:
     """Return what listens for requests."""
-    app = make_app(server)
-    if settings.host in LOCAL and not server.door.key:
-        # or a page in a browser could ask by a name of its own that leads here
+    alone = settings.host in LOCAL and not server.door.key
+    return uvicorn.Server(web_config(make_app(server), settings.max_seconds, only_here=alone))
+
+
+def web_config(app: Any, seconds: float, *, only_here: bool) -> uvicorn.Config:
+    """Return how an app is served: connections bounded, and nothing that a client sends written.
+
+    Args:
+        app: A FastAPI app.
+        seconds: Of its longest request.
+        only_here: Refuse requests that name another host than this machine.
+    """
+    if only_here:  # or a page in a browser could ask by a name of its own that leads here
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOCAL))
-    config = uvicorn.Config(
+    return uvicorn.Config(
         app,
         http=Crowd(most_connections()).protocol(),
         ws="none",
-        access_log=False,  # nothing that a client sends is written
-        log_level="error",  # and no line for each request that is no HTTP
-        timeout_graceful_shutdown=int(settings.max_seconds) + SECONDS_TO_SEND,
+        access_log=False,
+        log_level="error",  # no line for each request that is no HTTP
+        timeout_graceful_shutdown=int(seconds) + SECONDS_TO_SEND,
     )
-    return uvicorn.Server(config)
 
 
 def listen(host: str, port: int) -> socket.socket:
