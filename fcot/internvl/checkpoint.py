@@ -12,7 +12,7 @@ from fcot.internvl.chat_template import template_of
 from fcot.internvl.control_tokens import TEXT
 from fcot.internvl.prompts import TEMPLATES, Template, template
 from fcot.internvl.shipped import shipped
-from fcot.internvl.tokens import ConversationEncoder, raster_side
+from fcot.internvl.tokens import CONTEXT, ConversationEncoder, raster_side
 from fcot.internvl.video_token import mended_settings
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -179,7 +179,16 @@ class ModelFolder:
             max_length: Longest in tokens (default: the model's limit).
             control_tokens: What a control token in a question or an answer is, "text" or "as_written" (default: as
                 the model's configuration says, or text).
+
+        Raises:
+            UserError: If the tokenizer has another placeholder of visual tokens than the configuration says.
         """
+        found, said = self.tokenizer.convert_tokens_to_ids(CONTEXT), self.config.image_token_id
+        if found != said:
+            raise UserError(
+                f"In {self.path}, {CONTEXT} is token {found} by the tokenizer and {said} by config.json "
+                "(image_token_id), so no page would be seen.\nCopy both from the same model."
+            )
         return ConversationEncoder(
             self.tokenizer,
             self.template,

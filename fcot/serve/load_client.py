@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 SECONDS = 600.0  # after which a client no longer waits
 
@@ -25,6 +26,7 @@ class Reply:
         first: Seconds from then to the first text.
         seconds: Seconds from then to the end.
         tokens: Of the answer.
+        visual_tokens: Of its pages.
     """
 
     status: int
@@ -32,6 +34,7 @@ class Reply:
     first: float
     seconds: float
     tokens: int
+    visual_tokens: float
 
 
 def arrivals(rate: float, seconds: float, seed: int) -> list[float]:
@@ -74,7 +77,7 @@ def ask(port: int, body: bytes, start: float, due: float) -> Reply:
         start: When the load began, on the monotonic clock.
         due: When this request was due, in seconds after that: time it has already lost counts.
     """
-    first, tokens, status = 0.0, 0, 0
+    first, usage, status = 0.0, dict[str, Any](), 0
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
     try:
         connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
@@ -88,10 +91,11 @@ def ask(port: int, body: bytes, start: float, due: float) -> Reply:
                 break
             if not first and any(choice["delta"].get("content") for choice in event["choices"]):
                 first = time.monotonic() - start - due
-            tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
+            usage = event.get("usage") or usage
         status = status or answer.status
     except (OSError, http.client.HTTPException):
         status = 0
     finally:
         connection.close()
-    return Reply(status, due, first, time.monotonic() - start - due, tokens)
+    seconds, tokens = time.monotonic() - start - due, usage.get("completion_tokens", 0)
+    return Reply(status, due, first, seconds, tokens, usage.get("prompt_tokens_details", {}).get("visual_tokens", 0.0))

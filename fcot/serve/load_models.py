@@ -32,9 +32,13 @@ def give_tokenizer(folder: Path) -> None:
         (folder / name).write_bytes((teacher.path / name).read_bytes())
     tokenizer = json.loads((teacher.path / "tokenizer.json").read_text(encoding="utf-8"))
     further = range(SPECIAL, config["text_config"]["vocab_size"])
-    tokenizer["model"]["vocab"].update({f"t{number}": number for number in further})
+    vocabulary = tokenizer["model"]["vocab"]
+    # an added token that the vocabulary lacks would be numbered behind it
+    vocabulary.update({token["content"]: token["id"] for token in tokenizer["added_tokens"]})
+    vocabulary.update({f"t{number}": number for number in further})
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
     config["image_token_id"] = teacher.config.image_token_id
+    config["system_message"] = ""  # InternVL2's own would be 170 tokens of one byte
     for part in (config, config["text_config"]):
         part.update(
             {name: teacher.read_json("generation_config.json")[name] for name in ("eos_token_id", "pad_token_id")}

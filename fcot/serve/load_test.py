@@ -6,6 +6,7 @@ import json as json_lib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -166,6 +167,7 @@ def summary(replies: Sequence[Reply]) -> dict[str, Any]:
         "refused": refused,
         "failed": len(replies) - len(answered) - refused,
         "answers_per_second": len(answered) / spent,
+        "visual_tokens": fmean([reply.visual_tokens for reply in answered] or [0.0]),
         "tokens_per_second": sum(reply.tokens for reply in answered) / spent,
         "first": percentiles([reply.first for reply in answered]),
         "all": percentiles([reply.seconds for reply in answered]),
@@ -187,6 +189,7 @@ def table(found: dict[str, Any]) -> Table:
     rows = [
         [
             f"1/{row['ratio']}",
+            f"{row['visual_tokens']:.0f}",
             f"{row['rate']:g}",
             str(row["requests"]),
             str(row["answered"]),
@@ -200,7 +203,7 @@ def table(found: dict[str, Any]) -> Table:
         ]
         for row in found["measured"]
     ]
-    columns = ("tokens", "asked/s", "asked", "answered", "refused", "failed", "answers/s", "tokens/s")
+    columns = ("tokens", "a page", "asked/s", "asked", "answered", "refused", "failed", "answers/s", "tokens/s")
     waits = ("first p50", "p95", "all p50", "p95", "p99")
     title = f"{found['model']}, {found['precision']}, {found['seconds']:g} s at each rate, up to {found['new_tokens']} "
     title += f"tokens an answer, seconds that clients waited (seed {found['seed']})"

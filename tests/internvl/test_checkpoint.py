@@ -46,6 +46,13 @@ def test_a_folder_without_tokenizer_says_so_when_it_is_needed(copy):
         ModelFolder(copy).encoder()
 
 
+def test_a_tokenizer_of_another_model_is_refused_where_pages_would_not_be_seen(copy):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"image_token_id": 3}))
+    with pytest.raises(UserError, match=r"<IMG_CONTEXT> is token \d+ by the tokenizer and 3 by config.json"):
+        ModelFolder(copy).encoder()
+
+
 def test_code_of_the_folder_is_never_run_and_never_asked_about(copy, tiny_checkpoint):
     (copy / "tokenization_own.py").write_text("raise SystemExit('code of the folder was run')")
     settings = json.loads((copy / "tokenizer_config.json").read_text())

@@ -6,7 +6,10 @@ import time
 import pytest
 
 from fcot.errors import UserError
+from fcot.internvl.checkpoint import ModelFolder
+from fcot.internvl.sizes import write_size
 from fcot.serve.load_client import Reply, arrivals, ask, load
+from fcot.serve.load_models import give_tokenizer
 from fcot.serve.load_test import request, serve, summary
 
 
@@ -31,6 +34,7 @@ def test_clients_do_not_wait_for_each_other(served):
     assert [reply.status for reply in replies] == [200] * 4
     assert [reply.due for reply in replies] == [0.0, 0.001, 0.002, 0.3]
     assert all(0 < reply.first <= reply.seconds and 0 < reply.tokens <= 30 for reply in replies)
+    assert all(reply.visual_tokens > 0 for reply in replies)
     after = served.numbers()
     steps, tokens = (after[f"fcot_{name}_total"] - before[f"fcot_{name}_total"] for name in ("steps", "answer_tokens"))
     assert steps < 0.8 * tokens
@@ -51,9 +55,10 @@ def test_refused_and_broken_requests_are_counted_apart(serve, served):
 
 
 def test_rates_and_percentiles_are_of_answered_requests():
-    replies = [Reply(200, due, due / 10, due, 2) for due in range(1, 101)] + [Reply(429, 0.0, 0.0, 0.1, 0)]
+    replies = [Reply(200, due, due / 10, due, 2, 64.0) for due in range(1, 101)] + [Reply(429, 0.0, 0.0, 0.1, 0, 0.0)]
     found = summary(replies)
     assert found["answers_per_second"] == 100 / 200 and found["tokens_per_second"] == 1.0
+    assert found["visual_tokens"] == 64.0
     assert found["all"] == pytest.approx({"p50": 50.5, "p95": 95.05, "p99": 99.01})
     assert summary(replies[-1:])["all"] == {}
 
@@ -62,6 +67,12 @@ def test_rates_and_percentiles_are_of_answered_requests():
 def test_a_rate_that_is_none_is_refused(rates):
     with pytest.raises(UserError, match="Give requests a second"):
         serve(rates=rates)
+
+
+def test_a_size_given_a_tokenizer_sees_its_pages(tmp_path):
+    give_tokenizer(write_size("100m", tmp_path))
+    encoded = ModelFolder(tmp_path).encoder().prompt(["<image>\nWhat?"], [], [13])
+    assert (encoded.ids == ModelFolder(tmp_path).config.image_token_id).sum() == 1
 
 
 @pytest.mark.slow
@@ -83,5 +94,6 @@ def test_teacher_and_student_are_asked_alike(tiny_checkpoint, tmp_path):
     assert [row["requests"] for row in rows[:2]] == [row["requests"] for row in rows[2:]]
     for row in rows:
         assert row["answered"] == row["requests"] and row["peak_bytes"] > 10**8
+        assert row["visual_tokens"] == rows[0]["visual_tokens"] / row["ratio"] > 0
         assert 0 < row["first"]["p50"] <= row["all"]["p50"] <= row["all"]["p99"]
     assert (tmp_path / "found.png").stat().st_size > 1000
