@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from fcot.internvl.drawn_tokens import DrawnTokens
-from fcot.internvl.tokens import IGNORED, ConversationEncoder, TileTokens, pad, sums_by_sample, tile_counts
+from fcot.internvl.encoder import IGNORED, ConversationEncoder, pad
+from fcot.internvl.tokens import TileTokens, sums_by_sample, tile_counts
 
 
 @dataclass(frozen=True)

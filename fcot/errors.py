@@ -1,7 +1,9 @@
-"""Errors that speak to the user: what is wrong, and what to do about it."""
+"""Errors of what is given: by the user, who is told what to do about it, and in a sample, which is counted."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+MAX_DETAIL = 500  # characters; a quoted sample may have megabytes
 
 
 class UserError(ValueError):
@@ -9,6 +11,21 @@ class UserError(ValueError):
 
     The command line shows it without a traceback. Any other exception is a fault of fcot's and keeps its own.
     """
+
+
+class SampleError(ValueError):
+    """A sample cannot be used.
+
+    Attributes:
+        reason: A short name in snake case, for counting.
+        id: What the sample calls itself, where that is known.
+    """
+
+    id: str | int | None = None
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail if len(detail) <= MAX_DETAIL else f"{detail[:MAX_DETAIL]}…")
+        self.reason = reason
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

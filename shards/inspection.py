@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from fcot.errors import SampleError
 from fcot.files.results import file_to_write
 from fcot.internvl.decode import decode_image
 from fcot.internvl.tiling import to_rgb
-from fcot.internvl.tokens import SampleError
 from shards.feed.conversation import parse
 from shards.feed.decode import is_image
 from shards.feed.plain_pairs import TXT, has_conversation

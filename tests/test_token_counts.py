@@ -20,8 +20,9 @@ from fcot.compress import COMPRESSORS
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.decode import open_image
+from fcot.internvl.pixels import denormalize, normalize
 from fcot.internvl.tiling import cut
-from fcot.internvl.tokens import denormalize, normalize, token_steps
+from fcot.internvl.tokens import token_steps
 from fcot.models.base_model import CompressedInternVLModel
 from fcot.models.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
 from fcot.models.student_folder import load_student, said_of_tokens, save_student

@@ -10,7 +10,7 @@ from torch.nn import functional
 from transformers import AutoModelForImageTextToText
 
 from fcot.batch import Batch
-from fcot.internvl.tokens import normalize
+from fcot.internvl.pixels import normalize
 from fcot.models.student import CompressedInternVL
 from fcot.models.student_teacher import StudentTeacher, answer_labels
 

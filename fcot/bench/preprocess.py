@@ -12,9 +12,9 @@ from fcot.bench.measure import Gain, Timing, timed_in_turn
 from fcot.bench.output import Table, publish
 from fcot.bench.picture import Bars
 from fcot.bench.workload import page_image
+from fcot.internvl.pixels import normalize
 from fcot.internvl.sizes import IMAGENET_MEAN, IMAGENET_STD
 from fcot.internvl.tiling import cut, grid
-from fcot.internvl.tokens import normalize
 
 
 def preprocess(

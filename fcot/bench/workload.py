@@ -15,8 +15,8 @@ from transformers import AttentionInterface
 
 from fcot.batch import Batch, Sequences
 from fcot.errors import UserError, nearest
+from fcot.internvl.encoder import IGNORED, Encoded, expand
 from fcot.internvl.sizes import SIZES, write_size
-from fcot.internvl.tokens import IGNORED, Encoded, expand
 from fcot.models.decoder import packed_attention
 from fcot.models.student_teacher import StudentTeacher
 from fcot.models.token_counts import TokenCounts

@@ -10,9 +10,10 @@ from fcot.errors import UserError, nearest
 from fcot.files.json_files import read_optional
 from fcot.internvl.chat_template import template_of
 from fcot.internvl.control_tokens import TEXT
+from fcot.internvl.encoder import ConversationEncoder
 from fcot.internvl.prompts import TEMPLATES, Template, template
 from fcot.internvl.shipped import shipped
-from fcot.internvl.tokens import CONTEXT, ConversationEncoder, raster_side
+from fcot.internvl.tokens import CONTEXT, raster_side
 from fcot.internvl.video_token import mended_settings
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")

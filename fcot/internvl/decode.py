@@ -6,8 +6,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from fcot.errors import UserError
-from fcot.internvl.tokens import SampleError
+from fcot.errors import SampleError, UserError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 JPEG = b"\xff\xd8"

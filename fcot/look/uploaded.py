@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from fcot.errors import SampleError
 from fcot.internvl.decode import decode_image
 from fcot.internvl.tiling import to_rgb
-from fcot.internvl.tokens import SampleError
 from fcot.look.look import CutPage
 from fcot.look.reader import Reader
 from fcot.serve.refusal import RefusalError

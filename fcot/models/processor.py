@@ -17,9 +17,10 @@ from transformers.processing_utils import MultiModalData, ProcessorMixin
 from fcot.compress import Elastic, make_compressor
 from fcot.errors import UserError
 from fcot.internvl.arrays import flat, picture_of
+from fcot.internvl.pixels import denormalize, normalize
 from fcot.internvl.prompts import IMAGE
 from fcot.internvl.tiling import cut, grid, num_tiles
-from fcot.internvl.tokens import AROUND, CONTEXT, END, START, denormalize, normalize, page_tokens, sums_by_sample
+from fcot.internvl.tokens import AROUND, CONTEXT, END, START, page_tokens, sums_by_sample
 from fcot.models.routing import Asked, Routing, pixels_of, requests_of
 
 TILING_OPTIONS = ("max_patches", "min_patches", "crop_to_patches")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fcot.compress import Elastic
 from fcot.errors import UserError
-from fcot.internvl.tokens import denormalize
+from fcot.internvl.pixels import denormalize
 from fcot.route import InkRule, Router, SeenTiles, choose, within
 
 AUTO = "auto"

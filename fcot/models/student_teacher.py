@@ -14,7 +14,8 @@ from transformers import AutoModelForImageTextToText, InternVLForConditionalGene
 from fcot.batch import Batch, Sequences
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.internvl.tokens import check_placeholders, normalize, raster_side
+from fcot.internvl.pixels import normalize
+from fcot.internvl.tokens import check_placeholders, raster_side
 from fcot.models.autocast import without_autocast
 from fcot.models.branches import TEACHER, student_branches
 from fcot.models.decoder import allow_packing, answer_rows

@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcot.errors import UserError
+from fcot.errors import SampleError, UserError
 from fcot.internvl.checkpoint import ModelFolder
+from fcot.internvl.encoder import expand
 from fcot.internvl.prompts import IMAGE
-from fcot.internvl.tokens import SampleError, expand, sums_by_sample
+from fcot.internvl.tokens import sums_by_sample
 from fcot.models.branches import STUDENT
 from fcot.models.conversation import Conversation
 from fcot.models.sampling import Sampling

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from fcot.errors import UserError
+from fcot.errors import SampleError, UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.decode import MAX_PIXELS, decode_image
+from fcot.internvl.encoder import ConversationEncoder, expand
 from fcot.internvl.tiling import cut, grid
-from fcot.internvl.tokens import ConversationEncoder, SampleError, expand
 from fcot.models.running_rows import Prompt
 from fcot.models.sampling import SeededRows
 from fcot.models.seen_pages import Page

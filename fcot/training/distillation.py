@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fcot.errors import UserError
-from fcot.internvl.tokens import IGNORED
+from fcot.internvl.encoder import IGNORED
 from fcot.models.autocast import without_autocast
 
 

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from fcot.errors import UserError
-from fcot.internvl.tokens import SampleError
+from fcot.errors import SampleError, UserError
 from shards.factory.questions import question_of
 from shards.format.shard_set import ShardSet
 

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 
+from fcot.errors import SampleError
 from fcot.internvl.prompts import IMAGE
-from fcot.internvl.tokens import SampleError
 from shards.factory.question import Known, Question
 from shards.factory.verifiers.conclusion import concluded
 from shards.factory.verifiers.verifier import Task

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fcot.errors import UserError
-from fcot.internvl.tokens import SampleError
+from fcot.errors import SampleError, UserError
 from fcot.registry import snake_case
 from shards.engines import Local
 from shards.factory.job import Job

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fcot.batch import Batch, PageLayout, Sequences
-from fcot.internvl.tokens import IGNORED, Encoded, expand
+from fcot.internvl.encoder import IGNORED, Encoded, expand
 from shards.feed.decode import Prepared
 from shards.feed.packing import pack
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from fcot.errors import UserError
-from fcot.internvl.tokens import SampleError
+from fcot.errors import SampleError, UserError
 from shards.feed.placeholders import understood
 
 MEDIA_FIELDS = ("video", "videos", "audio", "audios", "speech", "sound")

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from fcot.batch import PageLayout
+from fcot.errors import SampleError
 from fcot.internvl.decode import FORMATS, decode_image
+from fcot.internvl.encoder import Encoded
 from fcot.internvl.tiling import cut, grid, num_tiles
-from fcot.internvl.tokens import Encoded, SampleError
 from shards.feed.conversation import id_of, parse, readable, references_of
 from shards.feed.plain_pairs import HINT, Pair, has_conversation
 

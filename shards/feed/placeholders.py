@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from fcot.errors import SampleError
 from fcot.internvl.prompts import IMAGE
-from fcot.internvl.tokens import SampleError
 
 _IMAGE = r"(?:image|img|picture)(?:[ _-]?(?:pad|token|placeholder|here|patch|soft_token))?(?:[ _-]?\d{1,3})?"
 # <|image_pad|>, <image1>, <|image_1|>, <ImageHere>, <image_soft_token>, <start_of_image>, [IMG]; <img> is HTML

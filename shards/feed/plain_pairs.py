@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fcot.errors import UserError
-from fcot.internvl.tokens import SampleError
+from fcot.errors import SampleError, UserError
 from shards.feed.conversation import id_of, parse, refuse_media, text_of
 
 FIELD, TXT = "json:", "txt"

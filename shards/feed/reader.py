@@ -12,9 +12,8 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from fcot.batch import Batch, PageLayout
-from fcot.errors import UserError
+from fcot.errors import SampleError, UserError
 from fcot.internvl.augment import jpeg_marks
-from fcot.internvl.tokens import SampleError
 from fcot.runtime.checkpoints.workers import OutlivesSigterm
 from shards.feed.collate import collate, idle_batch
 from shards.feed.conversation import id_of, parse

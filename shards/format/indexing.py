@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fcot.internvl.tokens import SampleError
+from fcot.errors import SampleError
 from shards.feed.conversation import id_of, parse
 from shards.feed.decode import (
     ALLOWED,

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fcot.errors import UserError
+from fcot.errors import SampleError, UserError
 from fcot.internvl.tiling import grid, num_tiles
-from fcot.internvl.tokens import SampleError
 from shards.format.index import Array, index_path, load_index
 from shards.format.manifest import index_set, is_indexed, manifest_hash, read_manifest, shard_paths
 from shards.format.tar import open_shard

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from fcot.errors import UserError
-from fcot.internvl.tokens import SampleError
+from fcot.errors import SampleError, UserError
 from shards.engines import Engine, Local
 from shards.feed.ledger import Skip
 from shards.format.index import write_whole

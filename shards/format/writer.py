@@ -12,9 +12,8 @@ from uuid import uuid4
 
 import webdataset as wds
 
-from fcot.errors import UserError
+from fcot.errors import SampleError, UserError
 from fcot.files.lock import one_writer
-from fcot.internvl.tokens import SampleError
 from shards.engines import Engine, Local
 from shards.format.index import index_path, load_index, write_whole
 from shards.format.indexing import index_shard

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fcot.internvl.tokens import SampleError
+from fcot.errors import SampleError
 from shards.feed.conversation import parse
 from shards.feed.decode import IMAGE_EXTENSIONS, MAX_BYTES
 from shards.format.indexing import is_companion, split_name

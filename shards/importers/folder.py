@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from fcot.internvl.tokens import SampleError
+from fcot.errors import SampleError
 from shards.format.indexing import is_companion, split_name
 from shards.importers.image_sources import read_bounded
 from shards.importers.importer import ImportedSample, asked, imported

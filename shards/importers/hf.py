@@ -8,8 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from fcot.errors import UserError
-from fcot.internvl.tokens import SampleError
+from fcot.errors import SampleError, UserError
 from shards.feed.conversation import id_of, refuse_media, text_of
 from shards.importers.folder import found_in
 from shards.importers.image_sources import image_bytes

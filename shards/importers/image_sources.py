@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes
 
-from fcot.internvl.tokens import SampleError
+from fcot.errors import SampleError
 from shards.feed.decode import MAX_BYTES
 
 PLACES = ("image_url", "url", "path", "image", "file_name", "filename")  # of a part or a column, in this order

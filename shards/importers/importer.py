@@ -7,9 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from fcot.errors import SampleError
 from fcot.internvl.control_tokens import SPELLED
+from fcot.internvl.encoder import turns
 from fcot.internvl.prompts import IMAGE
-from fcot.internvl.tokens import SampleError, turns
 from shards.feed.conversation import id_of, readable
 from shards.importers.pictures import pictures_of
 

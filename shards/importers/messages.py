@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fcot.errors import SampleError
 from fcot.internvl.prompts import IMAGE
-from fcot.internvl.tokens import SampleError
 from shards.feed.conversation import text_of
 from shards.importers.image_sources import HOLDERS
 

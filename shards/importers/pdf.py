@@ -10,9 +10,8 @@ from typing import Any
 
 from PIL import Image
 
-from fcot.errors import UserError
+from fcot.errors import SampleError, UserError
 from fcot.internvl.decode import MAX_PIXELS
-from fcot.internvl.tokens import SampleError
 from shards.importers.folder import QUESTION, found_in
 from shards.importers.importer import ImportedSample, asked, imported
 from shards.importers.pictures import MAX_PIXELS_IN_ALL

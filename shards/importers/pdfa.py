@@ -8,7 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from fcot.internvl.tokens import SampleError
+from fcot.errors import SampleError
 from shards.feed.decode import image_size
 from shards.importers.documents import Document, find_documents, pages_of, scan_of
 from shards.importers.folder import QUESTION

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from fcot.errors import SampleError
 from fcot.internvl.decode import MAX_PIXELS, MAX_SIDE, decode_image
-from fcot.internvl.tokens import SampleError
 from shards.feed.decode import IMAGE_EXTENSIONS, MAX_BYTES, MAX_SAMPLE_BYTES
 
 EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fcot.errors import UserError
-from fcot.internvl.tokens import SampleError
+from fcot.errors import SampleError, UserError
 from shards.feed.conversation import WrittenNumber, id_of, parse, refuse_media
 from shards.importers.image_sources import image_bytes
 from shards.importers.importer import ImportedSample, imported

@@ -5,9 +5,9 @@ import torch
 
 from fcot.bench.preprocess import float_tiles, preprocess
 from fcot.bench.workload import page_image
+from fcot.internvl.pixels import normalize
 from fcot.internvl.sizes import IMAGENET_MEAN, IMAGENET_STD
 from fcot.internvl.tiling import cut
-from fcot.internvl.tokens import normalize
 
 
 @pytest.mark.parametrize("size", [(170, 220), (300, 90), (64, 64)])

@@ -18,8 +18,9 @@ from transformers import AutoImageProcessor
 from fcot.cli.main import main
 from fcot.doctor.checks import problems
 from fcot.internvl.checkpoint import ModelFolder
+from fcot.internvl.encoder import expand
+from fcot.internvl.pixels import normalize
 from fcot.internvl.tiling import cut
-from fcot.internvl.tokens import expand, normalize
 from fcot.models.student_folder import save_student
 from fcot.models.student_teacher import StudentTeacher
 

@@ -7,9 +7,10 @@ from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig
 
 from fcot.convert.native import convert_to_native
 from fcot.internvl.checkpoint import ModelFolder
+from fcot.internvl.pixels import normalize
 from fcot.internvl.prompts import template
 from fcot.internvl.tiling import cut
-from fcot.internvl.tokens import CONTEXT, normalize
+from fcot.internvl.tokens import CONTEXT
 
 
 @pytest.fixture(scope="module")

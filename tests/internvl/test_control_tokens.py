@@ -3,10 +3,10 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from fcot.errors import UserError
+from fcot.errors import SampleError, UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.control_tokens import ControlTokens, Piece
-from fcot.internvl.tokens import IGNORED, SampleError
+from fcot.internvl.encoder import IGNORED
 from fcot.tiny.architecture import SPECIAL_TOKENS
 
 PLAIN = ("What is the total?", "42 € <b>bold</b> a<b")

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcot.errors import UserError
+from fcot.errors import SampleError, UserError
 from fcot.internvl.decode import decode_image, open_image
-from fcot.internvl.tokens import SampleError
 
 
 def encoded(image, kind="PNG", **options):

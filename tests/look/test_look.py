@@ -6,9 +6,10 @@ import torch
 from PIL import Image
 
 from fcot.errors import UserError
+from fcot.internvl.encoder import expand
+from fcot.internvl.pixels import normalize
 from fcot.internvl.prompts import IMAGE
 from fcot.internvl.tiling import cut
-from fcot.internvl.tokens import expand, normalize
 from fcot.look import attention
 from fcot.look.look import Looker
 from fcot.models.student_folder import load_student

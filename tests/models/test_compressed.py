@@ -16,7 +16,7 @@ from fcot.compress import COMPRESSORS
 from fcot.compress.windows import WindowCompressor
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.internvl.tokens import normalize
+from fcot.internvl.pixels import normalize
 from fcot.models.student_folder import load_student, save_student
 from fcot.models.student_teacher import StudentTeacher, answer_labels
 from fcot.models.token_counts import TokenCounts

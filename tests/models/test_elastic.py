@@ -11,7 +11,7 @@ from fcot.batch import PageLayout
 from fcot.compress import COMPRESSORS
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.internvl.tokens import normalize
+from fcot.internvl.pixels import normalize
 from fcot.models.spec import StudentSpec
 from fcot.models.student_folder import load_student, save_student
 from fcot.models.student_teacher import StudentTeacher

@@ -18,8 +18,9 @@ from transformers import (
 from callbacks import SaveStudent
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
+from fcot.internvl.encoder import IGNORED
+from fcot.internvl.pixels import normalize
 from fcot.internvl.prompts import TEMPLATES
-from fcot.internvl.tokens import IGNORED, normalize
 from fcot.models.student_teacher import StudentTeacher
 from fcot.tiny import write_architecture
 from fcot.training.realign import Realign

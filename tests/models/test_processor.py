@@ -7,8 +7,8 @@ from PIL import Image
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
 from fcot.internvl.checkpoint import ModelFolder
+from fcot.internvl.pixels import normalize
 from fcot.internvl.tiling import cut
-from fcot.internvl.tokens import normalize
 from fcot.models.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
 
 SETTINGS = {

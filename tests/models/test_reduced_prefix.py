@@ -5,7 +5,7 @@ import torch
 
 from fcot.batch import Segments
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.internvl.tokens import normalize
+from fcot.internvl.pixels import normalize
 from fcot.models.prefix import positions_of, unpack
 from fcot.models.reduced_pages import whole_prompts
 from fcot.models.reduced_prefix import PackedPass

@@ -8,7 +8,7 @@ import torch
 
 from fcot.compress import COMPRESSORS
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.internvl.tokens import expand
+from fcot.internvl.encoder import expand
 from fcot.models.conversation import Conversation
 from fcot.models.generation import stop_tokens
 from fcot.models.running_rows import Prompt, RunningRows

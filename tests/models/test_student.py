@@ -9,7 +9,7 @@ from transformers.utils.generic import find_labels
 from fcot.compress import COMPRESSORS, Conv
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.internvl.tokens import normalize
+from fcot.internvl.pixels import normalize
 from fcot.models.student import CompressedInternVL
 from fcot.models.student_folder import load_student, save_student
 from fcot.models.student_teacher import StudentTeacher

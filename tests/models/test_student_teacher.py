@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fcot.errors import UserError
-from fcot.internvl.tokens import IGNORED, normalize
+from fcot.internvl.encoder import IGNORED
+from fcot.internvl.pixels import normalize
 from fcot.models.new_student import student_of
 from fcot.models.spec import StudentSpec
 from fcot.models.student_folder import load_student, save_student

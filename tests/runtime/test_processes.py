@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fcot.internvl.tokens import IGNORED
+from fcot.internvl.encoder import IGNORED
 
 IMAGES = [("What is that?", "an answer of some length", 2), ("A?", "b", 1)]
 TEXTS = [("Nothing to see?", "no", 0)]

@@ -3,7 +3,7 @@ import torch
 
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.internvl.tokens import normalize
+from fcot.internvl.pixels import normalize
 from fcot.models.student_folder import load_student, save_student
 from fcot.models.student_teacher import StudentTeacher
 from fcot.serve.dialogue import Dialogue

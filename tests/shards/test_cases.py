@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fcot.internvl.tokens import IGNORED
+from fcot.internvl.encoder import IGNORED
 from shards.feed.datamodule import Shards
 from shards.feed.ledger import Ledger
 from shards.format.shard_set import ShardSet

@@ -11,7 +11,8 @@ from lightning.pytorch.loggers import CSVLogger
 
 from callbacks import SaveStudent
 from fcot.errors import UserError
-from fcot.internvl.tokens import IGNORED, normalize
+from fcot.internvl.encoder import IGNORED
+from fcot.internvl.pixels import normalize
 from fcot.models.student import CompressedInternVL
 from fcot.models.student_folder import load_student, save_student
 from fcot.models.student_teacher import part_of

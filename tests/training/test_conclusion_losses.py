@@ -10,7 +10,7 @@ from tokenizers.decoders import ByteLevel
 from transformers import PreTrainedTokenizerFast
 
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.internvl.tokens import IGNORED
+from fcot.internvl.encoder import IGNORED
 from fcot.models.student_teacher import answer_labels
 from fcot.training.conclusion_losses import conclusion_losses, conclusion_start
 from fcot.training.realign import Realign

@@ -11,7 +11,7 @@ import torch
 from torch import distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
-from fcot.internvl.tokens import IGNORED
+from fcot.internvl.encoder import IGNORED
 from fcot.training.loss_weighting import over_processes
 from fcot.training.realign import Realign
 from fcot.training.sft import SFT

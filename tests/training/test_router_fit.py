@@ -9,7 +9,7 @@ from PIL import Image
 from fcot.cli.main import main
 from fcot.cli.router import batches_of
 from fcot.internvl.checkpoint import ModelFolder
-from fcot.internvl.tokens import IGNORED
+from fcot.internvl.encoder import IGNORED
 from fcot.models.spec import StudentSpec
 from fcot.models.student_folder import load_student, save_student
 from fcot.models.student_teacher import StudentTeacher, answer_labels

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from fcot.errors import SampleError
 from fcot.evaluation.rows import Picture, Row
 from fcot.internvl.decode import FORMATS, decode_image
-from fcot.internvl.tokens import SampleError
 
 
 @dataclass(frozen=True)

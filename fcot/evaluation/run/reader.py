@@ -11,14 +11,15 @@ import numpy as np
 import torch
 
 from fcot.batch import Batch, Sequences
-from fcot.errors import UserError
+from fcot.errors import SampleError, UserError
 from fcot.evaluation.rows import Answer, Row
 from fcot.evaluation.run.pages import Page, pixels
 from fcot.files.weights import folder_sha256
 from fcot.internvl.checkpoint import ModelFolder
+from fcot.internvl.encoder import IGNORED, Encoded, expand
 from fcot.internvl.prompts import IMAGE
 from fcot.internvl.tiling import cut, grid, num_tiles
-from fcot.internvl.tokens import IGNORED, Encoded, SampleError, expand, page_tokens
+from fcot.internvl.tokens import page_tokens
 from fcot.models.branches import STUDENT
 from fcot.models.reduced_pages import Left
 from fcot.models.routed_batch import routed

@@ -12,10 +12,10 @@ import torch
 
 from fcot.batch import Batch, PageLayout
 from fcot.convert.auto_convert import native_folder
+from fcot.errors import SampleError
 from fcot.files.weights import folder_sha256
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.shipped import shipped
-from fcot.internvl.tokens import SampleError
 from fcot.models.device import device_of
 from fcot.models.sampling import SeededRows
 from fcot.models.student_teacher import StudentTeacher

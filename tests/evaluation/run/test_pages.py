@@ -5,9 +5,9 @@ import io
 import pytest
 from PIL import Image
 
+from fcot.errors import SampleError
 from fcot.evaluation.rows import Picture, Row
 from fcot.evaluation.run.pages import look, pixels, remembered, survey
-from fcot.internvl.tokens import SampleError
 
 
 def jpeg(color="red", orientation=None):

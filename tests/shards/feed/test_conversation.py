@@ -5,7 +5,7 @@ import tarfile
 
 import pytest
 
-from fcot.internvl.tokens import SampleError
+from fcot.errors import SampleError
 from fcot.runtime.trainer import Trainer
 from fcot.training.sft import SFT
 from shards.feed.conversation import parse, readable, text_of

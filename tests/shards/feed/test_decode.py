@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fcot.internvl.tokens import IGNORED, SampleError
+from fcot.errors import SampleError
+from fcot.internvl.encoder import IGNORED
 from shards.feed.decode import prepare
 
 TURNS = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "this"}]

@@ -1,6 +1,6 @@
 import pytest
 
-from fcot.internvl.tokens import SampleError
+from fcot.errors import SampleError
 from shards.feed.placeholders import understood
 
 PAD = "<|image_pad|>"

@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from fcot.cli.main import main
-from fcot.errors import UserError
-from fcot.internvl.tokens import SampleError
+from fcot.errors import SampleError, UserError
 from shards.feed.datamodule import Shards
 from shards.feed.ledger import Ledger
 from shards.feed.mixture import reading_counts

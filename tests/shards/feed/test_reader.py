@@ -9,7 +9,7 @@ import webdataset as wds
 from PIL import Image
 
 from fcot.errors import UserError
-from fcot.internvl.tokens import IGNORED
+from fcot.internvl.encoder import IGNORED
 from fcot.training.realign import Realign
 from shards.feed.datamodule import Shards
 from shards.format.writer import write_set

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from fcot.internvl.tokens import SampleError
+from fcot.errors import SampleError
 from shards.importers.image_sources import image_bytes
 from shards.importers.messages import canonical
 from tests.shards.made import page

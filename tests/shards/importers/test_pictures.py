@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fcot.errors import SampleError
 from fcot.internvl.tiling import to_rgb
-from fcot.internvl.tokens import SampleError
 from shards.importers import pictures
 from shards.importers.pictures import pictures_of, tiff_page
 
