@@ -24,7 +24,8 @@ from fcot.internvl.pixels import denormalize, normalize
 from fcot.internvl.tiling import cut
 from fcot.internvl.tokens import token_steps
 from fcot.models.base_model import CompressedInternVLModel
-from fcot.models.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
+from fcot.models.image_processor import CompressedInternVLImageProcessor
+from fcot.models.processor import CompressedInternVLProcessor
 from fcot.models.student_folder import load_student, said_of_tokens, save_student
 from fcot.models.student_teacher import StudentTeacher
 from fcot.models.token_counts import TokenCounts

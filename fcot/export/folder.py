@@ -18,7 +18,8 @@ from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.tokens import tokens_per_tile
 from fcot.internvl.video_token import mend_video_token
 from fcot.models.base_model import CompressedInternVLModel
-from fcot.models.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
+from fcot.models.image_processor import CompressedInternVLImageProcessor
+from fcot.models.processor import CompressedInternVLProcessor
 from fcot.models.student import CompressedInternVL
 from fcot.models.student_config import CompressedInternVLConfig
 from fcot.models.student_folder import said_of_tokens

@@ -102,10 +102,10 @@ class ConversationEncoder:
             tiles: Tiles of each image.
 
         Raises:
-            SampleError: If control tokens in the text open more images.
+            SampleError: If an image has no placeholder, or control tokens in the text open more images.
         """
         ids, labels = self._tokenize(self.template.segments(questions, answers), len(tiles))
-        if (found := int((ids == self.image_token_id).sum())) > len(tiles):
+        if (found := int((ids == self.image_token_id).sum())) != len(tiles):
             raise _other_number(found, tiles)
         return Encoded(ids, labels, tuple(tiles))
 

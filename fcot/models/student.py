@@ -18,8 +18,9 @@ from fcot.compress import Compressor, Elastic
 from fcot.errors import UserError
 from fcot.internvl.tokens import positions
 from fcot.models.base_model import CompressedInternVLModel
+from fcot.models.image_processor import CompressedInternVLImageProcessor
 from fcot.models.positions import teacher_positions
-from fcot.models.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
+from fcot.models.processor import CompressedInternVLProcessor
 from fcot.models.projector import projector_of
 from fcot.models.question import Text, question_text, samples_of
 from fcot.models.relayout import laid_out_again, tiles_shown

@@ -50,6 +50,11 @@ def test_every_answer_of_several_turns_is_learned_and_no_question(encoder):
     )
 
 
+def test_a_prompt_whose_image_has_no_placeholder_is_refused(encoder):
+    with pytest.raises(SampleError, match="0 image placeholders in the text for 1 images"):
+        encoder.prompt(["What?"], [], [3])
+
+
 def test_a_separator_after_an_answer_is_not_learned(folder, encoder):
     newline = ConversationEncoder(
         folder.tokenizer,

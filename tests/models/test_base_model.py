@@ -9,7 +9,8 @@ from transformers import AutoModel
 from fcot.errors import UserError
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.models.base_model import CompressedInternVLModel
-from fcot.models.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
+from fcot.models.image_processor import CompressedInternVLImageProcessor
+from fcot.models.processor import CompressedInternVLProcessor
 from fcot.models.spec import StudentSpec
 from fcot.models.student_folder import said_of_tokens
 from fcot.models.student_teacher import StudentTeacher

@@ -9,7 +9,8 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2Im
 from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.pixels import normalize
 from fcot.internvl.tiling import cut
-from fcot.models.processor import CompressedInternVLImageProcessor, CompressedInternVLProcessor
+from fcot.models.image_processor import CompressedInternVLImageProcessor
+from fcot.models.processor import CompressedInternVLProcessor
 
 SETTINGS = {
     "size": {"height": 56, "width": 56},

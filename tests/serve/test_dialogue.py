@@ -96,7 +96,7 @@ def test_a_conversation_that_is_too_long_is_refused(student):
 
 def test_tokens_that_keep_the_teachers_positions_take_as_much_of_the_context(student):
     # 150 tiles of 2 tokens are few; the 4 positions of each are not
-    assert len(Dialogue(student, [tiles(150)])._ids("What?")[0]) < 512
+    assert len(Dialogue(student, [tiles(150)])._ids("<image>\nWhat?")[0]) < 512
     with pytest.raises(UserError, match="model reads 1024 at most"):
         Dialogue(student, [tiles(250)]).ask("What?")
-    assert len(Dialogue(student, [tiles(250)])._ids("What?")[0]) < 1024
+    assert len(Dialogue(student, [tiles(250)])._ids("<image>\nWhat?")[0]) < 1024
