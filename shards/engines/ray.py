@@ -61,14 +61,17 @@ class Ray(Engine):
         shared = ray.put(function)  # once, not with every job: an importer may hold a million records
         waiting = [task.remote(shared, *job) for job in jobs]
         try:
-            for each in waiting:
-                yield ray.get(each)
+            while waiting:
+                yield ray.get(waiting.pop(0))
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None  # as the job raised it; Ray's own text is a traceback
         except ray.exceptions.RayError as error:
             raise WorkerDiedError(str(error).strip().splitlines()[0]) from error
         finally:
-            for each in waiting:
+            # Of a task that has just ended it would end this process at times: Ray takes the end and the cancellation
+            # for two ends (https://github.com/ray-project/ray/pull/54527)
+            unfinished = ray.wait(waiting, num_returns=len(waiting), timeout=0)[1] if waiting else []
+            for each in unfinished:
                 ray.cancel(each)
 
     def _reach(self) -> None:
