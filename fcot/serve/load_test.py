@@ -188,7 +188,7 @@ def table(found: dict[str, Any]) -> Table:
 
     rows = [
         [
-            f"1/{row['ratio']}",
+            str(row["ratio"]),
             f"{row['visual_tokens']:.0f}",
             f"{row['rate']:g}",
             str(row["requests"]),
@@ -203,7 +203,7 @@ def table(found: dict[str, Any]) -> Table:
         ]
         for row in found["measured"]
     ]
-    columns = ("tokens", "a page", "asked/s", "asked", "answered", "refused", "failed", "answers/s", "tokens/s")
+    columns = ("ratio", "visual tokens", "asked/s", "asked", "answered", "refused", "failed", "answers/s", "tokens/s")
     waits = ("first p50", "p95", "all p50", "p95", "p99")
     title = f"{found['model']}, {found['precision']}, {found['seconds']:g} s at each rate, up to {found['new_tokens']} "
     title += f"tokens an answer, seconds that clients waited (seed {found['seed']})"
