@@ -4,6 +4,7 @@ import base64
 import io
 import json as json_lib
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -18,6 +19,7 @@ from fcot.bench.output import Table, publish
 from fcot.bench.picture import Bars
 from fcot.bench.workload import find_device, model_folder, numbers, page_image
 from fcot.errors import UserError
+from fcot.files.results import write_or_print
 from fcot.internvl.page_size import page_size
 from fcot.serve.load_client import Reply, arrivals, load
 from fcot.serve.load_models import give_tokenizer, is_size, server_of, write_models
@@ -109,7 +111,17 @@ def serve(
                     replies = load(server.port, bodies, arrivals(rate, seconds, seed))
                     found["measured"].append({"ratio": ratio, "rate": rate, **summary(replies)})
                     found["measured"][-1]["peak_bytes"] = server.peak_bytes()
+                    tell(found, json)
     publish(found, [table(found)], json, NOTES, plot=plot, panels=panels(found))
+
+
+def tell(found: dict[str, Any], target: str | None) -> None:
+    """Say what the last rate gave, and keep all so far in the file: who stops the bench loses one rate at most."""
+    row = found["measured"][-1]
+    said = f"ratio {row['ratio']}, {row['rate']:g} asked a second: {row['answers_per_second']:.2f} answered a second"
+    print(said, file=sys.stderr, flush=True)
+    if target not in (None, "-"):
+        write_or_print(json_lib.dumps(found, indent=1), target)
 
 
 NOTES = (

@@ -10,7 +10,7 @@ from fcot.internvl.checkpoint import ModelFolder
 from fcot.internvl.sizes import write_size
 from fcot.serve.load_client import Reply, arrivals, ask, load
 from fcot.serve.load_models import give_tokenizer
-from fcot.serve.load_test import request, serve, summary
+from fcot.serve.load_test import request, serve, summary, tell
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,13 @@ def test_a_size_given_a_tokenizer_sees_its_pages(tmp_path):
     give_tokenizer(write_size("100m", tmp_path))
     encoded = ModelFolder(tmp_path).encoder().prompt(["<image>\nWhat?"], [], [13])
     assert (encoded.ids == ModelFolder(tmp_path).config.image_token_id).sum() == 1
+
+
+def test_what_was_measured_is_kept_when_the_bench_is_stopped(tmp_path, capsys):
+    target, row = tmp_path / "found.json", {"ratio": 2, "rate": 4.0, "answers_per_second": 1.5}
+    tell({"measured": [row]}, str(target))
+    assert json.loads(target.read_text())["measured"] == [row]
+    assert "ratio 2, 4 asked a second: 1.50 answered a second" in capsys.readouterr().err
 
 
 @pytest.mark.slow
