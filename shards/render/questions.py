@@ -65,7 +65,23 @@ def ask_comparison(table: Table, rng: np.random.Generator) -> Asked:
     larger = rng.random() < 0.5
     found = (max if larger else min)((first, second), key=lambda row: int(row[1]))
     question = f"{'Larger' if larger else 'Smaller'}: {first[0]} or {second[0]}?"
-    return Asked(question, [first, second], [], found[0])
+    return Asked(question, [first, second], in_order(first, second), found[0])
+
+
+def in_order(first: tuple[str, ...], second: tuple[str, ...]) -> list[str]:
+    """Compare two rows' figures digit by digit from the units, then write the larger one's name in front.
+
+    Ulm 18 and Bonn 15 are "8,5>", "1,1=", "Ulm>Bonn"; of equal ones the first stands in front.
+    """
+    a, b = int(first[1]), int(second[1])
+    digits = [(a // 10**place % 10, b // 10**place % 10) for place in range(max(len(str(a)), len(str(b))))]
+    names = (first[0], second[0]) if a >= b else (second[0], first[0])
+    return [*(f"{x},{y}{sign(x, y)}" for x, y in digits), "=>"[a != b].join(names)]
+
+
+def sign(a: int, b: int) -> str:
+    """Return >, < or =."""
+    return ">" if a > b else "<" if a < b else "="
 
 
 def ask_arithmetic(table: Table, rng: np.random.Generator) -> Asked:

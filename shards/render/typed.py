@@ -10,7 +10,7 @@ from string import ascii_lowercase
 
 import numpy as np
 
-from shards.render.questions import ANSWER, KINDS, in_columns
+from shards.render.questions import ANSWER, KINDS, in_columns, in_order
 from shards.render.sample import Sample
 from shards.render.sources import Split, Table, tables
 
@@ -79,7 +79,9 @@ def _drilled(a: int, b: int, rng: np.random.Generator) -> tuple[str, str]:
     """Return a question about two figures, and its answer."""
     kind = ("Larger", "Smaller", "+", "-")[int(rng.integers(4))]
     if kind in ("Larger", "Smaller"):
-        return f"{kind}: {a} or {b}?", f"{ANSWER}{max(a, b) if kind == 'Larger' else min(a, b)}"
+        steps = in_order((str(a), str(a)), (str(b), str(b)))
+        found = max(a, b) if kind == "Larger" else min(a, b)
+        return f"{kind}: {a} or {b}?", "\n".join([*steps, f"{ANSWER}{found}"])
     if kind == "-":
         a, b = max(a, b), min(a, b)
     result = a + b if kind == "+" else a - b
