@@ -3,12 +3,13 @@
 import ast
 import json
 import re
+from itertools import product
 
 import numpy as np
 import pytest
 
 from shards.render.page import ADVANCE, LINE, Page
-from shards.render.questions import in_columns
+from shards.render.questions import in_columns, in_order
 from shards.render.recipes import DRAWERS, RECIPES, SPLITS, Draw
 from shards.render.sources import split_of, tables
 from shards.render.text import wrapped
@@ -57,6 +58,7 @@ def right_answer(question, values, title, read_out=True):
     elif match := re.fullmatch(r"(Larger|Smaller): (.+) or (.+)\?", question):
         used = [match[2], match[3]]
         result = (max if match[1] == "Larger" else min)(used, key=values.get)  # of equals the first
+        steps = in_order(*((name, str(values[name])) for name in used))
     elif match := re.fullmatch(r"Sum of (.+) and (.+)\?", question):
         used, result = [match[1], match[2]], values[match[1]] + values[match[2]]
         steps = [*in_columns(*map(values.get, used), "+"), f"{values[match[1]]}+{values[match[2]]}={result}"]
@@ -142,6 +144,27 @@ def test_every_line_of_a_reckoning_is_right_and_its_last_digits_are_the_result()
             assert all(eval(left) == int(right) for left, right in lines)
             digits = [right if place == len(lines) - 1 else right[-1] for place, (_, right) in enumerate(lines)]
             assert int("".join(reversed(digits))) == result
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "lines"),
+    [
+        (18, 15, ["8,5>", "1,1=", "Ulm>Bonn"]),
+        (15, 18, ["5,8<", "1,1=", "Bonn>Ulm"]),
+        (51, 201, ["1,1=", "5,0>", "0,2<", "Bonn>Ulm"]),
+        (7, 7, ["7,7=", "Ulm=Bonn"]),
+    ],
+)
+def test_figures_are_compared_digit_by_digit(first, second, lines):
+    assert in_order(("Ulm", str(first)), ("Bonn", str(second))) == lines
+
+
+def test_the_last_digits_that_differ_decide_a_comparison():
+    for a, b in product(range(0, 1200, 37), range(0, 1200, 29)):
+        *digits, order = in_order(("A", str(a)), ("B", str(b)))
+        signs = [line[-1] for line in digits if line[-1] != "="]
+        assert order == {">": "A>B", "<": "B>A", "=": "A=B"}[signs[-1] if signs else "="]
+        assert order[1] == ("=" if a == b else ">") and (order[0] == "A") == (a >= b)
 
 
 @pytest.mark.parametrize("task", ["form", "long_form"])

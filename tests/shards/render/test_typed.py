@@ -29,7 +29,7 @@ def test_every_answer_follows_from_the_rows_that_were_typed(split):
         invented += names.isdisjoint(rows)
         values = {name: int(value) for name, value in rows.items()}
         for question, answer in turns:
-            read = [line.split(": ") for line in answer.split("\n") if "=" not in line]
+            read = [line.split(": ") for line in answer.split("\n") if ": " in line]
             used, (_, result) = [name for name, _ in read[:-1]], read[-1]
             assert all(rows[name] == value for name, value in read[:-1])
             if match := re.fullmatch(r"(Larger|Smaller): (.+) or (.+)\?", question):
