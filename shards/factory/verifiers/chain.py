@@ -19,6 +19,7 @@ _OPERATORS: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
     **dict.fromkeys("×x*·", operator.mul), **dict.fromkeys("/÷:", operator.truediv),
 }  # fmt: skip
 _READ_OUT = re.compile(r"^\s*([^\W\d][^:\n=]{0,40}?)\s*:\s*(-?[\d,]{1,40}(?:\.\d{1,40})?%?)\s*$", re.MULTILINE)
+_ORDER = re.compile(r"^\s*([^\W\d][^:\n<>=]{0,40}?)\s*([<>])\s*([^\W\d][^:\n<>=]{0,40}?)\s*$", re.MULTILINE)
 _THEREFORE = re.compile(r"\b(?:so|therefore|thus|hence|in total|altogether)\b", re.IGNORECASE)
 _PICKED = re.compile(
     r"\b(?:option|choice|answer)\s+\(?([A-H])\)?\s+is\s+(?:the\s+)?(?:correct|right|best|true)|"
@@ -101,6 +102,15 @@ def read_out(reasoning: str) -> dict[str, list[Fraction]]:
     return found
 
 
+def false_order(reasoning: str, seen: dict[str, list[Fraction]]) -> bool:
+    """Return whether a line such as "Ulm > Bonn" says of two rows what their figures do not."""
+    for one, sign, other in _ORDER.findall(plain(reasoning)):
+        a, b = seen.get(folded(one)), seen.get(folded(other))
+        if a and b and not (a[-1] > b[-1] if sign == ">" else a[-1] < b[-1]):
+            return True
+    return False
+
+
 def number_fault(reasoning: str, said: Quantity, question: str) -> str:
     """Return why reasoning does not lead to a number, "" if it may.
 
@@ -151,6 +161,8 @@ def text_fault(reasoning: str, said: str, question: str) -> str:
         return "a row is read out twice, unlike"
     if reason := evidence_fault(rows_read(reasoning), question):
         return reason
+    if false_order(reasoning, seen):
+        return "two rows are put in another order than their figures"
     asked = {name: each[-1] for name, each in seen.items() if re.search(rf"\b{re.escape(name)}\b", folded(question))}
     if len(asked) > 1 and folded(said) in asked and bool(_MOST.search(question)) != bool(_LEAST.search(question)):
         best = (max if _MOST.search(question) else min)(asked.values())

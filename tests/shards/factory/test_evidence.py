@@ -54,6 +54,23 @@ def test_a_comparison_rests_on_both_of_its_rows():
 
 
 @pytest.mark.parametrize(
+    ("lines", "right"),
+    [
+        ("6,3>\n7,2>\n0,1<\nJiupu>Yaxing", True),
+        ("Yaxing < Jiupu", True),
+        ("Pingshan > Yaxing", True),  # of another row, and true
+        ("Jiupu > Meizhou", True),  # of a row that was not read out, which nobody can check
+        ("6,3>\n7,2>\nYaxing>Jiupu", False),
+        ("Jiupu < Yaxing", False),
+    ],
+)
+def test_two_rows_are_put_in_the_order_of_their_figures(lines, right):
+    rows = "Yaxing: 76\nPingshan: 113\nJiupu: 123\nYaxing: 76\nJiupu: 123"
+    chain, question = f"{rows}\n{lines}\nAnswer: Jiupu", "Larger: Yaxing or Jiupu?"
+    assert accepted(chain, question, "Jiupu", "choice", ("Yaxing", "Jiupu")) is right
+
+
+@pytest.mark.parametrize(
     ("rows", "question"),
     [
         ("Q1 sales: 5\nQ2 sales: 7", "What were the Q2 sales?"),  # names that differ in figures
