@@ -12,8 +12,7 @@ from fcot.reproduce.runner import Command, Runner
 
 PRESET = Preset({4: 900, 2: 450}, 160, 5120, 14400, 140, 420, "data/rivals")
 SHARES = {0.5: 2, 0.25: 4}  # of the visual tokens that are left, and the ratio of the student that has as many
-LAYERS = 4  # of the tiny teacher's language model
-EARLY = {"layer": 1}  # of four layers: the papers' second of 24 or more would be the middle
+EARLY = {"layer": 1}  # of six layers: the papers' second of 24 or more would be a third
 MARKER = "rivals.json"
 
 
@@ -56,8 +55,10 @@ class Cell:
 
 def cells() -> tuple[list[Cell], list[str]]:
     """Return every reducer at each share of each of its budgets, and what is out of reach in so small a model."""
+    from fcot.internvl.checkpoint import ModelFolder
     from fcot.reduce import REDUCERS, BeforeReducer, InsideReducer
 
+    layers = ModelFolder(Path(TEACHER)).config.text_config.num_hidden_layers
     found, missing = [], []
     for name, kind in REDUCERS.items():
         options = REDUCERS.options(name)
@@ -72,7 +73,7 @@ def cells() -> tuple[list[Cell], list[str]]:
                     try:
                         made = kind(**fixed, **{budget: share})
                         if isinstance(made, InsideReducer):
-                            made.check(LAYERS)
+                            made.check(layers)
                     except UserError as error:
                         missing.append(f"{cell.label} at {budget} {share}: {str(error).splitlines()[0]}")
                     else:

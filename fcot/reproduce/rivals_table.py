@@ -28,7 +28,7 @@ def write_table(output: Path, missing: list[str]) -> None:
     rows = rows_of(scored, benched(output))
     lines = [*table_lines(rows), "", *winners(rows)]
     if missing:
-        lines += ["", "Out of reach in a language model of four layers:", *(f"- {each}" for each in missing)]
+        lines += ["", "Out of reach in so small a language model:", *(f"- {each}" for each in missing)]
     timed = f"\\* {TIMED}" if any(row["prefill_tflop"] for row in rows) else ""
     text = "\n".join([provenance([model.row for model in scored]), "", *lines, "", timed, ""])
     (output / "table.md").write_text(text, encoding="utf-8")

@@ -12,18 +12,29 @@ TEACHER = Path(__file__).parents[2] / "fcot" / "tiny" / "teacher"
 
 
 @pytest.fixture(scope="module")
-def evaluation(tmp_path_factory):
-    root = tmp_path_factory.mktemp("pages")
-    build_set(root, "reading", "test", 30, seed=7, workers=1)
+def scored(tmp_path_factory):
+    def score(recipe, pages):
+        root = tmp_path_factory.mktemp("pages")
+        build_set(root, recipe, "test", pages, seed=7, workers=1)
+        loader = Shards(root, num_workers=0, eval_batch_size=16).loader(
+            "test", with_prompts=True, layout=module.layout
+        )
+        return {task: sum(each) / len(each) for task, each in module.evaluate(loader).by_task("anls").items()}
+
     module = SFT(TEACHER, max_new_tokens=160)
     module.configure_model()
-    return module.evaluate(Shards(root, num_workers=0).loader("test", with_prompts=True, layout=module.layout))
+    return score
 
 
-def test_it_reads(evaluation):
-    scores = {task: sum(values) / len(values) for task, values in evaluation.by_task("anls").items()}
+def test_it_reads(scored):
+    scores = scored("reading", 30)
     assert set(scores) == {"chart", "table", "text"}
     assert min(scores.values()) > 0.85, scores
+
+
+def test_it_looks_up_compares_and_reckons(scored):
+    scores = scored("questions", 70)
+    assert sum(scores[task] for task in ("lookup", "compare", "arithmetic", "form")) / 4 > 0.85, scores
 
 
 def test_it_is_small_and_has_a_card():
