@@ -78,6 +78,12 @@ def publish(
     write_or_print(json.dumps({**found, "environment": machine}, indent=1), target)
 
 
+def keep(found: Mapping[str, Any], target: str | None) -> None:
+    """Write what was found so far to the JSON file that `publish` will write, if it is to."""
+    if target not in (None, "-"):
+        write_or_print(json.dumps(found, indent=1), target)
+
+
 def gigabytes(size: float) -> str:
     """Return "3.21 GB" for a number of bytes."""
     return f"{size / 1e9:,.2f} GB"

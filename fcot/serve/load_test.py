@@ -15,11 +15,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fcot.bench.output import Table, publish
+from fcot.bench.output import Table, keep, publish
 from fcot.bench.picture import Bars
 from fcot.bench.workload import find_device, model_folder, numbers, page_image
 from fcot.errors import UserError
-from fcot.files.results import write_or_print
 from fcot.internvl.page_size import page_size
 from fcot.serve.load_client import Reply, arrivals, load
 from fcot.serve.load_models import give_tokenizer, is_size, server_of, write_models
@@ -120,8 +119,7 @@ def tell(found: dict[str, Any], target: str | None) -> None:
     row = found["measured"][-1]
     said = f"ratio {row['ratio']}, {row['rate']:g} asked a second: {row['answers_per_second']:.2f} answered a second"
     print(said, file=sys.stderr, flush=True)
-    if target not in (None, "-"):
-        write_or_print(json_lib.dumps(found, indent=1), target)
+    keep(found, target)
 
 
 NOTES = (

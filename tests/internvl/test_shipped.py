@@ -34,7 +34,7 @@ def test_other_names_are_no_models(name, capsys):
 
 def test_chat_finds_the_student(capsys):
     main(["chat", "fcot/tiny/student", "--image", str(FORM), "--question", "City?", "--max_new_tokens", "20"])
-    assert "> City?\nChanpitia\n" in capsys.readouterr().out
+    assert "> City?\nChanpatia\n" in capsys.readouterr().out
 
 
 def test_doctor_finds_the_student(capsys):

@@ -85,35 +85,35 @@ def visit(browser, address):
     assert errors == []
 
 
-def ask_about_form(page):
+def ask_about_form(page, question="City?"):
     """Upload a page and ask about it."""
     page.get_by_label("A picture of a page").set_input_files(ROOT / ".github/images/form.png")
     page.get_by_role("heading", name="What each model reads").wait_for()
-    page.get_by_label("Question about the page").fill("City?")
+    page.get_by_label("Question about the page").fill(question)
     page.get_by_role("button", name="Ask").click()
-    page.get_by_role("region", name="City?").wait_for()
+    page.get_by_role("region", name=question).wait_for()
 
 
 def test_a_page_is_uploaded_asked_about_and_answers_are_compared(visit):
     page = visit()
-    ask_about_form(page)
+    ask_about_form(page, "Country?")  # which this page does not say
     assert [page.locator("#views .big").nth(i).inner_text().splitlines()[0] for i in range(2)] == [
         "48 visual tokens",
         "24 visual tokens",
     ]
     assert page.locator("#views .whole .tile").count() == 4 and page.locator("#views .small .tile").count() == 2
     assert page.get_by_role("deletion").last.text_content().strip() == "[lacking: Chanpatia]"
-    assert page.get_by_role("insertion").last.text_content().strip() == "[added: Chanpitia]"
+    assert page.get_by_role("insertion").last.text_content().strip() == "[added: 85]"
     for words in (
-        "24 of 50 tokens read",
-        "GFLOP (−4\u00a0%)",
-        "Where it looked: 42\u00a0% of its attention was on the page",
+        "24 of 53 tokens read",
+        "GFLOP (−11\u00a0%)",
+        "Where it looked: 34\u00a0% of its attention was on the page",
     ):
         assert page.get_by_text(words).is_visible(), words
     loaded = "images => images.every(image => image.complete && image.naturalWidth > 0 && image.alt)"
     page.wait_for_load_state("networkidle")
     assert page.locator("img").evaluate_all(loaded) and page.locator("img").count() == 8
-    assert page.get_by_role("status").inner_text() == "teacher: “Chanpatia”. student, not the same: “Chanpitia”."
+    assert page.get_by_role("status").inner_text() == "teacher: “Chanpatia”. student, not the same: “85”."
 
 
 def test_the_keyboard_is_enough(visit):

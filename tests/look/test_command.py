@@ -29,7 +29,7 @@ def test_a_wrong_model_or_number_is_told_before_anything_is_served(tmp_path):
         ("given twice", {"models": [tmp_path, tmp_path]}),
         ("nowhere", {"models": [tmp_path / "nowhere"]}),
         ("-1", {"port": -1}),
-        ("layers names layer 4", {"layers": [4], "models": [ROOT / "fcot/tiny/student"]}),
+        ("layers names layer 6", {"layers": [6], "models": [ROOT / "fcot/tiny/student"]}),
     ):
         with pytest.raises(UserError, match=wrong):
             look(**{"port": 0, **options})

@@ -54,7 +54,7 @@ def test_attention_is_that_of_transformers_with_whole_maps(reader_folder, name, 
     monkeypatch.setattr(attention, "QUERIES", 5)  # rows are read in several parts
     folder, page = reader_folder(name), page_of()
     answer, maps, visual = eager(folder, page, QUESTION, 12)
-    for layers, expected in ((None, maps[2:]), ([0, 1, 2, 3], maps), ([1], maps[1:2])):
+    for layers, expected in ((None, maps[3:]), ([0, 1, 2, 3, 4, 5], maps), ([1], maps[1:2])):
         look = Looker(folder, layers=layers).look(page, QUESTION, max_new_tokens=12)
         mean = expected.mean((0, 1))[:, visual]
         assert look.answer.startswith(answer) and len(look.tokens) == 12 == len(look.mass)
@@ -67,7 +67,7 @@ def test_attention_is_that_of_transformers_with_whole_maps(reader_folder, name, 
 @pytest.mark.parametrize("name", ["teacher", "student"])
 def test_a_reader_looks_where_the_letter_stands_that_it_writes(reader_folder, name):
     page = page_of(16, 8)
-    look = Looker(reader_folder(name), layers=[3]).look(page, QUESTION, max_new_tokens=70)
+    look = Looker(reader_folder(name), layers=[5]).look(page, QUESTION, max_new_tokens=70)
     boxes = look.places.boxes()
     boxes[look.places.thumbnail_start :] = -1
     line, column, shares, even = 0, 0, [], []
@@ -115,7 +115,7 @@ def test_any_mode_of_image_is_a_page(reader_folder):
     assert isinstance(page, Image.Image)
 
 
-@pytest.mark.parametrize(("layers", "named"), [([4], "layer 4"), ([0, -1], "layer -1"), ([], "no layer")])
+@pytest.mark.parametrize(("layers", "named"), [([6], "layer 6"), ([0, -1], "layer -1"), ([], "no layer")])
 def test_a_layer_that_is_not_there_is_named(reader_folder, layers, named):
-    with pytest.raises(UserError, match=f"names {named}, and the language model has 4"):
+    with pytest.raises(UserError, match=f"names {named}, and the language model has 6"):
         Looker(reader_folder("student"), layers=layers)

@@ -16,9 +16,7 @@ def scored(tmp_path_factory):
     def score(recipe, pages):
         root = tmp_path_factory.mktemp("pages")
         build_set(root, recipe, "test", pages, seed=7, workers=1)
-        loader = Shards(root, num_workers=0, eval_batch_size=16).loader(
-            "test", with_prompts=True, layout=module.layout
-        )
+        loader = Shards(root, num_workers=0, eval_batch_size=16).loader("test", with_prompts=True, layout=module.layout)
         return {task: sum(each) / len(each) for task, each in module.evaluate(loader).by_task("anls").items()}
 
     module = SFT(TEACHER, max_new_tokens=160)
