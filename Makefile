@@ -1,4 +1,4 @@
-# make demo    the whole method on this machine, in about eight minutes
+# make demo    the whole method on this machine, in about nine minutes
 # make tables  the long form: ratios 2 and 4, and the control
 # make test    all fast tests
 # make lint    style and types

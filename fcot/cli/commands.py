@@ -31,7 +31,7 @@ class Verb:
 
 
 VERBS = {
-    "demo": Verb("Run the whole method on a tiny model in eight minutes", "fcot.reproduce.demo:demo"),
+    "demo": Verb("Run the whole method on a tiny model in nine minutes", "fcot.reproduce.demo:demo"),
     "fit": Verb("Train: re-align or post-train a student, from a YAML file"),
     "validate": Verb("Compute the losses on the dev split"),
     "test": Verb("Answer the test split and score the answers"),

@@ -156,7 +156,7 @@ def demo(preset: Literal["demo", "tables"] = "demo", output: Path = Path("runs/d
     that holds `configs/`.
 
     Args:
-        preset: demo (ratio 2, about eight minutes on 2 cores) or tables (ratios 2 and 4, the control; about
+        preset: demo (ratio 2, about nine minutes on 2 cores) or tables (ratios 2 and 4, the control; about
             58 minutes).
         output: Folder of the runs; those of an earlier demo are replaced.
         seed: Seed of pages, their order and training; each has pages of its own.
