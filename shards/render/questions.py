@@ -76,7 +76,7 @@ def in_order(first: tuple[str, ...], second: tuple[str, ...]) -> list[str]:
     a, b = int(first[1]), int(second[1])
     digits = [(a // 10**place % 10, b // 10**place % 10) for place in range(max(len(str(a)), len(str(b))))]
     names = (first[0], second[0]) if a >= b else (second[0], first[0])
-    return [*(f"{x},{y}{sign(x, y)}" for x, y in digits), "=>"[a != b].join(names)]
+    return [*(f"{x},{y}{sign(x, y)}" for x, y in digits), ("=" if a == b else ">").join(names)]
 
 
 def sign(a: int, b: int) -> str:
