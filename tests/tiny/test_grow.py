@@ -42,7 +42,7 @@ def text_config(folder):
 def test_further_layers_add_nothing_until_they_are_trained(old, tmp_path, layers):
     new = grow(old, tmp_path / "new", head_width=40, layers=layers, rope_theta=1e4)
     assert text_config(new)["num_hidden_layers"] == layers
-    torch.testing.assert_close(logits(new), logits(old), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits(new), logits(old), atol=1e-4, rtol=1e-4)  # of about 1: sums in another order
 
 
 def test_heads_that_use_less_than_the_new_width_compute_the_same(old, tmp_path):
