@@ -140,6 +140,9 @@ def test_tables_say_what_the_scores_say(work, tmp_path):
     assert verdicts["After re-alignment alone, 1/4 scores lower than 1/2"] == "agrees"
     assert verdicts["conv and pool are within 2 points"] == "agrees"
     assert verdicts["conv is better than qformer"] == "agrees"
+    (up,) = (claim for claim in sections[-1].claims if claim.says.endswith("student, 1/2"))
+    assert (up.paper, up.verdict) == ("+12.7 (MathVista) to −3.6 (ScienceQA)", "cannot tell")
+    assert up.ours.startswith("up: form (+") and "text (+" in up.ours and "down: none" in up.ours
     write_page(tmp_path, "A <test> world", sections, {"command": "fcot reproduce paper"})
     text, page = ((tmp_path / name).read_text() for name in ("RESULTS.md", "results.html"))
     assert "| student, 1/2 | 9" in text
@@ -147,6 +150,39 @@ def test_tables_say_what_the_scores_say(work, tmp_path):
     assert "A &lt;test&gt; world" in page
     assert page.count("data:image/png;base64,") == 1
     assert {claim["says"] for claim in json.loads((tmp_path / "results.json").read_text())["claims"]} == {*verdicts}
+
+
+def test_tasks_that_fall_after_an_early_snapshot_are_named(work):
+    for seed in range(3):
+        leave_scores(work, f"post-conv-r2-s{seed}", 0.1, seed)
+        for place in range(1, 5):
+            leave_scores(work, f"post-conv-r2-s{seed}-{place}", 0.98 if place == 2 else 0.1, seed)
+    (section,) = Results(work).sections(["figure5"])
+    (claim,) = section.claims
+    assert claim.verdict == "agrees"
+    assert "form at snapshot 2 (+" in claim.ours and "text at snapshot 2 (+" in claim.ours
+    assert "snapshot 1" not in claim.ours
+
+
+@pytest.mark.parametrize(
+    "correlations, verdict",
+    [([0.9] * 6, "agrees"), ([0.9] * 3, "cannot tell"), ([0.9] * 5 + [-0.1], "cannot tell"), ([-0.5] * 6, "disagrees")],
+)
+def test_three_pages_are_too_few_to_tell_whether_looks_agree(work, correlations, verdict):
+    pages = []
+    for number, each in enumerate(correlations):
+        agreement = {"correlation": each, "overlap": 0.4}
+        models = {"teacher": {"answer": "a\nb", "agreement_with_first": None},
+                  "student": {"answer": "c", "agreement_with_first": agreement}}  # fmt: skip
+        pages.append({"page": f"page {number}", "models": models})
+    folder = work.output / "looks"
+    folder.mkdir()
+    (folder / "looks.json").write_text(json.dumps({"pages": pages}))
+    (folder / "looks.png").write_bytes(b"a picture")
+    (section,) = Results(work).sections(["figure6"])
+    assert [claim.verdict for claim in section.claims] == [verdict]
+    assert section.rows[0] == ["page 0: teacher", "a / b", "", ""]
+    assert section.rows[1][2:] == [f"{correlations[0]:.2f}", "0.40"]
 
 
 def test_what_merging_gave_is_judged_from_its_results(work, tmp_path):

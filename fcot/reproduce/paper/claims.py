@@ -1,8 +1,9 @@
 """What the paper claims, beside what was found here, and whether the two agree."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fcot.statistics import DifferenceOverSeeds, Interval
+from fcot.statistics import DifferenceOverSeeds, Interval, holm
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,30 @@ def equal(place: str, says: str, paper: float | None, found: DifferenceOverSeeds
 def control(place: str, says: str, found: DifferenceOverSeeds) -> Claim:
     """State a comparison that the paper lacks."""
     return _claim(place, says, None, found, "not in the paper")
+
+
+def told_apart(found: Mapping[str, DifferenceOverSeeds], level: float = 0.05) -> tuple[list[str], list[str]]:
+    """Return which tasks are higher and which are lower, by Holm's correction over all that are given.
+
+    Args:
+        found: Differences by what is put behind the name of a task, such as " at snapshot 1".
+        level: Largest chance of any false one.
+    """
+    by_name = {f"{task}{where}": (each.by_task[task], each.p_values[task])
+               for where, each in found.items() for task in each.by_task}  # fmt: skip
+    corrected = holm({name: p_value for name, (_, p_value) in by_name.items()})
+    apart = {name: interval for name, (interval, _) in by_name.items() if corrected[name] < level}
+
+    def named(sign: int) -> list[str]:
+        return [f"{name} ({points(interval)})" for name, interval in apart.items() if sign * interval.mean > 0]
+
+    return named(1), named(-1)
+
+
+def by_sign(values: Sequence[float], pages: int, level: float = 0.05) -> str:
+    """Judge whether values are above 0 on most pages: only if all are, on so many pages that chance seldom does it."""
+    seldom = 2 * 0.5**pages < level
+    return "agrees" if seldom and min(values) > 0 else "disagrees" if seldom and max(values) < 0 else "cannot tell"
 
 
 def points(interval: Interval, sign: str = "+") -> str:

@@ -32,3 +32,17 @@ def gain(table: Mapping[str, tuple[float, ...]], one: str, other: str) -> float:
 def time_left(share: str) -> float:
     """Return the time at a share of the tokens over that at all, mean of the three benchmarks."""
     return fmean(a / b for a, b in zip(TABLE5[share], TABLE5["1"], strict=True))
+
+
+def range_of_changes(student: str) -> str:
+    """Return the most that a task gained and lost, such as "+12.7 (MathVista) to −3.6 (ScienceQA)"; empty if unknown.
+
+    Args:
+        student: Such as "student, 1/2".
+    """
+    row = student.replace("student", "FCoT-VL")
+    if row not in TABLE1:
+        return ""
+    changes = {task: a - b for task, a, b in zip(TEN, TABLE1[row], TABLE1["InternVL2-2B"], strict=True)}
+    most, least = max(changes, key=changes.__getitem__), min(changes, key=changes.__getitem__)
+    return f"{changes[most]:+.1f} ({most}) to {changes[least]:+.1f} ({least})".replace("-", "−")
