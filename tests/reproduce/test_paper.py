@@ -141,7 +141,7 @@ def test_tables_say_what_the_scores_say(work, tmp_path):
     assert verdicts["conv and pool are within 2 points"] == "agrees"
     assert verdicts["conv is better than qformer"] == "agrees"
     (up,) = (claim for claim in sections[-1].claims if claim.says.endswith("student, 1/2"))
-    assert (up.paper, up.verdict) == ("+12.7 (MathVista) to −3.6 (ScienceQA)", "cannot tell")
+    assert (up.paper, up.verdict) == ("+12.7 (MathVista) to −3.6 (ScienceQA)", "disagrees")
     assert up.ours.startswith("up: form (+") and "text (+" in up.ours and "down: none" in up.ours
     write_page(tmp_path, "A <test> world", sections, {"command": "fcot reproduce paper"})
     text, page = ((tmp_path / name).read_text() for name in ("RESULTS.md", "results.html"))

@@ -195,10 +195,11 @@ class Results:
         for name, each in changes.items():
             up, down = judge.told_apart({"": each})
             ours = f"up: {'; '.join(up) or 'none'}; down: {'; '.join(down) or 'none'}, by Holm's correction at 5 %"
-            both = "agrees" if up and down else "cannot tell"
+            one_way = len(each.by_task) in (len(up), len(down))
+            verdict = "agrees" if up and down else "disagrees" if one_way else "cannot tell"
             says = f"Some tasks gain and others lose: {name}"
             stated = published.range_of_changes(name)
-            said.append(judge.Claim("Figure 3", says, stated, ours, both if stated else "not in the paper"))
+            said.append(judge.Claim("Figure 3", says, stated, ours, verdict if stated else "not in the paper"))
         head, picture = ["task", *changes], draw_changes(changes)
         return Section("Figure 3: change by task", lead, head, rows, picture, "Change of each task", said)
 
