@@ -33,7 +33,7 @@ def merging(
     All runs start from the same re-aligned student; for each seed, both schedules read the same pages in the same
     order. Candidates are found on one half of the dev pages and confirmed on the other, and what every method makes is
     tested, whatever is kept. Every step is an ordinary command, printed before it runs; a run that was stopped goes on
-    where it was. About two and a half hours on 2 cores; run it from the folder that holds `configs/`.
+    where it was. About 50 minutes on 2 cores; run it from the folder that holds `configs/`.
 
     Args:
         output: Folder of the runs and their pages.

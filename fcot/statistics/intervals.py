@@ -188,6 +188,8 @@ def resampled_means(
 ) -> npt.NDArray[np.float64]:
     """Return the mean over groups of each of several series on each resample, all series sharing the resamples.
 
+    A resample of a group of n draws n - 1 (Rao and Wu 1988), or a few samples a group would seem to vary by too little.
+
     Args:
         series: Scores of each series by group, `[samples]` each: the same groups and samples in the same order.
         seed: Seed of the resampling.
@@ -199,7 +201,7 @@ def resampled_means(
     Raises:
         UserError: The groups or their lengths differ, a group is empty, or a score is not a finite number.
     """
-    return _resampled_means(_aligned_groups(series), seed, resamples)
+    return _resampled_means(_aligned_groups(series), seed, resamples, fewer=1)
 
 
 def _aligned_groups(series: Sequence[Mapping[str, Scores]]) -> list[_Array]:
@@ -249,8 +251,8 @@ def _means(groups: Sequence[_Array]) -> _Array:
     return means
 
 
-def _resampled_means(groups: Sequence[_Array], seed: int, resamples: int) -> _Array:
-    """Resample each group, with the same draws for all series, and average: `[S, R]`."""
+def _resampled_means(groups: Sequence[_Array], seed: int, resamples: int, fewer: int = 0) -> _Array:
+    """Resample each group by `fewer` samples than it has, the same draws for all series, and average: `[S, R]`."""
     if resamples < 1:
         raise UserError(f"resamples is {resamples}; give at least 1.")
     rng = np.random.default_rng(seed)
@@ -260,7 +262,7 @@ def _resampled_means(groups: Sequence[_Array], seed: int, resamples: int) -> _Ar
         step = max(1, _DRAWS_AT_ONCE // num_samples)
         for start in range(0, resamples, step):
             stop = min(start + step, resamples)
-            drawn = rng.integers(num_samples, size=(stop - start, num_samples))
+            drawn = rng.integers(num_samples, size=(stop - start, max(1, num_samples - fewer)))
             for series, scores in enumerate(group):
                 total[series, start:stop] += scores[drawn].mean(axis=1)
     return total / len(groups)

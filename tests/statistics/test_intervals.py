@@ -13,6 +13,7 @@ from fcot.statistics import (
     paired_difference,
     paired_ratio,
     paired_ratio_by_group,
+    resampled_means,
 )
 
 RNG = np.random.default_rng(1234)
@@ -160,3 +161,10 @@ def test_ratio_by_group_is_one_of_group_means():
 def test_impossible_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_few_samples_a_group_vary_as_much_as_their_mean_does():
+    """Drawn with as many samples as there are, 4 would seem to vary by 3/4 of it."""
+    scores = {"a": [0.0, 0.2, 0.5, 1.0], "b": [0.3, 0.1, 0.0, 0.9]}
+    (means,) = resampled_means([scores], resamples=40_000)
+    assert means.var() == pytest.approx(sum(np.var(each, ddof=1) / 4 for each in scores.values()) / 4, rel=0.03)
