@@ -193,8 +193,8 @@ def test_what_merging_gave_is_judged_from_its_results(work, tmp_path):
     def over_last(mean):
         return {"mean": {"mean": mean, "low": mean - 0.01, "high": mean + 0.01, "n": 40}, "by_seed": [mean]}
 
-    means = {name: [0.5] for name in ("auto", "final", "shapley", "task_arithmetic")}
-    gains = {"auto": over_last(0.0), "shapley": over_last(0.03), "task_arithmetic": over_last(0.02)}
+    means = {name: [0.5] for name in ("auto", "final", "shapley", "task_arithmetic_sum")}
+    gains = {"auto": over_last(0.0), "shapley": over_last(0.03), "task_arithmetic_sum": over_last(0.02)}
     content = {
         "settings": {"seeds": 1},
         "schedules": {name: {"means": means} for name in ("cosine", "constant")},

@@ -130,10 +130,11 @@ class Results:
         found = read_json(folder / "results.json")
         heads, rows = methods_table(found)
         said = []
-        for method in ("shapley", "average", "task_arithmetic"):
+        for method in ("shapley", "average", "task_arithmetic_mean", "task_arithmetic_sum"):
             each = found["differences"]["cosine"].get(method)
             if each is not None:
-                stated = published.gain(published.TABLE4, method, "final")
+                row = method.removesuffix("_mean").removesuffix("_sum")  # which of the two the paper means is open
+                stated = published.gain(published.TABLE4, row, "final")
                 gained = DifferenceOverSeeds(Interval(**each["mean"]), {}, {}, each["by_seed"])
                 judged, word = (judge.higher, "better") if stated > 0 else (judge.lower, "worse")
                 says = f"Merging by {spoken(method)} is {word} than the last snapshot"
