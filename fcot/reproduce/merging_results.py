@@ -149,9 +149,14 @@ def sentences(found: Mapping[str, Mapping[str, DifferenceOverSeeds]], runs: Mapp
     errors = [each["efficiency_error"] for schedule in SCHEDULES for each in runs[schedule]["values"]]
     said.append(
         f"Intervals of Shapley values cover the value on another draw of the half in {min(shares):.0%} to "
-        f"{max(shares):.0%} of {DRAWS} draws, by run; the values add up to within {max(errors):.0e}."
+        f"{max(shares):.0%} of {DRAWS} draws, by run; the values add up to {added(max(errors))}."
     )
     return said
+
+
+def added(error: float) -> str:
+    """Return how exactly values add up to what all players gain."""
+    return f"within {error:.0e}" if error else "the last bit"
 
 
 def effect(difference: DifferenceOverSeeds) -> str:

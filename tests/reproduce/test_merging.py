@@ -12,7 +12,7 @@ from fcot.errors import UserError
 from fcot.merge import MERGE_METHODS, coalition_key, coalitions, value_intervals
 from fcot.reproduce.merging import merging
 from fcot.reproduce.merging_plan import METHODS, SCHEDULES, Plan, Settings
-from fcot.reproduce.merging_results import compared, coverage, sentences
+from fcot.reproduce.merging_results import added, compared, coverage, sentences
 from fcot.statistics import Interval
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,8 @@ def test_sentences_say_what_the_intervals_say():
     assert "it is worse than the last" in gains[1]
     assert "average gains, 0." in gains[2] and "against the last snapshot" in gains[2]
     assert "average loses, -0." in gains[4] and "against the decayed run" in gains[4]
-    assert "94% to 94% of 50 draws" in gains[-1]
+    assert "94% to 94% of 50 draws" in gains[-1] and "add up to within 1e-16" in gains[-1]
+    assert added(0.0) == "the last bit"
 
 
 def test_intervals_that_are_too_narrow_are_found_out(monkeypatch):

@@ -18,8 +18,8 @@ STYLE = Path(fcot.report.__file__).parent / "page.css"
 INTRODUCTION = (
     "FCoT-VL (arXiv 2502.18512) run again. Beside each statement of the paper stand its figure, the figure found here, "
     "and whether the two agree: the statement holds if the 95 % interval does not reach across zero, it fails if the "
-    "interval lies on the other side, and otherwise nothing can be told. The paper's figures are those of InternVL2-2B "
-    "on its benchmarks."
+    "interval lies on the other side, and otherwise nothing can be told. That two ways are equal is judged to within "
+    "2 points, that nothing is lost to within 1. The paper's figures are those of InternVL2-2B on its benchmarks."
 )
 
 
