@@ -1,6 +1,7 @@
 """Ask a few requests first, and stop before money is spent where a generator refuses all or does not sample."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fcot.errors import UserError
 from fcot.files.lock import claim
@@ -13,10 +14,14 @@ from shards.factory.requests import Generator, Request
 
 PROMPTS, SEEDS = 3, 4
 LOOKED_AT = 200  # samples, for prompts of different tasks
+HOT = 2.0  # temperature at which whoever samples at all gives several texts, and the highest that most servers take
 
 
 def probe(job: Job, generator: Generator, shard: int) -> int:
     """Ask three prompts, up to four seeds each; the responses are those of the run, so they are kept.
+
+    Where all texts of each prompt are the same, the model may only be certain of them: one prompt is then asked again
+    at temperature 2, and only a generator whose texts are the same there too does not sample.
 
     Args:
         job: What is made.
@@ -48,13 +53,20 @@ def probe(job: Job, generator: Generator, shard: int) -> int:
     texts = [{there[each.id].text for each in requests if not there[each.id].refused} for requests in asked]
     texts = [each for each in texts if each - {""}]
     samples = job.kind.samples >= SEEDS and job.kind.sampling(job.sampling, 0).temperature > 0
-    if samples and len(texts) == PROMPTS and all(len(each) == 1 for each in texts):
+    same = samples and len(texts) == PROMPTS and all(len(each) == 1 for each in texts)
+    if same and not _varies(generator, asked[0]):
         raise UserError(
             f"The generator gives the same text for {SEEDS} seeds at temperature {job.sampling.temperature}, on "
             f"each of {len(texts)} prompts: {min(texts[0])[:60]!r}.\n"
             "Make it sample (some servers ignore temperature and seed), or ask for one sample: --samples 1."
         )
     return meter.new
+
+
+def _varies(generator: Generator, requests: Sequence[Request]) -> bool:
+    """Return whether the texts of these requests differ at a temperature where no model is certain."""
+    hot = [replace(each, sampling=replace(each.sampling, temperature=HOT)) for each in requests]
+    return len({response.text for _, response in generator.answers(iter(hot)) if not response.refused}) > 1
 
 
 def _prompts(job: Job, shard: int) -> list[Sequence[Request]]:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 TASKS = {"arithmetic": "number", "lookup": "number", "compare": "choice"}
 VERIFIERS = {**TASKS, "text": None, "form": None, "chart": None, "table": None}
 HOW = {"verifiers": VERIFIERS, "template": "{question}", "samples": 4, "most": 2, "mix": 0.5, "level": 1.0}
-SAMPLING = Sampling(temperature=1.0, max_tokens=120)
+SAMPLING = Sampling(temperature=1.3, max_tokens=120)
 
 
 class Served:
@@ -145,7 +145,7 @@ def command(source, output, url, *more):
     words = ["data", "cot", source, output, f"--generator={url}", "--verifiers", json.dumps(VERIFIERS), "--model=tiny"]
     template = output.parent / "template.txt"
     template.write_text(HOW["template"])
-    words += ["--template", template, "--samples=4", "--mix=0.5", "--chance_level=1", "--temperature=1"]
+    words += ["--template", template, "--samples=4", "--mix=0.5", "--chance_level=1", "--temperature=1.3"]
     words += ["--max_tokens=120", "--workers=1", "--concurrency=4", "--patience=300", *more]
     return [sys.executable, "-m", "fcot", *map(str, words)]
 

@@ -114,7 +114,7 @@ class Handler(BaseHTTPRequestHandler):
             self.deliver(body, fault)
 
     def body(self, asked, fault):
-        if fault == "same":
+        if fault == "same" or (fault == "certain" and asked["temperature"] < 2):
             asked = {**asked, "seed": 7}
         text, finish, prompt, answer = self.server.model.answer({key: asked[key] for key in asked if key != "model"})
         text = f"\ud83d{text}" if fault == "surrogate" else text

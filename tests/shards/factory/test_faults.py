@@ -186,9 +186,16 @@ def test_text_that_is_no_text_does_not_stop_the_writing(make):
 
 
 def test_a_server_that_does_not_sample_is_noticed_before_the_run(make, served):
-    with pytest.raises(UserError, match=r"the same text for 4 seeds at temperature 1.0, on each of 3 prompts"):
+    with pytest.raises(UserError, match=r"the same text for 4 seeds at temperature 1.3, on each of 3 prompts"):
         make("greedy", "same@1")
-    assert len(served.calls("greedy")) == 12
+    assert len(served.calls("greedy")) == 12 + 4
+
+
+def test_a_model_that_is_certain_of_its_texts_does_sample(make, served, untroubled):
+    made = make("certain", "certain@1")
+    assert len(served.calls("certain")) == len(made.seeds) + 4  # one prompt again, at a higher temperature
+    assert sorted(made.seeds) == sorted(untroubled.seeds)
+    assert len({each["text"] for each in made.responses}) < len({each["text"] for each in untroubled.responses})
 
 
 def test_tiles_of_pages_that_a_server_cuts_cannot_be_limited_here(make, served):
