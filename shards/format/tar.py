@@ -19,6 +19,7 @@ MAX_EXTENDED = 65_536  # bytes of an extended header; GNU and pax keep long name
 EXTENDED = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
 SCAN = 1 << 20  # bytes read at a time while looking for the next header
 MAGIC, MAGIC_AT = b"ustar", 257
+SUM = slice(148, 156)  # of a header, its checksum
 KINDS = {
     tarfile.LNKTYPE: "a hard link",
     tarfile.SYMTYPE: "a symbolic link",
@@ -122,7 +123,7 @@ def _member(file: int, start: int, size: int) -> tuple[Member | Fault | None, in
     name: bytes | None = None
     fault: str | None = None
     while True:
-        info = tarfile.TarInfo.frombuf(os.pread(file, BLOCK, position), "utf-8", "surrogateescape")
+        info = _header(os.pread(file, BLOCK, position))
         offset = position + BLOCK
         if info.size < 0:
             raise ValueError(f"a size of {info.size}")
@@ -143,6 +144,18 @@ def _member(file: int, start: int, size: int) -> tuple[Member | Fault | None, in
         cut = Fault("cut_shard", given, f"{shown} should have {info.size} bytes, and the file ends at byte {size}")
         return cut, _next_header(file, offset, size)  # none where a file was cut; a false size hides nothing
     return Member(given, start, offset, info.size), end
+
+
+def _header(block: bytes) -> tarfile.TarInfo:
+    """Parse a header.
+
+    Raises:
+        tarfile.HeaderError: If it is none. An empty sum, which Python takes for 0, is none either: of compressed files
+            one in 400 adds up to that.
+    """
+    if not block[SUM].strip(b"\0 "):
+        raise tarfile.HeaderError("empty checksum")
+    return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
 
 
 def _extended(file: int, info: tarfile.TarInfo, offset: int) -> tuple[bytes | None, str | None]:
@@ -216,7 +229,7 @@ def _next_header(file: int, position: int, size: int) -> int:
             start = at - MAGIC_AT
             if start >= 0 and start % BLOCK == 0:
                 try:
-                    tarfile.TarInfo.frombuf(piece[start : start + BLOCK], "utf-8", "surrogateescape")
+                    _header(piece[start : start + BLOCK])
                     return position + start
                 except tarfile.HeaderError:
                     pass

@@ -158,6 +158,16 @@ def test_bombs_are_refused_without_being_inflated(tmp_path, layout):
     ]
 
 
+def test_a_file_that_adds_up_to_the_sum_it_lacks_is_no_tar(tmp_path, layout):
+    root = write(tmp_path)
+    block = bytes([0x80, 0x80]).ljust(512, b"\0")  # signed, and with eight blanks: a sum of 0
+    assert tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape").size == 0
+    (root / "train" / "a.tar").write_bytes(block + b"x" * 2048)
+    (root / "train" / "t.tar").write_bytes(block + (root / "train" / "s.tar").read_bytes())
+    (root / "train" / "s.tar").unlink()
+    assert read(root, layout) == (["first", "last"], [("a.tar", "", "not_a_tar"), ("t.tar", "", "damaged_header")])
+
+
 @pytest.mark.parametrize("url", ["pipe:touch {}", "file:{}", "http://localhost:9/{}"])
 def test_urls_are_no_shards_and_nothing_is_run(tmp_path, layout, url, monkeypatch):
     monkeypatch.setenv("GOPEN_REWRITE", f"{tmp_path}=pipe:touch {tmp_path}/rewritten")
