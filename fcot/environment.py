@@ -5,14 +5,17 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("fcot", "torch", "transformers", "lightning")
+PACKAGES = ("fcot", "transformers", "lightning")
 
 
 def environment() -> dict[str, str]:
     """Return versions of the packages that matter, and the names of processor and accelerator."""
+    import torch
+
     return {
         "python": platform.python_version(),
         **{package: installed(package) for package in PACKAGES},
+        "torch": str(torch.__version__),  # with its build, as in 2.13.0+cu130, which a package index may leave out
         "processor": f"{processor()}, {os.cpu_count()} cores",
         "accelerator": accelerator(),
     }
