@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import Parameter, signature
-from itertools import takewhile
 from typing import Any
 
 from fcot.errors import UserError, nearest
 
 PROGRAM = "fcot"
+ALONE = ("-h", "--help", "--print_config")  # options without a value
 
 
 @dataclass(frozen=True)
@@ -171,16 +171,27 @@ def repeatable(function: Callable[..., Any], words: list[str]) -> list[str]:
 
 
 def one_list(function: Callable[..., Any], words: list[str]) -> list[str]:
-    """Let a verb take any number of first words, `evaluate A B --root DATA`: the parser is given one list.
+    """Let a verb take any number of words that are no options, as in `evaluate A B --root D`: the parser gets one list.
 
-    Where the list may be left out, as in `look A B`, it is an option for the parser.
+    They stand before, between or behind options. Where the list may be left out, as in `look A B`, it is an option for
+    the parser.
     """
     name, first = next(iter(signature(function).parameters.items()))
-    taken = list(takewhile(lambda word: not word.startswith("-"), words))
-    if not taken or "list[" not in str(first.annotation):
+    if "list[" not in str(first.annotation):
+        return words
+    pending, taken, others = deque(words), [], []
+    while pending:
+        word = pending.popleft()
+        if not word.startswith("-"):
+            taken.append(word)
+            continue
+        others.append(word)
+        if "=" not in word and word not in ALONE and pending and not pending[0].startswith("--"):
+            others.append(pending.popleft())  # its value
+    if not taken:
         return words
     option = [] if first.default is Parameter.empty else [f"--{name}"]
-    return [*option, json.dumps(taken), *words[len(taken) :]]
+    return [*option, json.dumps(taken), *others]
 
 
 def underscored(word: str) -> str:

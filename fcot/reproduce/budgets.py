@@ -55,7 +55,7 @@ def budgets(
     pages and applied to test pages: by the router, by the rule of four numbers, by ink with cheap thumbnails, by JPEG
     bytes, by the router's choices shuffled inside each page, at random, and by an oracle that knows each tile's cost.
     First by KL and agreement with the whole page, then by generated answers. Called again, it goes on where it was
-    stopped. About 20 minutes on 2 cores; run it from the folder that holds `configs/`.
+    stopped. About 17 minutes on 2 cores; run it from the folder that holds `configs/`.
 
     Args:
         output: Folder of the runs.

@@ -49,3 +49,10 @@ def benchmark_scores(folder: Path) -> Scores:
             score * column["scale"] / 100 * number / (len(groups) * len(group)) for group in groups for score in group
         ]
     return found
+
+
+def benchmark_splits(folder: Path) -> str:
+    """Return the splits of the benchmarks that are in the average, such as "splits docvqa val, chartqa test"."""
+    (model,) = read_json(folder / "scores.json").values()
+    splits = [f"{name} {column['split']}" for name, column in model.items() if column["in_average"]]
+    return f"splits {', '.join(splits)}"

@@ -33,7 +33,7 @@ def sampling(
     For each seed, a coarse run on a part of the training pages gives weights by the paper's rule (L) and by excess over
     the teacher (E); they are frozen. Then four runs from the same start, on the same pages, as long as each other: U
     uniform, L, E, and P, which deals E's weights to tasks at random. All are tested on the same pages. Every step is an
-    ordinary command, printed before it runs; a run that was stopped goes on where it was. About 50 minutes on 2 cores;
+    ordinary command, printed before it runs; a run that was stopped goes on where it was. About 45 minutes on 2 cores;
     run it from the folder that holds `configs/`.
 
     Args:

@@ -25,7 +25,7 @@ HOW = (
     "fcot's requirements and vLLM's exclude each other, so make it an environment without fcot's:\n"
     "  python3.11 -m venv vllm-env\n"
     f"  vllm-env/bin/pip install 'vllm=={KNOWN_VERSIONS[-1]}' 'jsonargparse[signatures]>=4.53,<4.54'\n"
-    "  vllm-env/bin/pip install --no-deps fcot\n"
+    "  vllm-env/bin/pip install --no-deps -e PATH_OF_THE_CLONE\n"
     "  vllm-env/bin/fcot serve MODEL --engine vllm"
 )
 
@@ -88,7 +88,7 @@ def require_servable(folder: ModelFolder) -> None:
     if not has_plugin():
         raise UserError(
             "fcot is not installed here as a package, so vLLM would not know its students.\n"
-            "Install it without its requirements: pip install --no-deps fcot, or -e with the folder of its sources."
+            "Install it without its requirements: pip install --no-deps -e PATH_OF_THE_CLONE."
         )
 
 

@@ -4,7 +4,9 @@ import subprocess
 import sys
 from importlib import import_module
 
-from fcot.cli.commands import VERBS
+import pytest
+
+from fcot.cli.commands import VERBS, one_list
 from fcot.cli.main import main
 
 
@@ -13,6 +15,32 @@ def test_every_tool_verb_has_its_function():
         if verb.target is not None:
             module, name = verb.target.split(":")
             assert callable(getattr(import_module(module), name))
+
+
+def many(models: list[str], number: int = 0, threshold: float = 0.0):
+    """What a verb of any number of models looks like."""
+
+
+def perhaps(models: list[str] | None = None, number: int = 0):
+    """The same where they may be left out."""
+
+
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        ("A B --number 4", '["A", "B"] --number 4'),
+        ("--number 4 A B", '["A", "B"] --number 4'),
+        ("A --number=4 B", '["A", "B"] --number=4'),
+        ("--threshold -0.5 A", '["A"] --threshold -0.5'),
+        ("--number --threshold 1", "--number --threshold 1"),  # a value is missing, which the parser speaks about
+        ("--print_config A", '["A"] --print_config'),
+        ("A --help", '["A"] --help'),
+    ],
+)
+def test_words_that_are_no_options_may_stand_anywhere(words, given):
+    assert " ".join(one_list(many, words.split())) == given
+    if given.startswith("["):
+        assert " ".join(one_list(perhaps, words.split())) == f"--models {given}"
 
 
 def test_overview_and_tool_help_answer_without_lightning():

@@ -3,15 +3,17 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fcot.cli.main import main
 from fcot.errors import UserError
 from fcot.evaluation.benchmarks.benchmark import Column
 from fcot.evaluation.records import Evaluation
-from fcot.reproduce.page_scores import benchmark_scores
+from fcot.reproduce.page_scores import benchmark_scores, benchmark_splits
 from fcot.reproduce.paper import claims, published
 from fcot.reproduce.paper.cost import costs
 from fcot.reproduce.paper.page import write_page
@@ -20,6 +22,7 @@ from fcot.reproduce.paper.preset import Preset, read_preset
 from fcot.reproduce.paper.results import Results
 from fcot.reproduce.paper.work import PARTS, Run, Work
 from fcot.statistics import DifferenceOverSeeds, Interval
+from tests.evaluation.miniature import draw as draw_benchmarks
 
 PRESETS = sorted((Path(__file__).parents[2] / "configs" / "reproduce").glob("*.yaml"))
 
@@ -37,7 +40,10 @@ def test_each_command_of_a_preset_is_one_that_can_be_typed(path, parse, tmp_path
     kinds = {}
     for command in commands:
         kinds.setdefault((command.words[0], *(word for word in command.words if word[:2] == "--")), command)
-    assert {command.words[0] for command in commands} <= {"shards", "fit", "test", "evaluate", "bench", "reproduce"}
+    assert {command.words[0] for command in commands} <= {
+        "shards", "fit", "test", "evaluate", "merge", "bench", "reproduce"
+    }  # fmt: skip
+    assert not [part for part in PARTS if work.preset.lacks(part)]
     for command in kinds.values():
         parse(shlex.join(command.words))
 
@@ -196,15 +202,18 @@ def test_what_merging_gave_is_judged_from_its_results(work, tmp_path):
     means = {name: [0.5] for name in ("auto", "final", "shapley", "task_arithmetic_sum")}
     gains = {"auto": over_last(0.0), "shapley": over_last(0.03), "task_arithmetic_sum": over_last(0.02)}
     content = {
-        "settings": {"seeds": 1},
+        "settings": {"seeds": 1, "steps": 240, "start_steps": 100, "snapshots": 5, "after": 0.5},
         "schedules": {name: {"means": means} for name in ("cosine", "constant")},
         "differences": {"cosine": gains, "constant": gains, "decayed": gains | {"final": over_last(0.0)}},
         "found": ["`auto` kept the last snapshot."],
     }
     (folder / "results.json").write_text(json.dumps(content))
     (section,) = Results(work).sections(["table4"])
+    assert "240 steps of 32 pages from one student of ratio 2 that was re-aligned for 100, 5 snapshots" in section.lead
     assert [claim.verdict for claim in section.claims] == ["agrees", "disagrees"]  # the paper has arithmetic worse
-    write_page(tmp_path, "A world", [section], {})
+    write_page(tmp_path, "A world", [section], {}, "The tower is frozen.")
+    assert "\n\nThe tower is frozen.\n\n" in (tmp_path / "RESULTS.md").read_text()
+    assert "<p>The tower is frozen.</p>" in (tmp_path / "results.html").read_text()
     assert "- auto kept the last snapshot." in (tmp_path / "RESULTS.md").read_text()
     assert "<li>auto kept the last snapshot.</li>" in (tmp_path / "results.html").read_text()
 
@@ -212,11 +221,12 @@ def test_what_merging_gave_is_judged_from_its_results(work, tmp_path):
 def test_scores_of_benchmarks_have_the_means_that_evaluate_prints(tmp_path):
     halves = Column("chartqa", "ChartQA", {"human": {"a": 1.0, "b": 0.0}, "augmented": {"c": 1.0, "d": 1.0, "e": 0.0}})
     points = Column("mme", "MME", {"": {"a": 1.0}}, scale=200.0, in_average=False)
-    columns = {each.name: {"scale": each.scale, "in_average": each.in_average, "units": each.units}
+    columns = {each.name: {"scale": each.scale, "in_average": each.in_average, "units": each.units, "split": "test"}
                for each in (halves, points)}  # fmt: skip
     (tmp_path / "scores.json").write_text(json.dumps({"a model": columns}))
     scores = benchmark_scores(tmp_path)
     assert [*scores] == ["chartqa"]
+    assert benchmark_splits(tmp_path) == "splits chartqa test"
     assert np.mean(scores["chartqa"]) == pytest.approx(halves.value / 100)
 
 
@@ -230,7 +240,12 @@ def test_what_real_sizes_take_is_counted_before_they_start(tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"sedes": [1]}, "sedes"), ({"seeds": "few"}, "seeds"), ({"post_train": "--x 1"}, "max_steps")],
+    [
+        ({"sedes": [1]}, "sedes"),
+        ({"merges": ["shaply"]}, "'shapley'"),
+        ({"seeds": "few"}, "seeds"),
+        ({"post_train": "--x 1"}, "max_steps"),
+    ],
 )
 def test_a_preset_that_says_nothing_sensible_is_refused(change, message, tmp_path):
     file = tmp_path / "mine.yaml"
@@ -240,7 +255,58 @@ def test_a_preset_that_says_nothing_sensible_is_refused(change, message, tmp_pat
         read_preset(file)
 
 
-def test_an_unknown_part_is_answered_with_the_nearest():
-    assert parts_of("figure4, table1") == ["table1", "figure4"]
+def test_an_unknown_part_is_answered_with_the_nearest(work):
+    assert parts_of("figure4, table1", work.preset) == ["table1", "figure4"]
     with pytest.raises(UserError, match="table3"):
-        parts_of("table33")
+        parts_of("table33", work.preset)
+
+
+def test_what_a_preset_does_not_say_how_to_make_is_left_out_before_anything_runs(work):
+    assert parts_of(None, work.preset) == [*PARTS]
+    short = replace(work.preset, merging="", looks="")
+    assert parts_of(None, short) == [part for part in PARTS if part not in ("table4", "figure6")]
+    with pytest.raises(UserError, match="the preset has no 'merges'"):
+        parts_of("table4", short)
+
+
+def test_merges_of_the_runs_own_snapshots_are_judged_beside_the_last(work):
+    own = Work(replace(work.preset, merging="", merges=("average", "shapley"), seeds=(0,)), work.output)
+    (chain,) = [[*chain] for name, chain in own.chains(["table4"]).items()]
+    assert [command.words[0] for command in chain] == ["fit", "fit", "test", "merge", "test", "test"]
+    leave_scores(own, "post-conv-r2-s0", 0.5, 1)
+    leave_scores(own, "merged-conv-r2-s0-average", 0.98, 1)
+    leave_scores(own, "merged-conv-r2-s0-shapley", 0.5, 1)
+    (section,) = Results(own).sections(["table4"])
+    assert [claim.verdict for claim in section.claims] == ["cannot tell", "agrees"]  # Shapley is the last one here
+    assert [row[0] for row in section.rows] == ["last snapshot", "average", "Shapley"]
+    assert "split test, n = 40, 1 seed" in section.lead
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_preset_of_benchmarks_fills_every_table_and_figure(tmp_path):
+    """As the presets of real size do, with the tiny teacher and ten small sets of rows."""
+    root = tmp_path / "benchmarks"
+    draw_benchmarks(root)
+    data = "--data.root {data}/pages-{seed} --data.recipe null --data.batch_size 4 --trainer.log_every_n_steps 1"
+    preset = {
+        "title": "Ten benchmarks", "teacher": "fcot/tiny/teacher", "seeds": [0], "ratios": [2],
+        "modules": ["conv", "pool"], "rivals": {"fastv": {"layer": 1}}, "side_by_side": False,
+        "draw_for_each_seed": [
+            "shards build --output {data}/pages-{seed} --recipe questions --train 40 --dev 8 --test 0 --seed {seed}"
+        ],
+        "realign": f"--config configs/realign_tiny.yaml {data} --trainer.max_steps 2",
+        "post_train": f"--config configs/sft_tiny.yaml {data} --trainer.max_steps 5 --model.max_new_tokens 6 "
+        "--trainer.callbacks '[{class_path: Snapshots, init_args: {count: 5}}]'",
+        "test": f"evaluate {{model}} --root {root} --output {{output}} --allow_partial true --limit 4 --device cpu "
+        "--max_new_tokens 6 --max_tiles 4",
+        "time": "bench infer --model fcot/tiny/teacher --ratios 1,2,4 --batch 1 --questions 1 --device cpu --repeats 2",
+        "merges": ["auto", "average"], "looks": "reproduce looks --max_new_tokens 4",
+    }  # fmt: skip
+    (tmp_path / "preset.yaml").write_text(json.dumps(preset))
+    main(["reproduce", "paper", "--preset", str(tmp_path / "preset.yaml"), "--output", str(tmp_path / "run")])
+    text = (tmp_path / "run" / "RESULTS.md").read_text()
+    assert len(re.findall(r"^## (Table|Figure) \d", text, re.MULTILINE)) == len(PARTS)
+    assert "splits docvqa val" in text
+    assert "split test" not in text
+    assert "difference to the last" in text

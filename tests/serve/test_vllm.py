@@ -69,7 +69,7 @@ def refusal(capsys, *words):
 def test_without_vllm_it_says_how_to_make_its_environment(exported, capsys):
     said = refusal(capsys, exported)
     assert "vLLM is not installed in the environment of " in said
-    assert "pip install 'vllm==0.32.0'" in said and "pip install --no-deps fcot" in said
+    assert "pip install 'vllm==0.32.0'" in said and "pip install --no-deps -e" in said
 
 
 def test_vllm_takes_the_place_of_the_process_with_all_that_a_student_needs(installed, exported):

@@ -17,13 +17,13 @@ HERE = Path(__file__).parent
 STYLE = Path(fcot.report.__file__).parent / "page.css"
 INTRODUCTION = (
     "FCoT-VL (arXiv 2502.18512) run again. Beside each statement of the paper stand its figure, the figure found here, "
-    "and whether the two agree: the statement holds if the 95 % interval does not reach across zero, it fails if the "
+    "and whether the two agree: the statement holds if the 95 % interval lies on its side of zero, it fails if the "
     "interval lies on the other side, and otherwise nothing can be told. That two ways are equal is judged to within "
     "2 points, that nothing is lost to within 1. The paper's figures are those of InternVL2-2B on its benchmarks."
 )
 
 
-def write_page(output: Path, title: str, sections: Sequence[Section], made: Mapping[str, Any]) -> None:
+def write_page(output: Path, title: str, sections: Sequence[Section], made: Mapping[str, Any], about: str = "") -> None:
     """Write `RESULTS.md`, `results.html`, `results.json` and a PNG for each picture.
 
     Args:
@@ -31,9 +31,11 @@ def write_page(output: Path, title: str, sections: Sequence[Section], made: Mapp
         title: Where it was run.
         sections: Tables and figures.
         made: How: commit, command, machine.
+        about: What is not as in the paper.
     """
     every = [claim for section in sections for claim in section.claims]
-    lines = [f"# The paper, run again: {title[0].lower()}{title[1:]}", "", INTRODUCTION, "", *summary(every)]
+    lines = [f"# The paper, run again: {title[0].lower()}{title[1:]}", "", INTRODUCTION, ""]
+    lines += [*([about, ""] if about else []), *summary(every)]
     for section in sections:
         name = picture_name(section)
         if section.picture is not None:
@@ -53,6 +55,7 @@ def write_page(output: Path, title: str, sections: Sequence[Section], made: Mapp
     shown = {
         "title": title,
         "introduction": INTRODUCTION,
+        "about": about,
         "claims": claim_rows(every),
         "claim_head": CLAIM_HEAD,
         "sections": [

@@ -10,7 +10,7 @@ from typing import Any
 from fcot.errors import UserError, nearest
 from fcot.reproduce.demo import CONFIGS
 from fcot.reproduce.paper.cost import costs
-from fcot.reproduce.paper.preset import read_preset
+from fcot.reproduce.paper.preset import Preset, read_preset
 from fcot.reproduce.paper.work import PARTS, Part, Work
 from fcot.reproduce.resuming import held_folder, take_up
 from fcot.reproduce.runner import Runner
@@ -45,7 +45,8 @@ def paper(
 
     if not CONFIGS.is_dir():
         raise UserError("There is no folder configs here. Run this from the folder of the project's clone.")
-    chosen, parts = read_preset(preset), parts_of(only)
+    chosen = read_preset(preset)
+    parts = parts_of(only, chosen)
     work = Work(chosen, output)
     for line in costs(chosen, work, tuple(parts)):
         print(line)
@@ -61,20 +62,24 @@ def paper(
             for commands in chains.values():
                 runner.run(commands)
         runner.run(alone)
-        write_page(output, chosen.title, Results(work).sections(parts), how(preset))
+        write_page(output, chosen.title, Results(work).sections(parts), how(preset), chosen.about)
     print(f"\n{output / 'RESULTS.md'}\n{output / 'results.html'}\nDone in {runner.clock()}.")
 
 
-def parts_of(only: str | None) -> Sequence[Part]:
-    """Return the parts that are asked for, in the paper's order.
+def parts_of(only: str | None, preset: Preset) -> Sequence[Part]:
+    """Return the parts that are asked for, in the paper's order; if none is named, all that the preset can make.
 
     Raises:
-        UserError: If one is unknown.
+        UserError: If one is unknown, or the preset does not say how it is made.
     """
-    asked = PARTS if only is None else [name.strip() for name in only.split(",")]
+    if only is None:
+        return [part for part in PARTS if not preset.lacks(part)]
+    asked = [name.strip() for name in only.split(",")]
     for name in asked:
         if name not in PARTS:
             raise UserError(f"--only has {name!r}.{nearest(name, PARTS)}")
+        if key := preset.lacks(name):
+            raise UserError(f"--only has {name!r}, and the preset has no {key!r}.\nAdd it, or leave {name} out.")
     return [part for part in PARTS if part in asked]
 
 

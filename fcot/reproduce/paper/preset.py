@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from fcot.errors import UserError
+from fcot.errors import UserError, nearest
+from fcot.merge.methods import MERGE_METHODS
 
 EXAMPLE = "configs/reproduce/tiny.yaml"
 
@@ -31,10 +32,12 @@ class Preset:
         draw: Commands that draw pages, if any.
         draw_for_each_seed: The same, for each seed.
         time: Command of table 5.
-        merging: Command of table 4.
+        merging: Command of table 4, where it has runs of its own.
+        merges: Else merge methods, such as "average": table 4 is then of the snapshots of figure 5's post-trainings.
         looks: Command of figure 6.
         pages: Pages that a re-alignment and a post-training read, and rows of the benchmarks, to count what it costs.
         size: Size of the model that is counted, such as 2b; None counts nothing.
+        about: What is not as in the paper, for the page.
         side_by_side: Run trainings beside each other, one a core; else one at a time, as each takes all devices.
     """
 
@@ -51,9 +54,11 @@ class Preset:
     draw_for_each_seed: tuple[str, ...] = ()
     time: str = ""
     merging: str = ""
+    merges: tuple[str, ...] = ()
     looks: str = ""
     pages: Mapping[str, int] = field(default_factory=dict)
     size: str | None = None
+    about: str = ""
     side_by_side: bool = True
 
     @property
@@ -61,12 +66,17 @@ class Preset:
         """Whether public benchmarks are scored."""
         return self.test.split()[0] == "evaluate"
 
+    def lacks(self, part: str) -> str:
+        """Return which key a table or figure needs and the preset does not give; empty if it can be made."""
+        keys = {"table4": ("merges", "merging"), "table5": ("time",), "figure6": ("looks",)}.get(part, ())
+        return keys[0] if keys and not any(getattr(self, key) for key in keys) else ""
+
 
 def read_preset(file: Path) -> Preset:
     """Read a preset.
 
     Raises:
-        UserError: If it is missing, is not YAML, or has a key that is unknown or missing.
+        UserError: If it is missing, is not YAML, has a key that is unknown or missing, or an unknown merge method.
     """
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -87,6 +97,11 @@ def read_preset(file: Path) -> Preset:
             f"The preset {str(file)!r} has a post_train without --trainer.max_steps, which names the last snapshot.\n"
             f"Add it, as in {EXAMPLE}."
         )
+    for method in preset.merges:
+        if method not in ("auto", *MERGE_METHODS):
+            raise UserError(
+                f"The preset {str(file)!r} has the merge method {method!r}.{nearest(method, MERGE_METHODS)}"
+            )
     return preset
 
 

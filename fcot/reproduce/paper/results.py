@@ -5,16 +5,14 @@ from functools import cached_property
 from typing import Any
 
 from fcot.files.json_files import read_json
-from fcot.merge.picture import spoken
 from fcot.report.training import find_scalars
-from fcot.reproduce.merging_table import methods_table
-from fcot.reproduce.page_scores import Scores, benchmark_scores, scores_of
+from fcot.reproduce.page_scores import Scores, benchmark_scores, benchmark_splits, scores_of
 from fcot.reproduce.paper import claims as judge
 from fcot.reproduce.paper import published
+from fcot.reproduce.paper.merges import of_experiment, of_snapshots
 from fcot.reproduce.paper.pictures import draw_changes, draw_losses, draw_see_saw
 from fcot.reproduce.paper.section import Section, difference, score_row, told
 from fcot.reproduce.paper.work import SNAPSHOTS, Part, Run, Work
-from fcot.statistics import DifferenceOverSeeds, Interval
 
 SHARES = {2: "1/2", 4: "1/4"}
 
@@ -62,15 +60,22 @@ class Results:
         """The teacher's scores: one run, for it is not trained."""
         return [self.scores("teacher")]
 
+    @cached_property
+    def split(self) -> str:
+        """What of the pages or benchmarks is scored."""
+        known = sorted(self.work.tested("").glob("*/scores.json"))
+        return benchmark_splits(known[0].parent) if known else "split test"
+
     def told(self) -> str:
         """Return what a table of scores is of."""
         (scores,) = self.teacher
-        return told(scores, len(self.preset.seeds), sum(map(len, scores.values())))
+        return told(scores, len(self.preset.seeds), sum(map(len, scores.values())), self.split)
 
     def table1(self) -> Section:
         """Students after post-training, rivals, and the control that the paper lacks."""
         teacher, control = self.teacher, self.post(self.first, 1)
-        rows, said = [score_row("teacher", teacher), score_row("control: teacher + same SFT", control)], []
+        rows = [score_row("teacher", teacher), score_row("control: teacher + same SFT", control)]
+        said = [judge.control("Table 1", "The control against the teacher", difference(control, teacher))]
         for ratio in self.preset.ratios:
             student, share = self.post(self.first, ratio), SHARES[ratio]
             ours = published.gain(published.TABLE1, f"FCoT-VL, {share}", "InternVL2-2B")
@@ -121,40 +126,18 @@ class Results:
                 else:
                     said.append(judge.higher("Table 3", f"{self.first} is better than {module}", stated, both))
         (*_, scores) = ours
-        lead = f"{told(scores, len(ours), sum(map(len, scores.values())))} Ratio {ratio}, equal steps of both stages."
+        lead = told(scores, len(ours), sum(map(len, scores.values())), self.split)
+        lead += f" Ratio {ratio}, equal steps of both stages."
         return Section("Table 3: compression modules", lead, ["module", "mean", *scores], rows, claims=said)
 
     def table4(self) -> Section:
-        """Merging, as `reproduce merging` found it."""
-        folder = self.work.output / "merging"
-        found = read_json(folder / "results.json")
-        heads, rows = methods_table(found)
-        said = []
-        for method in ("shapley", "average", "task_arithmetic_mean", "task_arithmetic_sum"):
-            each = found["differences"]["cosine"].get(method)
-            if each is not None:
-                row = method.removesuffix("_mean").removesuffix("_sum")  # which of the two the paper means is open
-                stated = published.gain(published.TABLE4, row, "final")
-                gained = DifferenceOverSeeds(Interval(**each["mean"]), {}, {}, each["by_seed"])
-                judged, word = (judge.higher, "better") if stated > 0 else (judge.lower, "worse")
-                says = f"Merging by {spoken(method)} is {word} than the last snapshot"
-                said.append(judged("Table 4", says, stated, gained))
-        number, n = found["settings"]["seeds"], found["differences"]["cosine"]["auto"]["mean"]["n"]
-        lead = (
-            "Each method on snapshots of a run with a cosine and of one with a constant learning rate, tested whatever "
-            "auto keeps. Mean score over tasks, as a share of 1, with 95 % intervals over seeds and pages; split test, "
-            f"n = {n}, {number} seed{'s' if number > 1 else ''}."
-        )
-        return Section(
-            "Table 4: merging snapshots",
-            lead,
-            heads,
-            rows,
-            picture=(folder / "merging.png").read_bytes(),
-            alt="Each method's difference to the last snapshot",
-            claims=said,
-            notes=[sentence.replace("`", "") for sentence in found["found"]],
-        )
+        """Merging: of this re-run's snapshots, or as `reproduce merging` found it."""
+        if not self.preset.merges:
+            return of_experiment(self.work.output / "merging")
+        ratio, seeds = self.preset.ratios[0], self.preset.seeds
+        names = [Run(self.first, ratio, seed).name for seed in seeds]
+        runs = {method: [self.scores(f"merged-{name}-{method}") for name in names] for method in self.preset.merges}
+        return of_snapshots(self.post(self.first, ratio), runs, ratio, self.split)
 
     def table5(self) -> Section:
         """The time to read a page."""
@@ -174,8 +157,9 @@ class Results:
                 said.append(judge.Claim("Table 5", says, stated, f"{ours}, of FLOPs {limit:.2f}", verdict))
         lead = (
             f"Seconds to read a page and answer with {found['new_tokens']} tokens, model {found['model']} on "
-            f"{found['device']}, medians of {measured[0]['total']['repeats']} runs in turn; beside it the share of "
-            "FLOPs that is left. The paper gives no unit: its times are shown over that of all tokens."
+            f"{found['device']}, medians of {measured[0]['total']['repeats']} runs in turn, in brackets lowest and "
+            "highest, by which it is judged; beside it the share of FLOPs that is left. The paper gives no unit: its "
+            "times are shown over that of all tokens."
         )
         head = ["", "seconds", "share of time", "share of FLOPs", "the paper's share"]
         return Section("Table 5: time", lead, head, rows, claims=said)

@@ -81,9 +81,9 @@ def score_row(name: str, runs: Sequence[Scores]) -> list[str]:
     return [name, points(found.mean, sign=""), *(f"{100 * each.mean:.1f}" for each in found.by_task.values())]
 
 
-def told(scores: Mapping[str, object], seeds: int, pages: int) -> str:
+def told(scores: Mapping[str, object], seeds: int, pages: int, split: str = "split test") -> str:
     """Return what a table of scores is of."""
     return (
-        f"Mean score over {len(scores)} tasks in points of 100, with 95 % intervals over seeds and pages; split test, "
-        f"n = {pages}, {seeds} seed{'s' if seeds > 1 else ''}."
+        f"Mean score over {len(scores)} tasks in points of 100, with 95 % intervals over pages, and over seeds where "
+        f"there are several; {split}, n = {pages}, {seeds} seed{'s' if seeds > 1 else ''}."
     )

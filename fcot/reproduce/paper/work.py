@@ -54,7 +54,7 @@ class Work:
             return [*controls, *students]
         if part in ("table3", "figure4"):
             return [Run(module, preset.ratios[0], seed) for seed in preset.seeds for module in preset.modules]
-        if part == "figure5":
+        if part == "figure5" or (part == "table4" and preset.merges):
             return [Run(first, preset.ratios[0], seed) for seed in preset.seeds]
         if part == "figure6":
             return [Run(first, ratio, preset.seeds[0]) for ratio in preset.ratios]
@@ -146,13 +146,21 @@ class Work:
     def _tests(self, run: Run, parts: Sequence[Part]) -> Iterator[Command]:
         if "table2" in parts:
             yield self.test(self.realigned(run), self.tested(f"realigned-{run.name}"), f"re-aligned {run.name}")
-        if {"table1", "table3", "figure3", "figure5"} & {*parts}:
+        if {"table1", "table3", "table4", "figure3", "figure5"} & {*parts}:
             yield self.test(self.last(run), self.tested(f"post-{run.name}"), f"post-trained {run.name}")
         if "figure5" in parts:
             step = int(self.last(run).name.removeprefix("step-"))
             for place in range(1, SNAPSHOTS):
                 model = self.last(run).with_name(f"step-{round(step * place / SNAPSHOTS):06d}")
                 yield self.test(model, self.tested(f"post-{run.name}-{place}"), f"snapshot {place} of {run.name}")
+
+        if "table4" in parts:
+            merged = self.output / "merged" / run.name
+            words = ["merge", str(self.output / "post" / run.name), "--output", str(merged / "auto")]
+            words += ["--each", str(merged), "--overwrite", "true"]
+            yield Command(f"Merge the snapshots of {run.name} by every method", words, merged / "auto" / "merge.json")
+            for method in self.preset.merges:
+                yield self.test(merged / method, self.tested(f"merged-{run.name}-{method}"), f"{method} of {run.name}")
 
     def _rivals(self) -> Iterator[Command]:
         for name, options in self.preset.rivals.items():
