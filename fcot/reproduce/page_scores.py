@@ -52,7 +52,10 @@ def benchmark_scores(folder: Path) -> Scores:
 
 
 def benchmark_splits(folder: Path) -> str:
-    """Return the splits of the benchmarks that are in the average, such as "splits docvqa val, chartqa test"."""
-    (model,) = read_json(folder / "scores.json").values()
-    splits = [f"{name} {column['split']}" for name, column in model.items() if column["in_average"]]
-    return f"splits {', '.join(splits)}"
+    """Return the splits of the benchmarks whose scores count, such as "splits docvqa val, chartqa test".
+
+    Args:
+        folder: Where `fcot evaluate` wrote `scores.json` and `results.json`.
+    """
+    columns = read_json(folder / "results.json")["columns"]
+    return "splits " + ", ".join(f"{name} {columns[name]['split']}" for name in benchmark_scores(folder))

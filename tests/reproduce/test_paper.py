@@ -221,11 +221,14 @@ def test_what_merging_gave_is_judged_from_its_results(work, tmp_path):
 def test_scores_of_benchmarks_have_the_means_that_evaluate_prints(tmp_path):
     halves = Column("chartqa", "ChartQA", {"human": {"a": 1.0, "b": 0.0}, "augmented": {"c": 1.0, "d": 1.0, "e": 0.0}})
     points = Column("mme", "MME", {"": {"a": 1.0}}, scale=200.0, in_average=False)
-    columns = {each.name: {"scale": each.scale, "in_average": each.in_average, "units": each.units, "split": "test"}
+    columns = {each.name: {"scale": each.scale, "in_average": each.in_average, "units": each.units}
                for each in (halves, points)}  # fmt: skip
     (tmp_path / "scores.json").write_text(json.dumps({"a model": columns}))
     scores = benchmark_scores(tmp_path)
     assert [*scores] == ["chartqa"]
+    (tmp_path / "results.json").write_text(
+        json.dumps({"columns": {"chartqa": {"split": "test"}, "mme": {"split": "x"}}})
+    )
     assert benchmark_splits(tmp_path) == "splits chartqa test"
     assert np.mean(scores["chartqa"]) == pytest.approx(halves.value / 100)
 

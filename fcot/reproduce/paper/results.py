@@ -225,7 +225,10 @@ class Results:
         says = "Tasks rise and fall against each other: some were better at an earlier snapshot than at the last"
         ours = "; ".join(better) or "none by Holm's correction at 5 %"
         said = [judge.Claim("Figure 5", says, "shown", ours, verdict)]
-        lead = f"Scores of the five snapshots of post-training at ratio {ratio}, {len(seeds)} seeds."
+        lead = (
+            f"Scores of the five snapshots of post-training at ratio {ratio}, {len(seeds)} "
+            f"seed{'s' if len(seeds) > 1 else ''}."
+        )
         picture = draw_see_saw(by_place)
         return Section(
             "Figure 5: see-saw of tasks", lead, ["", "mean", *tasks], rows, picture, "Tasks over steps", said
