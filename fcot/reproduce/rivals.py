@@ -121,7 +121,7 @@ def rivals(output: Path = Path("runs/rivals"), seed: int = 0) -> None:
 
     Draws pages, trains students at 1/2 and 1/4 of the visual tokens, tests the teacher with every reducer at 50 % and
     25 %, and writes a table and a picture. Every step is an ordinary command, printed before it runs. A run that was
-    stopped goes on where it was. About 55 minutes on 2 cores; run it from the folder that holds `configs/`.
+    stopped goes on where it was. About an hour on 2 cores; run it from the folder that holds `configs/`.
 
     Args:
         output: Folder of the runs.
