@@ -153,9 +153,10 @@ def _header(block: bytes) -> tarfile.TarInfo:
         tarfile.HeaderError: If it is none. An empty sum, which Python takes for 0, is none either: of compressed files
             one in 400 adds up to that.
     """
+    info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     if not block[SUM].strip(b"\0 "):
         raise tarfile.HeaderError("empty checksum")
-    return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    return info
 
 
 def _extended(file: int, info: tarfile.TarInfo, offset: int) -> tuple[bytes | None, str | None]:

@@ -246,6 +246,7 @@ def test_what_real_sizes_take_is_counted_before_they_start(tmp_path):
     [
         ({"sedes": [1]}, "sedes"),
         ({"merges": ["shaply"]}, "'shapley'"),
+        ({"merges": ["shapley"], "merging": "reproduce merging"}, "Keep one"),
         ({"seeds": "few"}, "seeds"),
         ({"post_train": "--x 1"}, "max_steps"),
     ],
@@ -264,17 +265,18 @@ def test_an_unknown_part_is_answered_with_the_nearest(work):
         parts_of("table33", work.preset)
 
 
-def test_what_a_preset_does_not_say_how_to_make_is_left_out_before_anything_runs(work):
+def test_what_a_preset_does_not_say_how_to_make_is_left_out_before_anything_runs(work, capsys):
     assert parts_of(None, work.preset) == [*PARTS]
     short = replace(work.preset, merging="", looks="")
     assert parts_of(None, short) == [part for part in PARTS if part not in ("table4", "figure6")]
+    assert "table4 is left out: the preset has no 'merges'." in capsys.readouterr().out
     with pytest.raises(UserError, match="the preset has no 'merges'"):
         parts_of("table4", short)
 
 
 def test_merges_of_the_runs_own_snapshots_are_judged_beside_the_last(work):
     own = Work(replace(work.preset, merging="", merges=("average", "shapley"), seeds=(0,)), work.output)
-    (chain,) = [[*chain] for name, chain in own.chains(["table4"]).items()]
+    (chain,) = own.chains(["table4"]).values()
     assert [command.words[0] for command in chain] == ["fit", "fit", "test", "merge", "test", "test"]
     leave_scores(own, "post-conv-r2-s0", 0.5, 1)
     leave_scores(own, "merged-conv-r2-s0-average", 0.98, 1)
@@ -306,9 +308,13 @@ def test_a_preset_of_benchmarks_fills_every_table_and_figure(tmp_path):
         "time": "bench infer --model fcot/tiny/teacher --ratios 1,2,4 --batch 1 --questions 1 --device cpu --repeats 2",
         "merges": ["auto", "average"], "looks": "reproduce looks --max_new_tokens 4",
     }  # fmt: skip
+    words = ["reproduce", "paper", "--preset", str(tmp_path / "preset.yaml"), "--output", str(tmp_path / "run")]
     (tmp_path / "preset.yaml").write_text(json.dumps(preset))
-    main(["reproduce", "paper", "--preset", str(tmp_path / "preset.yaml"), "--output", str(tmp_path / "run")])
+    main(words)
+    (tmp_path / "preset.yaml").write_text(json.dumps(preset | {"about": "Only miniatures.", "title": "Other words"}))
+    main(words)  # writes the page alone again
     text = (tmp_path / "run" / "RESULTS.md").read_text()
+    assert "run again: other words" in text and "Only miniatures." in text
     assert len(re.findall(r"^## (Table|Figure) \d", text, re.MULTILINE)) == len(PARTS)
     assert "splits docvqa val" in text
     assert "split test" not in text

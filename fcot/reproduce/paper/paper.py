@@ -32,7 +32,7 @@ def paper(
         output: Folder of the runs and of the page.
         only: Parts with commas between them: table1 (students, rivals, control), table2 (re-alignment alone), table3
             (modules), table4 (merging), table5 (time), figure3 (change by task), figure4 (loss by module), figure5
-            (tasks over steps), figure6 (where answers look). Default: all.
+            (tasks over steps), figure6 (where answers look). Default: all that the preset says how to make.
         preset: What is run; configs/reproduce/2b.yaml and 8b.yaml take real checkpoints and benchmarks, and print what
             they cost before they start.
 
@@ -50,7 +50,8 @@ def paper(
     work = Work(chosen, output)
     for line in costs(chosen, work, tuple(parts)):
         print(line)
-    take_up(output, asdict(chosen), MARKER)
+    words = ("title", "about")  # of the page alone
+    take_up(output, {name: value for name, value in asdict(chosen).items() if name not in words}, MARKER)
     with held_folder(output) as held:
         drawn, chains, alone = work.draw(), work.chains(parts), work.alone(parts)
         runner = Runner(len(drawn) + sum(map(len, chains.values())) + len(alone), (held,))
@@ -67,13 +68,18 @@ def paper(
 
 
 def parts_of(only: str | None, preset: Preset) -> Sequence[Part]:
-    """Return the parts that are asked for, in the paper's order; if none is named, all that the preset can make.
+    """Return the parts that are asked for, in the paper's order.
+
+    If none is named, they are all that the preset can make; what is left out is printed.
 
     Raises:
         UserError: If one is unknown, or the preset does not say how it is made.
     """
     if only is None:
-        return [part for part in PARTS if not preset.lacks(part)]
+        lacking = {part: key for part in PARTS if (key := preset.lacks(part))}
+        for part, key in lacking.items():
+            print(f"{part} is left out: the preset has no {key!r}.")
+        return [part for part in PARTS if part not in lacking]
     asked = [name.strip() for name in only.split(",")]
     for name in asked:
         if name not in PARTS:

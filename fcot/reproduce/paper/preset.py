@@ -76,7 +76,8 @@ def read_preset(file: Path) -> Preset:
     """Read a preset.
 
     Raises:
-        UserError: If it is missing, is not YAML, has a key that is unknown or missing, or an unknown merge method.
+        UserError: If it is missing, is not YAML, has a key that is unknown or missing, names an unknown merge
+            method, or says twice how table 4 is made.
     """
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -96,6 +97,11 @@ def read_preset(file: Path) -> Preset:
         raise UserError(
             f"The preset {str(file)!r} has a post_train without --trainer.max_steps, which names the last snapshot.\n"
             f"Add it, as in {EXAMPLE}."
+        )
+    if preset.merging and preset.merges:
+        raise UserError(
+            f"The preset {str(file)!r} has both 'merging' and 'merges'.\n"
+            "Keep one: table 4 is of runs of its own, or of the snapshots of figure 5's."
         )
     for method in preset.merges:
         if method not in ("auto", *MERGE_METHODS):
